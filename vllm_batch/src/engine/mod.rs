@@ -1,0 +1,65 @@
+//! The loop: requests in, steps, answers out.
+//!
+//! [`BatchEngine`] is the contract between those who bring requests and those who answer them; sugar over it is
+//! [`BatchEngineExt`].
+
+mod ext;
+mod stream;
+
+pub use ext::BatchEngineExt;
+pub use stream::OutputStream;
+
+use crate::request::Request;
+
+/// Something that answers requests: a model in this process, a remote server, a script for tests.
+///
+/// # Contract
+/// * `submit` returns at once: it neither computes nor waits for a place in the batch.
+/// * Every stream ends with exactly one [`Finished`](crate::OutputEvent::Finished) or
+///   [`Failed`](crate::OutputEvent::Failed) event; a bad request fails alone.
+/// * Dropping a stream aborts its request and gives back what it held.
+/// * What a request yields depends on the request and on the engine's [`EngineSpec`], not on other requests.
+pub trait BatchEngine: Send + Sync {
+    /// What this engine serves.
+    fn spec(&self) -> &EngineSpec;
+
+    /// Hands a request over.
+    fn submit(&self, request: Request) -> OutputStream;
+}
+
+/// What an engine serves, and its limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineSpec {
+    /// The names that a request's `model` may have; the first is the one that answers carry.
+    pub served_model_names: Vec<String>,
+    /// Identifies weights, tokenizer, template and every option that changes results: two engines with equal revisions
+    /// give equal answers. A journal row is only reused for the same revision.
+    pub revision: String,
+    /// Context length in tokens, prompt and answer together.
+    pub max_model_len: usize,
+    /// Number of tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// How many requests are worked on at the same time.
+    pub max_num_seqs: usize,
+}
+
+impl EngineSpec {
+    /// A specification of its parts.
+    #[must_use]
+    pub fn new(served_model_name: impl Into<String>, revision: impl Into<String>) -> Self {
+        Self {
+            served_model_names: vec![served_model_name.into()],
+            revision: revision.into(),
+            max_model_len: usize::MAX,
+            vocab_size: 0,
+            max_num_seqs: 1,
+        }
+    }
+
+    /// The name that answers carry.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        self.served_model_names.first().map_or("", String::as_str)
+    }
+}

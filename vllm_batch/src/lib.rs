@@ -1,0 +1,11 @@
+//! An embeddable engine for LLM batch jobs.
+
+pub mod engine;
+pub mod error;
+pub mod output;
+pub mod request;
+
+pub use engine::{BatchEngine, BatchEngineExt, EngineSpec, OutputStream};
+pub use error::{EngineError, LoadError, RequestError};
+pub use output::{CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, Usage};
+pub use request::{Message, Prompt, Request, Role, SamplingParams};

@@ -1,0 +1,145 @@
+//! What is asked?
+//!
+//! Plain data: a [`Request`] is a [`Prompt`], [`SamplingParams`] in vLLM's names, and an id that comes back with the
+//! answer. Nothing here knows a model; limits that depend on one are checked when the engine lowers the request.
+
+mod sampling;
+
+pub use sampling::SamplingParams;
+
+use serde::{Deserialize, Serialize};
+
+/// One request to an engine.
+///
+/// # Example
+/// ```
+/// use vllm_batch::{Message, Request, SamplingParams};
+///
+/// let request = Request::new("row-1", vec![Message::user("Name a prime number.")])
+///     .with_sampling_params(SamplingParams::greedy().with_max_tokens(8));
+/// assert_eq!(request.request_id, "row-1");
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Request {
+    /// The caller's name for the request: it comes back in [`RequestOutput`](crate::RequestOutput) and, when
+    /// `sampling_params.seed` is absent, takes part in choosing the random numbers.
+    pub request_id: String,
+    /// What the model reads.
+    pub prompt: Prompt,
+    /// How the answer is chosen and where it ends.
+    pub sampling_params: SamplingParams,
+    /// Requests with a lower number are served first (vLLM's sense); equal ones in order of arrival.
+    pub priority: i32,
+}
+
+impl Request {
+    /// A request with default sampling parameters and priority 0.
+    pub fn new(request_id: impl Into<String>, prompt: impl Into<Prompt>) -> Self {
+        Self {
+            request_id: request_id.into(),
+            prompt: prompt.into(),
+            sampling_params: SamplingParams::default(),
+            priority: 0,
+        }
+    }
+
+    /// Replaces the sampling parameters.
+    #[must_use]
+    pub fn with_sampling_params(mut self, sampling_params: SamplingParams) -> Self {
+        self.sampling_params = sampling_params;
+        self
+    }
+
+    /// Replaces the priority; lower is served first.
+    #[must_use]
+    pub fn with_priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+}
+
+/// What the model reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Prompt {
+    /// Plain text; the tokenizer adds its special tokens, such as a leading BOS where the model has one.
+    Text(String),
+    /// Token ids, taken as they are.
+    TokenIds(Vec<u32>),
+    /// A conversation, rendered by the model's chat template with the generation prompt added.
+    Messages(Vec<Message>),
+}
+
+impl From<&str> for Prompt {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Prompt {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Vec<u32>> for Prompt {
+    fn from(token_ids: Vec<u32>) -> Self {
+        Self::TokenIds(token_ids)
+    }
+}
+
+impl From<Vec<Message>> for Prompt {
+    fn from(messages: Vec<Message>) -> Self {
+        Self::Messages(messages)
+    }
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said. OpenAI's lists of text parts are joined when a batch line is parsed.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of any role.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self { role, content: content.into() }
+    }
+
+    /// Instructions that hold for the whole conversation.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self::new(Role::System, content)
+    }
+
+    /// The human's turn.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::new(Role::User, content)
+    }
+
+    /// The model's turn.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::new(Role::Assistant, content)
+    }
+}
+
+/// Who speaks in a [`Message`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Role {
+    /// Instructions that hold for the whole conversation.
+    System,
+    /// OpenAI's newer name for system instructions; chat templates that do not know it see `system`.
+    Developer,
+    /// The human.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a tool.
+    Tool,
+}
