@@ -3,10 +3,17 @@
 //! [`BatchEngine`] is the contract between those who bring requests and those who answer them; sugar over it is
 //! [`BatchEngineExt`].
 
+mod builder;
+mod core;
 mod ext;
+mod local;
+mod lower;
 mod stream;
 
+pub use builder::{Device, EngineBuilder};
+pub use core::EngineCore;
 pub use ext::BatchEngineExt;
+pub use local::LocalEngine;
 pub use stream::OutputStream;
 
 use crate::request::Request;

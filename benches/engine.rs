@@ -1,0 +1,82 @@
+//! How many tokens a second: prefill, and decoding at several batch sizes, with the demo model.
+
+#![allow(missing_docs)]
+
+#[path = "../examples/demo_model/mod.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod demo_model;
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use vllm_batch::{EngineCore, LocalEngine, OutputEvent, Prompt, Request, SamplingParams};
+
+fn engine(max_num_seqs: usize) -> EngineCore {
+    LocalEngine::builder(demo_model::gguf().expect("the demo model"))
+        .max_num_seqs(max_num_seqs)
+        .enable_prefix_caching(false)
+        .max_model_len(2048)
+        .build_core()
+        .expect("the model loads")
+}
+
+/// A prompt of `len` tokens that no other index has, and an answer of exactly `max_tokens`.
+fn add(engine: &mut EngineCore, index: u32, len: u32, max_tokens: u32) {
+    let prompt = (0..len).map(|i| 1000 + (i * 7919 + index * 104_729) % 40_000).collect();
+    let params = SamplingParams::greedy().with_max_tokens(max_tokens).with_ignore_eos(true);
+    let request = Request::new(index.to_string(), Prompt::TokenIds(prompt)).with_sampling_params(params);
+    engine.add_request(request).expect("a good request");
+}
+
+fn drain(engine: &mut EngineCore) {
+    while engine.has_unfinished() {
+        black_box(engine.step().expect("a step"));
+    }
+}
+
+/// 512 tokens of prompt and one of answer.
+fn prefill(criterion: &mut Criterion) {
+    let mut engine = engine(1);
+    let mut group = criterion.benchmark_group("prefill");
+    group.sample_size(10).throughput(Throughput::Elements(512));
+    group.bench_function("512", |bencher| {
+        bencher.iter(|| {
+            add(&mut engine, 0, 512, 1);
+            drain(&mut engine);
+        });
+    });
+    group.finish();
+}
+
+/// One step of `batch` running sequences, each with 64 to 192 tokens behind it.
+fn decode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    group.sample_size(10);
+    for batch in [1, 8, 32, 128] {
+        let mut engine = engine(batch);
+        group.throughput(Throughput::Elements(batch as u64));
+        group.bench_with_input(BenchmarkId::from_parameter(batch), &batch, |bencher, batch| {
+            bencher.iter(|| one_decode_step(&mut engine, *batch));
+        });
+    }
+    group.finish();
+}
+
+/// Refills the batch when its answers have reached their length, then takes a step in which every sequence decodes.
+fn one_decode_step(engine: &mut EngineCore, batch: usize) {
+    while !engine.has_unfinished() {
+        for index in 0..batch as u32 {
+            add(engine, index, 64, 129);
+        }
+        // Until every sequence has its first token.
+        let mut started = 0;
+        while started < batch {
+            let events = engine.step().expect("a step");
+            started += events.iter().filter(|(_, event)| matches!(event, OutputEvent::Delta(_))).count();
+        }
+    }
+    black_box(engine.step().expect("a step"));
+}
+
+criterion_group!(benches, prefill, decode);
+criterion_main!(benches);

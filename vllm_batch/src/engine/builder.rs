@@ -1,0 +1,231 @@
+//! From options to an engine, everything checked once.
+
+use rayon::ThreadPool;
+
+use super::EngineSpec;
+use super::core::EngineCore;
+use super::local::LocalEngine;
+use super::lower::Lowering;
+use crate::error::LoadError;
+use crate::kernels::WeightDtype;
+use crate::model::{BLOCK_SIZE, Decoder, KvCache, ModelFiles, ModelSource};
+use crate::sched::{Scheduler, SchedulerConfig};
+
+/// Where the model is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+}
+
+/// The options of a [`LocalEngine`], in vLLM's names.
+///
+/// # Example
+/// ```no_run
+/// use vllm_batch::LocalEngine;
+///
+/// let engine = LocalEngine::builder("HuggingFaceTB/SmolLM2-135M-Instruct")
+///     .max_num_seqs(64)
+///     .kv_cache_memory(1 << 30)
+///     .build()?;
+/// # Ok::<(), vllm_batch::LoadError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct EngineBuilder {
+    source: ModelSource,
+    device: Device,
+    dtype: WeightDtype,
+    max_num_seqs: usize,
+    max_num_batched_tokens: usize,
+    max_model_len: Option<usize>,
+    kv_cache_memory: usize,
+    enable_prefix_caching: bool,
+    threads: Option<usize>,
+    seed: u64,
+    served_model_names: Vec<String>,
+}
+
+/// Bytes of KV cache unless [`EngineBuilder::kv_cache_memory`] says otherwise.
+const DEFAULT_KV_CACHE_MEMORY: usize = 512 << 20;
+/// Part of every revision: raised when the same options and weights come to give other answers.
+const NUMERICS_VERSION: u32 = 1;
+
+impl EngineBuilder {
+    pub(super) fn new(source: ModelSource) -> Self {
+        Self {
+            source,
+            device: Device::default(),
+            dtype: WeightDtype::default(),
+            max_num_seqs: 64,
+            max_num_batched_tokens: 512,
+            max_model_len: None,
+            kv_cache_memory: DEFAULT_KV_CACHE_MEMORY,
+            enable_prefix_caching: true,
+            threads: None,
+            seed: 0,
+            served_model_names: Vec::new(),
+        }
+    }
+
+    /// Where to compute. Default: [`Device::Cpu`].
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// How weights are kept in memory. Default: [`WeightDtype::F32`].
+    pub fn dtype(mut self, dtype: WeightDtype) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// The most requests that are worked on at the same time. Default 64.
+    pub fn max_num_seqs(mut self, max_num_seqs: usize) -> Self {
+        self.max_num_seqs = max_num_seqs;
+        self
+    }
+
+    /// The most tokens that one step computes: larger steps are more efficient, smaller ones hold running requests up
+    /// less. Default 512.
+    pub fn max_num_batched_tokens(mut self, max_num_batched_tokens: usize) -> Self {
+        self.max_num_batched_tokens = max_num_batched_tokens;
+        self
+    }
+
+    /// The context length in tokens, prompt and answer together. Default: the model's own, or what fits
+    /// [`kv_cache_memory`](Self::kv_cache_memory) if that is less.
+    pub fn max_model_len(mut self, max_model_len: usize) -> Self {
+        self.max_model_len = Some(max_model_len);
+        self
+    }
+
+    /// Bytes of memory for keys and values; it is taken from the system as it is first used. Default 512 MiB.
+    pub fn kv_cache_memory(mut self, bytes: usize) -> Self {
+        self.kv_cache_memory = bytes;
+        self
+    }
+
+    /// Whether requests that begin with the same tokens share their keys and values. Default true.
+    pub fn enable_prefix_caching(mut self, enable_prefix_caching: bool) -> Self {
+        self.enable_prefix_caching = enable_prefix_caching;
+        self
+    }
+
+    /// Threads that compute. Default: one for each processor that this process may use.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Seed for the requests that bring none of their own. Default 0.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Adds a name that requests may use for the model; the first one added is the name that answers carry. Default: the
+    /// last part of the model's path or repository, and the whole of it.
+    pub fn served_model_name(mut self, name: impl Into<String>) -> Self {
+        self.served_model_names.push(name.into());
+        self
+    }
+
+    /// Loads the model and starts the engine's threads.
+    ///
+    /// # Errors
+    /// [`LoadError`]: the model cannot be loaded, or an option is outside its domain.
+    pub fn build(self) -> Result<LocalEngine, LoadError> {
+        LocalEngine::start(self.build_core()?)
+    }
+
+    /// Loads the model for a program that calls [`EngineCore::step`] itself.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_core(self) -> Result<EngineCore, LoadError> {
+        let threads = self.thread_pool()?;
+        let files = ModelFiles::open(&self.source)?;
+        let limits = self.limits(&files)?;
+        let scheduler = Scheduler::new(SchedulerConfig {
+            max_num_seqs: self.max_num_seqs,
+            max_num_batched_tokens: self.max_num_batched_tokens,
+            block_size: BLOCK_SIZE,
+            num_blocks: limits.num_blocks,
+            enable_prefix_caching: self.enable_prefix_caching,
+        })?;
+        let decoder = threads.install(|| files.load_decoder(self.dtype, limits.max_model_len))?;
+        let cache = KvCache::new(&files.spec, limits.num_blocks)?;
+        let spec = self.spec(&files, limits.max_model_len);
+        let lowering = Lowering::new(files, limits.max_model_len, self.seed);
+        Ok(EngineCore::new(Loaded { spec, lowering, decoder, cache, scheduler, threads }))
+    }
+
+    fn thread_pool(&self) -> Result<ThreadPool, LoadError> {
+        let available = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = self.threads.unwrap_or_else(available);
+        if threads == 0 {
+            return Err(LoadError::InvalidOption { option: "threads", message: "must be at least 1".to_owned() });
+        }
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("vllm_batch-{index}"))
+            .build()
+            .map_err(|error| LoadError::Threads { message: error.to_string() })
+    }
+
+    /// The context length and the number of blocks.
+    fn limits(&self, files: &ModelFiles) -> Result<Limits, LoadError> {
+        let trained = files.spec.max_position_embeddings;
+        let wanted = self.max_model_len.unwrap_or(trained);
+        if !(2..=trained).contains(&wanted) {
+            let message = format!("{wanted} is not between 2 and the {trained} tokens that the model was made for");
+            return Err(LoadError::InvalidOption { option: "max_model_len", message });
+        }
+        let bytes_per_block = KvCache::bytes_per_block(&files.spec);
+        let num_blocks = self.kv_cache_memory / bytes_per_block;
+        let fits = num_blocks * BLOCK_SIZE;
+        if wanted <= fits {
+            return Ok(Limits { max_model_len: wanted, num_blocks });
+        }
+        if self.max_model_len.is_some() || fits < 2 {
+            return Err(LoadError::KvCacheTooSmall {
+                max_model_len: wanted,
+                needed: wanted.div_ceil(BLOCK_SIZE) * bytes_per_block,
+                available: self.kv_cache_memory,
+                largest_max_model_len: fits,
+            });
+        }
+        tracing::warn!(max_model_len = fits, trained, "the context is shortened to what fits kv_cache_memory");
+        Ok(Limits { max_model_len: fits, num_blocks })
+    }
+
+    fn spec(&self, files: &ModelFiles, max_model_len: usize) -> EngineSpec {
+        let names = if self.served_model_names.is_empty() { &files.names } else { &self.served_model_names };
+        let (revision, dtype, seed) = (&files.revision, self.dtype.as_str(), self.seed);
+        EngineSpec {
+            served_model_names: names.clone(),
+            revision: format!("{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}"),
+            max_model_len,
+            vocab_size: files.spec.vocab_size,
+            max_num_seqs: self.max_num_seqs,
+        }
+    }
+}
+
+struct Limits {
+    max_model_len: usize,
+    num_blocks: usize,
+}
+
+/// All parts of an engine.
+pub(super) struct Loaded {
+    pub(super) spec: EngineSpec,
+    pub(super) lowering: Lowering,
+    pub(super) decoder: Decoder,
+    pub(super) cache: KvCache,
+    pub(super) scheduler: Scheduler,
+    pub(super) threads: ThreadPool,
+}

@@ -1,0 +1,257 @@
+//! Causal attention over a paged cache of keys and values, for any mix of sequences.
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, bail};
+
+use super::exp::{exp, exp_lane};
+use super::isa::{Isa, per_isa};
+use super::norm::sum_lane;
+use super::parallel::{Shared, for_each};
+use super::rotary::HeadShape;
+use super::storage::{f32_slice, lanes};
+use super::tile::multiply;
+use super::{LANES, Lane};
+
+/// Largest head that fits the registers' scratch space.
+pub(crate) const MAX_HEAD_DIM: usize = 256;
+const MAX_PANELS: usize = MAX_HEAD_DIM / LANES;
+/// Rows of queries that go over the keys together.
+const MAX_ROWS: usize = 16;
+/// Blocks of keys that share one step of the running softmax.
+const BLOCKS_PER_STEP: usize = 4;
+
+/// The tokens of one sequence that are computed in this step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QuerySpan {
+    /// Index of its first token in the packed input.
+    pub(crate) query_start: usize,
+    /// Number of tokens.
+    pub(crate) query_len: usize,
+    /// Position of its first token in the sequence.
+    pub(crate) position: usize,
+    /// The blocks that hold the sequence's keys and values, from position 0 on.
+    pub(crate) block_table: Vec<u32>,
+}
+
+/// `softmax(q · kᵀ · scale) · v` per head, each query over the keys at and before its own position. The operands are the
+/// rotated queries `[tokens, num_heads * head_dim]` and a layer's cache.
+///
+/// The softmax runs over the keys in steps of 64 positions, with a running maximum (Milakov and Gimelshein,
+/// <https://arxiv.org/abs/1805.02867>): the order depends on a query's position alone.
+pub(crate) struct Attention<'a> {
+    /// The sequences.
+    pub(crate) spans: &'a [QuerySpan],
+    /// The layer's heads.
+    pub(crate) heads: HeadShape,
+    /// Factor of the scores.
+    pub(crate) scale: f32,
+    /// Instruction set to use.
+    pub(crate) isa: Isa,
+}
+
+impl CustomOp2 for Attention<'_> {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(&self, q: &CpuStorage, ql: &Layout, cache: &CpuStorage, cl: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (queries, cache) = (f32_slice(q, ql)?, f32_slice(cache, cl)?);
+        self.check(queries, cache)?;
+        let group = self.heads.num_heads / self.heads.num_kv_heads;
+        let tasks = self.tasks(group);
+        let mut out = vec![0f32; queries.len()];
+        let shared = Shared::new(&mut out);
+        let context = self.spans.iter().map(|span| span.position + span.query_len).max().unwrap_or(0);
+        for_each(tasks.len(), context * self.heads.head_dim, |task| {
+            self.task(&tasks[task], (queries, cache), shared);
+        });
+        Ok((CpuStorage::F32(out), ql.shape().clone()))
+    }
+}
+
+/// Some query rows of one sequence and one key head: row `r` is token `r / group`, head `r % group` of the group.
+struct Task<'a> {
+    span: &'a QuerySpan,
+    kv_head: usize,
+    rows: std::ops::Range<usize>,
+}
+
+impl Attention<'_> {
+    fn check(&self, queries: &[f32], cache: &[f32]) -> Result<()> {
+        let blocks = cache.len() / self.heads.block_len();
+        let width = self.heads.num_heads * self.heads.head_dim;
+        for span in self.spans {
+            let needed = (span.position + span.query_len).div_ceil(LANES);
+            let in_cache = span.block_table.iter().all(|block| (*block as usize) < blocks);
+            let in_queries = (span.query_start + span.query_len) * width <= queries.len();
+            if span.block_table.len() < needed || !in_cache || !in_queries {
+                bail!("attention: {span:?} does not fit {blocks} blocks and {} numbers", queries.len());
+            }
+        }
+        Ok(())
+    }
+
+    fn tasks(&self, group: usize) -> Vec<Task<'_>> {
+        let tiles = |span: &QuerySpan| (0..span.query_len * group).step_by(MAX_ROWS);
+        let task =
+            |span, kv_head, first: usize, end: usize| Task { span, kv_head, rows: first..end.min(first + MAX_ROWS) };
+        self.spans
+            .iter()
+            .flat_map(|span| (0..self.heads.num_kv_heads).map(move |kv_head| (span, kv_head)))
+            .flat_map(|(span, kv_head)| {
+                tiles(span).map(move |first| task(span, kv_head, first, span.query_len * group))
+            })
+            .collect()
+    }
+
+    fn task(&self, task: &Task<'_>, (queries, cache): (&[f32], &[f32]), out: Shared<'_>) {
+        let HeadShape { num_heads, num_kv_heads, head_dim } = self.heads;
+        let group = num_heads / num_kv_heads;
+        let start = |row: usize| {
+            let token = task.span.query_start + row / group;
+            (token * num_heads + task.kv_head * group + row % group) * head_dim
+        };
+        let mut rows: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
+        let mut positions = [0; MAX_ROWS];
+        for (i, row) in task.rows.clone().enumerate() {
+            rows[i] = &queries[start(row)..][..head_dim];
+            positions[i] = task.span.position + row / group;
+        }
+        let count = task.rows.len();
+        let tile = Tile {
+            rows: &rows[..count],
+            positions: &positions[..count],
+            blocks: Blocks { cache, table: &task.span.block_table, heads: self.heads, kv_head: task.kv_head },
+            scale: self.scale,
+        };
+        let mut sums = [[0f32; LANES]; MAX_ROWS * MAX_PANELS];
+        let panels = self.heads.padded_dim() / LANES;
+        attend_on(self.isa, &tile, &mut sums[..count * panels]);
+        for (row, sums) in task.rows.clone().zip(sums.chunks(panels)) {
+            // SAFETY: a query row belongs to one task.
+            let out = unsafe { out.part(start(row), head_dim) };
+            out.copy_from_slice(&sums.as_flattened()[..head_dim]);
+        }
+    }
+}
+
+/// What one task computes.
+struct Tile<'a> {
+    rows: &'a [&'a [f32]],
+    positions: &'a [usize],
+    blocks: Blocks<'a>,
+    scale: f32,
+}
+
+/// The keys and values of one head of one sequence.
+struct Blocks<'a> {
+    cache: &'a [f32],
+    table: &'a [u32],
+    heads: HeadShape,
+    kv_head: usize,
+}
+
+impl<'a> Blocks<'a> {
+    /// Keys of a block: `[head_dim]` lanes of 16 tokens.
+    #[inline(always)]
+    fn keys(&self, block: usize) -> &'a [Lane] {
+        lanes(&self.cache[self.heads.keys_at(self.table[block], self.kv_head)..][..self.heads.head_dim * LANES])
+    }
+
+    /// Values of a block for one panel of 16 of the head's numbers: a lane for each of the 16 tokens.
+    #[inline(always)]
+    fn values(&self, block: usize, panel: usize) -> &'a [Lane] {
+        let start = self.heads.values_at(self.table[block], self.kv_head) + panel * LANES * LANES;
+        lanes(&self.cache[start..][..LANES * LANES])
+    }
+}
+
+per_isa! { fn attend_on(tile: &Tile<'_>, sums: &mut [Lane]) = attend }
+
+/// `sums[row * panels + panel]`, zero at first, becomes the result.
+#[inline(always)]
+fn attend<const WIDE: bool>(tile: &Tile<'_>, sums: &mut [Lane]) {
+    let panels = sums.len() / tile.rows.len();
+    let num_blocks = tile.positions.iter().max().map_or(0, |last| last / LANES + 1);
+    let mut softmax = [RunningSoftmax { max: f32::NEG_INFINITY, total: [0.0; LANES] }; MAX_ROWS];
+    let mut weights = [[0f32; LANES]; MAX_ROWS * BLOCKS_PER_STEP];
+    for first in (0..num_blocks).step_by(BLOCKS_PER_STEP) {
+        let count = BLOCKS_PER_STEP.min(num_blocks - first);
+        let keys: [&[Lane]; BLOCKS_PER_STEP] = std::array::from_fn(|b| tile.blocks.keys(first + b.min(count - 1)));
+        let weights = &mut weights[..tile.rows.len() * count];
+        weights.fill([0.0; LANES]);
+        multiply::<WIDE>(tile.rows, &keys[..count], weights);
+        for (row, weights) in weights.chunks_exact_mut(count).enumerate() {
+            mask_and_scale(weights, first * LANES, tile.positions[row], tile.scale);
+            let shrink = softmax[row].absorb(weights);
+            sums[row * panels..(row + 1) * panels].iter_mut().for_each(|sum| *sum = sum.map(|x| x * shrink));
+        }
+        add_values::<WIDE>(tile, (first, count), weights, sums);
+    }
+    for (sums, softmax) in sums.chunks_exact_mut(panels).zip(softmax) {
+        let total = sum_lane(softmax.total);
+        sums.iter_mut().for_each(|sum| *sum = sum.map(|x| x / total));
+    }
+}
+
+/// Scores times `scale`; minus infinity where a key comes after the query.
+#[inline(always)]
+fn mask_and_scale(scores: &mut [Lane], first_key: usize, query: usize, scale: f32) {
+    for (block, scores) in scores.iter_mut().enumerate() {
+        for (offset, score) in scores.iter_mut().enumerate() {
+            let visible = first_key + block * LANES + offset <= query;
+            *score = if visible { *score * scale } else { f32::NEG_INFINITY };
+        }
+    }
+}
+
+/// Adds `weights · values` of the blocks from `first` on, block by block.
+#[inline(always)]
+fn add_values<const WIDE: bool>(tile: &Tile<'_>, (first, count): (usize, usize), weights: &[Lane], sums: &mut [Lane]) {
+    let panels = sums.len() / tile.rows.len();
+    for block in 0..count {
+        let mut rows: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
+        for (row, weights) in rows.iter_mut().zip(weights.chunks_exact(count)) {
+            *row = &weights[block];
+        }
+        let mut values: [&[Lane]; MAX_PANELS] = [&[]; MAX_PANELS];
+        for (panel, values) in values[..panels].iter_mut().enumerate() {
+            *values = tile.blocks.values(first + block, panel);
+        }
+        multiply::<WIDE>(&rows[..tile.rows.len()], &values[..panels], sums);
+    }
+}
+
+/// The maximum and the sum of one row's softmax so far.
+#[derive(Clone, Copy)]
+struct RunningSoftmax {
+    max: f32,
+    total: Lane,
+}
+
+impl RunningSoftmax {
+    /// Turns scores into weights relative to the new maximum. Returns the factor by which all earlier weights shrink.
+    #[inline(always)]
+    fn absorb(&mut self, scores: &mut [Lane]) -> f32 {
+        let mut maxima = [f32::NEG_INFINITY; LANES];
+        for scores in scores.iter() {
+            for (max, score) in maxima.iter_mut().zip(scores) {
+                *max = max.max(*score);
+            }
+        }
+        let max = maxima.into_iter().fold(self.max, f32::max);
+        let shrink = exp(self.max - max);
+        self.total = self.total.map(|x| x * shrink);
+        for scores in scores.iter_mut() {
+            *scores = exp_lane(scores.map(|score| score - max));
+            for (total, weight) in self.total.iter_mut().zip(scores.iter()) {
+                *total += weight;
+            }
+        }
+        self.max = max;
+        shrink
+    }
+}
+
+#[cfg(test)]
+#[path = "attention_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+use candle_core::{Device, Tensor};
+
+use super::*;
+use crate::kernels::{KvWrite, RotaryTable, rotate_queries};
+
+/// Sequences whose keys and values are written in chunks, and what attention makes of them.
+struct Case {
+    heads: HeadShape,
+    table: RotaryTable,
+    /// `[tokens, qkv_width]` for each sequence.
+    qkv: Vec<Vec<f32>>,
+}
+
+impl Case {
+    fn new(heads: HeadShape, lengths: &[usize]) -> Self {
+        let mut state = 12_345_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 40) as f32 / 8_388_608.0 - 1.0) * 2.0
+        };
+        let qkv = lengths.iter().map(|len| (0..len * heads.qkv_width()).map(|_| next()).collect()).collect();
+        let inv_freq: Vec<f32> = (0..heads.head_dim / 2).map(|i| 1.0 / (1.0 + i as f32)).collect();
+        Self { heads, table: RotaryTable::new(&inv_freq, lengths.iter().max().map_or(0, |len| len + 1)), qkv }
+    }
+
+    fn len(&self, sequence: usize) -> usize {
+        self.qkv[sequence].len() / self.heads.qkv_width()
+    }
+
+    /// Blocks of all sequences, interleaved so that no sequence has neighbouring ones.
+    fn block_table(&self, sequence: usize) -> Vec<u32> {
+        let count = self.len(sequence).div_ceil(LANES);
+        (0..count).map(|i| (i * self.qkv.len() + sequence) as u32).collect()
+    }
+
+    /// Computes every sequence in chunks of `chunk` tokens, all sequences side by side; returns `[tokens, q]` for each.
+    fn run(&self, chunk: usize, isa: Isa) -> Vec<Vec<f32>> {
+        let longest = (0..self.qkv.len()).map(|i| self.len(i)).max().unwrap_or(0);
+        let blocks = longest.div_ceil(LANES) * self.qkv.len();
+        let cache = Tensor::full(7.5f32, blocks * self.heads.block_len(), &Device::Cpu).unwrap();
+        let mut results = vec![Vec::new(); self.qkv.len()];
+        for position in (0..longest).step_by(chunk) {
+            self.step(position, chunk, (&cache, isa), &mut results);
+        }
+        results
+    }
+
+    fn step(&self, position: usize, chunk: usize, (cache, isa): (&Tensor, Isa), results: &mut [Vec<f32>]) {
+        let width = self.heads.qkv_width();
+        let (mut qkv, mut positions, mut slots, mut spans, mut owners) = (vec![], vec![], vec![], vec![], vec![]);
+        for sequence in (0..self.qkv.len()).filter(|i| self.len(*i) > position) {
+            let query_len = chunk.min(self.len(sequence) - position);
+            let block_table = self.block_table(sequence);
+            qkv.extend_from_slice(&self.qkv[sequence][position * width..(position + query_len) * width]);
+            for p in position..position + query_len {
+                positions.push(p as u32);
+                slots.push(block_table[p / LANES] * LANES as u32 + (p % LANES) as u32);
+            }
+            spans.push(QuerySpan { query_start: positions.len() - query_len, query_len, position, block_table });
+            owners.push(sequence);
+        }
+        let qkv = Tensor::from_slice(&qkv, (positions.len(), width), &Device::Cpu).unwrap();
+        let (heads, table) = (self.heads, &self.table);
+        cache.inplace_op2(&qkv, &KvWrite { positions: &positions, slots: &slots, heads, table }).unwrap();
+        let queries = rotate_queries(&qkv, &positions, heads, table).unwrap();
+        let op = Attention { spans: &spans, heads, scale: 0.3, isa };
+        let out = queries.apply_op2_no_bwd(cache, &op).unwrap().to_vec2::<f32>().unwrap();
+        for (span, owner) in spans.iter().zip(owners) {
+            results[owner].extend(out[span.query_start..][..span.query_len].iter().flatten());
+        }
+    }
+
+    /// The definition in f64, without a cache.
+    fn reference(&self, sequence: usize) -> Vec<f64> {
+        let HeadShape { num_heads, num_kv_heads, head_dim } = self.heads;
+        let width = self.heads.qkv_width();
+        let head = |token: usize, index: usize| &self.qkv[sequence][token * width + index * head_dim..][..head_dim];
+        let turned = |token: usize, index: usize| {
+            let mut out = vec![0f32; head_dim];
+            self.table.rotate(head(token, index), token, |i, value| out[i] = value);
+            out
+        };
+        let mut result = Vec::new();
+        for token in 0..self.len(sequence) {
+            for q_head in 0..num_heads {
+                let kv_head = q_head / (num_heads / num_kv_heads);
+                let q = turned(token, q_head);
+                let dot = |k: Vec<f32>| q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(k)).sum::<f64>() * 0.3;
+                let scores: Vec<f64> = (0..=token).map(|t| dot(turned(t, num_heads + kv_head))).collect();
+                let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                result.extend((0..head_dim).map(|i| {
+                    let value = |t: usize| f64::from(head(t, num_heads + num_kv_heads + kv_head)[i]);
+                    weights.iter().enumerate().map(|(t, weight)| weight * value(t)).sum::<f64>() / total
+                }));
+            }
+        }
+        result
+    }
+}
+
+fn shapes() -> [(HeadShape, Vec<usize>); 4] {
+    let heads = |num_heads, num_kv_heads, head_dim| HeadShape { num_heads, num_kv_heads, head_dim };
+    [
+        (heads(4, 2, 16), vec![1, 17, 64, 65]),
+        (heads(9, 3, 64), vec![130, 5]),
+        (heads(2, 2, 24), vec![33, 16, 15]),
+        (heads(8, 1, 256), vec![40]),
+    ]
+}
+
+#[test]
+fn it_is_close_to_the_definition() {
+    for (heads, lengths) in shapes() {
+        let case = Case::new(heads, &lengths);
+        for (sequence, actual) in case.run(1000, Isa::detect()).iter().enumerate() {
+            for (actual, expected) in actual.iter().zip(case.reference(sequence)) {
+                let error = (f64::from(*actual) - expected).abs();
+                assert!(error < 2e-5, "{heads:?} {sequence}: {actual} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn chunks_neighbours_and_instruction_sets_do_not_change_a_bit() {
+    for (heads, lengths) in shapes() {
+        let all = Case::new(heads, &lengths);
+        let expected = all.run(1000, Isa::detect());
+        for isa in Isa::available() {
+            for chunk in [1, 7, 16, 50, 1000] {
+                assert_eq!(all.run(chunk, isa), expected, "{heads:?} chunk {chunk} {isa:?}");
+            }
+        }
+        for (sequence, expected) in expected.iter().enumerate() {
+            let alone = Case { heads, table: all.table.clone(), qkv: vec![all.qkv[sequence].clone()] };
+            assert_eq!(&alone.run(3, Isa::detect())[0], expected, "{heads:?} sequence {sequence} alone");
+        }
+    }
+}

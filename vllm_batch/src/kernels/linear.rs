@@ -1,0 +1,138 @@
+//! Dense layers: rows of activations times a packed weight matrix.
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use super::isa::{Isa, per_isa};
+use super::packed::{GROUP_WIDTH, PANELS_PER_GROUP, PackedMatrix, Weights};
+use super::parallel::{Shared, for_each};
+use super::storage::{f32_slice, lanes, lanes_mut};
+use super::tile::multiply;
+use super::{LANES, Lane};
+
+/// Rows of activations that are multiplied at once.
+const MAX_ROWS: usize = 64;
+
+/// `x · weightsᵀ + bias`: `x` is `[tokens, depth]`, the result `[tokens, rows]`.
+pub(crate) fn linear(x: &Tensor, weights: &PackedMatrix) -> Result<Tensor> {
+    x.apply_op2_no_bwd(&weights.panels, &Linear { weights, isa: Isa::detect() })
+}
+
+struct Linear<'a> {
+    weights: &'a PackedMatrix,
+    isa: Isa,
+}
+
+impl CustomOp2 for Linear<'_> {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (tokens, depth) = xl.shape().dims2()?;
+        if depth != self.weights.depth() {
+            bail!("linear: x has {depth} columns, the weights {}", self.weights.depth());
+        }
+        let (x, w) = (f32_slice(x, xl)?, Weights::of(w, wl)?);
+        let mut y = vec![0f32; tokens * self.weights.rows()];
+        self.all_tasks(x, &w, Shared::new(&mut y));
+        Ok((CpuStorage::F32(y), (tokens, self.weights.rows()).into()))
+    }
+}
+
+impl Linear<'_> {
+    /// A task is one group of columns for one block of tokens: small enough to share the work out evenly.
+    fn all_tasks(&self, x: &[f32], w: &Weights<'_>, y: Shared<'_>) {
+        let depth = self.weights.depth();
+        let tokens = x.len().checked_div(depth).unwrap_or(0);
+        let groups = self.weights.rows().div_ceil(GROUP_WIDTH);
+        let block = if w.is_narrow() { tokens } else { tokens.div_ceil(2).next_multiple_of(LANES).min(MAX_ROWS) };
+        let blocks = tokens.div_ceil(block.max(1));
+        for_each(groups * blocks, GROUP_WIDTH * depth, |task| {
+            let (first_block, group) = (task / groups, task % groups);
+            let mut scratch = Vec::new();
+            let start = group * GROUP_WIDTH * depth;
+            let weights = w.widened(start, GROUP_WIDTH * depth, &mut scratch);
+            let end = ((first_block + 1) * block).min(tokens);
+            for first in (first_block * block..end).step_by(MAX_ROWS) {
+                self.task(&x[first * depth..end.min(first + MAX_ROWS) * depth], weights, (first, group), y);
+            }
+        });
+    }
+
+    /// One group of columns for the rows of `x`, which are the tokens from `first` on.
+    fn task(&self, x: &[f32], weights: &[f32], (first, group): (usize, usize), y: Shared<'_>) {
+        let (depth, width) = (self.weights.depth(), self.weights.rows());
+        let column = group * GROUP_WIDTH;
+        let columns = GROUP_WIDTH.min(width - column);
+        let mut sums = [[0f32; GROUP_WIDTH]; MAX_ROWS];
+        let mut rows: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
+        let count = x.len() / depth;
+        for (row, x) in rows.iter_mut().zip(x.chunks_exact(depth)) {
+            *row = x;
+        }
+        if let Some(bias) = &self.weights.bias {
+            sums[..count].iter_mut().for_each(|sum| sum[..columns].copy_from_slice(&bias[column..column + columns]));
+        }
+        multiply_group(self.isa, &rows[..count], weights, lanes_mut(sums[..count].as_flattened_mut()));
+        for (row, sum) in sums[..count].iter().enumerate() {
+            // SAFETY: each task writes the columns of its own group, for its own tokens.
+            let part = unsafe { y.part((first + row) * width + column, columns) };
+            part.copy_from_slice(&sum[..columns]);
+        }
+    }
+}
+
+per_isa! {
+    fn multiply_group(rows: &[&[f32]], weights: &[f32], sums: &mut [Lane]) = multiply_panels
+}
+
+/// `rows` times the panels of one group, added to `sums`.
+#[inline(always)]
+fn multiply_panels<const WIDE: bool>(rows: &[&[f32]], weights: &[f32], sums: &mut [Lane]) {
+    let weights = lanes(weights);
+    let depth = weights.len() / PANELS_PER_GROUP;
+    let panels: [&[Lane]; PANELS_PER_GROUP] = std::array::from_fn(|p| &weights[p * depth..(p + 1) * depth]);
+    multiply::<WIDE>(rows, &panels, sums);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::WeightDtype;
+    use candle_core::Device;
+
+    fn matrix(rows: usize, columns: usize, seed: usize) -> Vec<f32> {
+        (0..rows * columns).map(|i| ((i * 7 + seed * 13) % 29) as f32 / 8.0 - 1.5).collect()
+    }
+
+    fn product(x: &[f32], w: &[f32], bias: &[f32], depth: usize) -> Vec<f32> {
+        let dot = |a: &[f32], b: &[f32], start: f32| a.iter().zip(b).fold(start, |sum, (a, b)| a.mul_add(*b, sum));
+        x.chunks(depth).flat_map(|x| w.chunks(depth).zip(bias).map(move |(w, bias)| dot(x, w, *bias))).collect()
+    }
+
+    #[test]
+    fn products_equal_the_plain_loop_for_odd_shapes_and_all_dtypes() {
+        // The values have few bits, so that every dtype holds them exactly.
+        for (tokens, rows, depth) in [(1, 1, 1), (1, 64, 16), (2, 65, 3), (17, 100, 40), (130, 130, 5), (33, 16, 576)] {
+            let (x, w, bias) = (matrix(tokens, depth, 1), matrix(rows, depth, 2), matrix(1, rows, 3));
+            let expected = product(&x, &w, &bias, depth);
+            for dtype in [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16] {
+                let packed = PackedMatrix::pack(&w, (rows, depth), dtype).and_then(|w| w.with_bias(bias.clone()));
+                let x = Tensor::from_slice(&x, (tokens, depth), &Device::Cpu).unwrap();
+                let y = linear(&x, &packed.unwrap()).unwrap();
+                assert_eq!(y.dims(), [tokens, rows]);
+                let y: Vec<f32> = y.flatten_all().unwrap().to_vec1().unwrap();
+                assert_eq!(y, expected, "{tokens}x{rows}x{depth} {dtype:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() {
+        assert!(PackedMatrix::pack(&[0.0; 6], (2, 4), WeightDtype::F32).is_err());
+        let packed = PackedMatrix::pack(&[0.0; 8], (2, 4), WeightDtype::F32).unwrap();
+        assert!(packed.clone().with_bias(vec![0.0; 3]).is_err());
+        let x = Tensor::from_slice(&[0f32; 6], (2, 3), &Device::Cpu).unwrap();
+        assert!(linear(&x, &packed).is_err());
+    }
+}

@@ -1,0 +1,45 @@
+//! How is it computed fast?
+//!
+//! One file per operation, each a candle custom operation, so that the decoder is written over candle tensors and a
+//! device is one more implementation of the same operation. On a CPU every operation is one piece of portable Rust over
+//! arrays of [`LANES`] numbers, compiled once per instruction set and chosen at run time (`isa.rs`).
+//!
+//! **Reproducible to the bit.** Each number of a result is one chain of fused multiply-adds in an order that depends on
+//! the row alone: not on the other rows, their number, the threads, or the width of the vector registers.
+//!
+//! `unsafe` lives in this folder alone: to call what was compiled for the processor found at run time, and to let
+//! threads write disjoint parts of one result.
+#![allow(unsafe_code)]
+// Helpers must be inlined into the function that was compiled for an instruction set.
+#![allow(clippy::inline_always)]
+
+mod activation;
+mod attention;
+mod embedding;
+mod exp;
+mod isa;
+mod linear;
+mod norm;
+mod packed;
+mod parallel;
+mod rotary;
+mod storage;
+mod tile;
+
+pub use packed::{PackedMatrix, WeightDtype};
+pub use rotary::RotaryTable;
+
+pub(crate) use activation::swiglu;
+pub(crate) use attention::{Attention, MAX_HEAD_DIM, QuerySpan};
+pub(crate) use embedding::embed;
+pub(crate) use isa::Isa;
+pub(crate) use linear::linear;
+pub(crate) use norm::rms_norm;
+pub(crate) use rotary::{HeadShape, KvWrite, rotate_queries};
+
+/// Numbers in a vector register of the widest instruction set; also the width of a weight panel and the number of
+/// tokens in a block of the KV cache.
+pub const LANES: usize = 16;
+
+/// One register's worth of numbers.
+type Lane = [f32; LANES];

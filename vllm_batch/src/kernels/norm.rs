@@ -1,0 +1,101 @@
+//! Root mean square normalisation.
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use super::LANES;
+use super::isa::{Isa, per_isa};
+use super::parallel::{Shared, for_each};
+use super::storage::f32_slice;
+
+/// `x / sqrt(mean(x²) + eps) · weight` for each row: `x` is `[tokens, width]`, `weight` `[width]`
+/// (Zhang and Sennrich, <https://arxiv.org/abs/1910.07467>).
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    x.apply_op2_no_bwd(weight, &RmsNorm { eps, isa: Isa::detect() })
+}
+
+struct RmsNorm {
+    eps: f32,
+    isa: Isa,
+}
+
+impl CustomOp2 for RmsNorm {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (x, weight) = (f32_slice(x, xl)?, f32_slice(w, wl)?);
+        let (tokens, width) = xl.shape().dims2()?;
+        if weight.len() != width {
+            bail!("rms_norm: rows of {width} numbers, {} weights", weight.len());
+        }
+        let mut y = vec![0f32; x.len()];
+        let out = Shared::new(&mut y);
+        for_each(tokens, width, |token| {
+            // SAFETY: each call writes its own row.
+            let y = unsafe { out.part(token * width, width) };
+            norm_row(self.isa, &x[token * width..(token + 1) * width], weight, self.eps, y);
+        });
+        Ok((CpuStorage::F32(y), xl.shape().clone()))
+    }
+}
+
+per_isa! { fn norm_row(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) = norm }
+
+#[inline(always)]
+fn norm<const WIDE: bool>(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+    let scale = 1.0 / (sum_of_squares(x) / x.len() as f32 + eps).sqrt();
+    for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
+        *y = x * scale * weight;
+    }
+}
+
+/// Sixteen partial sums over every sixteenth number, then pairs: the same order at every register width.
+#[inline(always)]
+fn sum_of_squares(x: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum = x.mul_add(*x, *sum);
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *sum = x.mul_add(*x, *sum);
+    }
+    sum_lane(sums)
+}
+
+/// The sum of sixteen numbers, always in the same order.
+#[inline(always)]
+pub(super) fn sum_lane(mut sums: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_have_unit_mean_square_and_equal_bits_on_every_instruction_set() {
+        for width in [1, 15, 16, 17, 64, 577] {
+            let x: Vec<f32> = (0..width).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.37 + 0.01).collect();
+            let weight = vec![1f32; width];
+            let mut first: Option<Vec<f32>> = None;
+            for isa in Isa::available() {
+                let mut y = vec![0f32; width];
+                norm_row(isa, &x, &weight, 0.0, &mut y);
+                let mean = y.iter().map(|y| f64::from(y * y)).sum::<f64>() / width as f64;
+                assert!((mean - 1.0).abs() < 1e-5, "{width}: {mean}");
+                assert_eq!(first.get_or_insert_with(|| y.clone()), &y, "{isa:?} {width}");
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Weight matrices in the order in which they are read.
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::LANES;
+
+/// Panels that one task multiplies: [`GROUP_WIDTH`] columns of the result.
+pub(super) const PANELS_PER_GROUP: usize = 4;
+/// Columns of the result that one task computes.
+pub(super) const GROUP_WIDTH: usize = PANELS_PER_GROUP * LANES;
+
+/// How weights are kept in memory. They are widened to f32 when they are used, and all arithmetic is f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WeightDtype {
+    /// Four bytes a weight: exactly what the file says.
+    #[default]
+    F32,
+    /// Two bytes a weight, 11 bits of precision, up to 65,504.
+    F16,
+    /// Two bytes a weight, 8 bits of precision, the range of f32.
+    Bf16,
+}
+
+impl WeightDtype {
+    /// The name, as in vLLM's `dtype` option.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+}
+
+/// A weight matrix of `rows` × `depth`, stored as panels of 16 rows so that a multiplication reads memory in order:
+/// shape `[groups, 4, depth, 16]`, the last rows padded with zeros.
+#[derive(Debug, Clone)]
+pub struct PackedMatrix {
+    pub(super) panels: Tensor,
+    /// One number per row, or nothing.
+    pub(super) bias: Option<Vec<f32>>,
+    rows: usize,
+    depth: usize,
+}
+
+impl PackedMatrix {
+    /// Packs a row-major matrix of shape `[rows, depth]`.
+    ///
+    /// # Errors
+    /// If the number of weights is not `rows * depth`.
+    pub fn pack(weights: &[f32], shape: (usize, usize), dtype: WeightDtype) -> Result<Self> {
+        let (rows, depth) = shape;
+        if weights.len() != rows * depth {
+            bail!("{} weights cannot be {rows} rows of {depth}", weights.len());
+        }
+        let panels = match dtype {
+            WeightDtype::F32 => pack_as(weights, shape, |weight| weight)?,
+            WeightDtype::F16 => pack_as(weights, shape, f16::from_f32)?,
+            WeightDtype::Bf16 => pack_as(weights, shape, bf16::from_f32)?,
+        };
+        Ok(Self { panels, bias: None, rows, depth })
+    }
+
+    /// Adds a bias of one number per row to every product.
+    ///
+    /// # Errors
+    /// If the number of values is not the number of rows.
+    pub fn with_bias(mut self, bias: Vec<f32>) -> Result<Self> {
+        if bias.len() != self.rows {
+            bail!("a bias of {} numbers does not fit {} rows", bias.len(), self.rows);
+        }
+        self.bias = Some(bias);
+        Ok(self)
+    }
+
+    /// Number of rows: the width of a product.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Length of a row: the width of what is multiplied.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Bytes of memory that the weights take.
+    pub fn size_in_bytes(&self) -> usize {
+        self.panels.elem_count() * self.panels.dtype().size_in_bytes()
+    }
+}
+
+/// Packs and converts, all panels in parallel.
+fn pack_as<T>(weights: &[f32], (rows, depth): (usize, usize), convert: impl Fn(f32) -> T + Sync) -> Result<Tensor>
+where
+    T: candle_core::WithDType + Default,
+{
+    let groups = rows.div_ceil(GROUP_WIDTH);
+    let shape = (groups, PANELS_PER_GROUP, depth, LANES);
+    let count = groups * GROUP_WIDTH * depth;
+    aligned_tensor(count, shape, |packed: &mut [T]| {
+        packed.par_chunks_mut(depth.max(1) * LANES).enumerate().for_each(|(panel, packed)| {
+            let first = (panel * LANES).min(rows);
+            let last = (first + LANES).min(rows);
+            for (lane, row) in weights[first * depth..last * depth].chunks(depth.max(1)).enumerate() {
+                for (k, weight) in row.iter().enumerate() {
+                    packed[k * LANES + lane] = convert(*weight);
+                }
+            }
+        });
+    })
+}
+
+/// A tensor whose first number lies at the start of a cache line, filled by `fill`: a register's worth of weights is then
+/// one access to memory, not two.
+fn aligned_tensor<T>(count: usize, shape: (usize, usize, usize, usize), fill: impl FnOnce(&mut [T])) -> Result<Tensor>
+where
+    T: candle_core::WithDType + Default,
+{
+    const CACHE_LINE: usize = 64;
+    let slack = CACHE_LINE / size_of::<T>();
+    let mut numbers = vec![T::default(); count + slack];
+    let start = numbers.as_ptr().align_offset(CACHE_LINE).min(slack);
+    fill(&mut numbers[start..start + count]);
+    let len = numbers.len();
+    Tensor::from_vec(numbers, len, &Device::Cpu)?.narrow(0, start, count)?.reshape(shape)
+}
+
+/// The weights of one dtype, as the kernels see them.
+pub(super) enum Weights<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+}
+
+impl<'a> Weights<'a> {
+    /// The numbers of a contiguous tensor.
+    pub(super) fn of(storage: &'a candle_core::CpuStorage, layout: &candle_core::Layout) -> Result<Self> {
+        let Some((start, end)) = layout.contiguous_offsets() else { bail!("packed weights must be contiguous") };
+        Ok(match candle_core::backend::BackendStorage::dtype(storage) {
+            DType::F16 => Self::F16(&storage.as_slice::<f16>()?[start..end]),
+            DType::BF16 => Self::Bf16(&storage.as_slice::<bf16>()?[start..end]),
+            _ => Self::F32(&storage.as_slice::<f32>()?[start..end]),
+        })
+    }
+
+    /// `len` weights from `start` on as f32: where they lie, or converted into `scratch`.
+    pub(super) fn widened<'s>(&'s self, start: usize, len: usize, scratch: &'s mut Vec<f32>) -> &'s [f32] {
+        if let Self::F32(weights) = self {
+            return &weights[start..start + len];
+        }
+        scratch.resize(len, 0.0);
+        match self {
+            Self::F16(weights) => weights[start..start + len].convert_to_f32_slice(scratch),
+            Self::Bf16(weights) => weights[start..start + len].convert_to_f32_slice(scratch),
+            Self::F32(_) => {}
+        }
+        scratch
+    }
+
+    /// One weight as f32.
+    pub(super) fn get(&self, index: usize) -> f32 {
+        match self {
+            Self::F32(weights) => weights[index],
+            Self::F16(weights) => weights[index].to_f32(),
+            Self::Bf16(weights) => weights[index].to_f32(),
+        }
+    }
+
+    /// Whether using the weights costs a conversion.
+    pub(super) fn is_narrow(&self) -> bool {
+        !matches!(self, Self::F32(_))
+    }
+}

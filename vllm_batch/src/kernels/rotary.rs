@@ -1,0 +1,174 @@
+//! Rotary position embedding, and writing rotated keys and values into the paged cache.
+
+use candle_core::{CpuStorage, CustomOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
+
+use super::LANES;
+use super::parallel::{Shared, for_each};
+use super::storage::{f32_slice, f32_slice_mut};
+
+/// Heads of an attention layer. A row of `qkv` holds all query heads, then the key heads, then the value heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeadShape {
+    /// Query heads; a multiple of `num_kv_heads`.
+    pub(crate) num_heads: usize,
+    /// Key and value heads.
+    pub(crate) num_kv_heads: usize,
+    /// Numbers per head.
+    pub(crate) head_dim: usize,
+}
+
+impl HeadShape {
+    /// Width of a row of `qkv`.
+    pub(crate) fn qkv_width(&self) -> usize {
+        (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+    }
+
+    /// `head_dim` rounded up to whole registers.
+    pub(super) fn padded_dim(&self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
+    }
+
+    /// Numbers that one head's keys, or values, take in one block.
+    fn half_block(&self) -> usize {
+        self.padded_dim() * LANES
+    }
+
+    /// Numbers in one block of one layer's cache: for each key head its keys as `[head_dim, 16 tokens]`, then its values
+    /// as `[head_dim / 16, 16 tokens, 16]`.
+    pub(crate) fn block_len(&self) -> usize {
+        2 * self.num_kv_heads * self.half_block()
+    }
+
+    /// Where a head's keys start in the cache.
+    pub(super) fn keys_at(&self, block: u32, kv_head: usize) -> usize {
+        block as usize * self.block_len() + 2 * kv_head * self.half_block()
+    }
+
+    /// Where a head's values start in the cache.
+    pub(super) fn values_at(&self, block: u32, kv_head: usize) -> usize {
+        self.keys_at(block, kv_head) + self.half_block()
+    }
+}
+
+/// Cosines and sines for each position: shape `[positions, head_dim / 2]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RotaryTable {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    half: usize,
+}
+
+impl RotaryTable {
+    /// The table for positions `0..positions`: pair `i` turns by `position * inv_freq[i]`.
+    ///
+    /// The angle is rounded to f32, as transformers computes it.
+    pub fn new(inv_freq: &[f32], positions: usize) -> Self {
+        let angles = (0..positions).flat_map(|position| inv_freq.iter().map(move |freq| position as f32 * freq));
+        let (sin, cos) = angles.map(|angle| f64::from(angle).sin_cos()).map(|(s, c)| (s as f32, c as f32)).unzip();
+        Self { cos, sin, half: inv_freq.len() }
+    }
+
+    /// Writes the head `x` turned to `position` through `put(index, value)`: pairs are `(i, i + head_dim / 2)`.
+    #[inline]
+    pub(super) fn rotate(&self, x: &[f32], position: usize, mut put: impl FnMut(usize, f32)) {
+        let range = position * self.half..(position + 1) * self.half;
+        let (low, high) = x.split_at(self.half);
+        let turns = self.cos[range.clone()].iter().zip(&self.sin[range]);
+        for (i, ((low, high), (cos, sin))) in low.iter().zip(high).zip(turns).enumerate() {
+            put(i, low * cos - high * sin);
+            put(i + self.half, high * cos + low * sin);
+        }
+    }
+}
+
+/// The query heads of `qkv`, each turned to its token's position: shape `[tokens, num_heads * head_dim]`.
+pub(crate) fn rotate_queries(qkv: &Tensor, positions: &[u32], heads: HeadShape, table: &RotaryTable) -> Result<Tensor> {
+    qkv.apply_op1_no_bwd(&RotateQueries { positions, heads, table })
+}
+
+struct RotateQueries<'a> {
+    positions: &'a [u32],
+    heads: HeadShape,
+    table: &'a RotaryTable,
+}
+
+impl CustomOp1 for RotateQueries<'_> {
+    fn name(&self) -> &'static str {
+        "rotate_queries"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let qkv = rows(storage, layout, self.positions, self.heads)?;
+        let (width, head_dim) = (self.heads.qkv_width(), self.heads.head_dim);
+        let query_width = self.heads.num_heads * head_dim;
+        let mut queries = vec![0f32; self.positions.len() * query_width];
+        let out = Shared::new(&mut queries);
+        for_each(self.positions.len(), query_width, |token| {
+            // SAFETY: each call writes its own row.
+            let out = unsafe { out.part(token * query_width, query_width) };
+            let heads = qkv[token * width..][..query_width].chunks(head_dim);
+            for (x, out) in heads.zip(out.chunks_mut(head_dim)) {
+                self.table.rotate(x, self.positions[token] as usize, |i, value| out[i] = value);
+            }
+        });
+        Ok((CpuStorage::F32(queries), (self.positions.len(), query_width).into()))
+    }
+}
+
+/// Writes the rotated keys and the values of `qkv` into one layer's cache, each token into its slot
+/// (`block * 16 + offset`). No slot may occur twice.
+pub(crate) struct KvWrite<'a> {
+    /// The position of each token.
+    pub(crate) positions: &'a [u32],
+    /// The slot of each token.
+    pub(crate) slots: &'a [u32],
+    /// The layer's heads.
+    pub(crate) heads: HeadShape,
+    /// Turns for each position.
+    pub(crate) table: &'a RotaryTable,
+}
+
+impl InplaceOp2 for KvWrite<'_> {
+    fn name(&self) -> &'static str {
+        "kv_write"
+    }
+
+    fn cpu_fwd(&self, cache: &mut CpuStorage, cl: &Layout, storage: &CpuStorage, layout: &Layout) -> Result<()> {
+        let qkv = rows(storage, layout, self.positions, self.heads)?;
+        let cache = f32_slice_mut(cache, cl)?;
+        let blocks = cache.len() / self.heads.block_len();
+        if let Some(slot) = self.slots.iter().find(|slot| **slot as usize >= blocks * LANES) {
+            bail!("kv_write: slot {slot} of {blocks} blocks");
+        }
+        for (token, slot) in self.slots.iter().enumerate() {
+            self.write_token(cache, &qkv[token * self.heads.qkv_width()..], (token, *slot));
+        }
+        Ok(())
+    }
+}
+
+impl KvWrite<'_> {
+    fn write_token(&self, cache: &mut [f32], qkv: &[f32], (token, slot): (usize, u32)) {
+        let HeadShape { num_heads, num_kv_heads, head_dim } = self.heads;
+        let (block, offset) = (slot / LANES as u32, slot as usize % LANES);
+        for kv_head in 0..num_kv_heads {
+            let keys = &mut cache[self.heads.keys_at(block, kv_head)..];
+            let key = &qkv[(num_heads + kv_head) * head_dim..][..head_dim];
+            let position = self.positions[token] as usize;
+            self.table.rotate(key, position, |i, value| keys[i * LANES + offset] = value);
+            let values = &mut cache[self.heads.values_at(block, kv_head)..];
+            let value = &qkv[(num_heads + num_kv_heads + kv_head) * head_dim..][..head_dim];
+            for (panel, value) in value.chunks(LANES).enumerate() {
+                values[(panel * LANES + offset) * LANES..][..value.len()].copy_from_slice(value);
+            }
+        }
+    }
+}
+
+/// The numbers of `qkv`, checked against the heads and the tokens.
+fn rows<'a>(storage: &'a CpuStorage, layout: &Layout, positions: &[u32], heads: HeadShape) -> Result<&'a [f32]> {
+    if layout.shape().dims2()? != (positions.len(), heads.qkv_width()) {
+        bail!("qkv has the shape {:?} for {} tokens of {heads:?}", layout.shape(), positions.len());
+    }
+    f32_slice(storage, layout)
+}

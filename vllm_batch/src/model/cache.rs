@@ -1,0 +1,33 @@
+//! The keys and values of all sequences, in blocks.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::spec::DecoderSpec;
+use crate::kernels::{HeadShape, LANES};
+
+/// Tokens in a block.
+pub(crate) const BLOCK_SIZE: usize = LANES;
+
+/// One tensor of `num_blocks` blocks for each layer. Which block belongs to whom is the block pool's business.
+#[derive(Debug)]
+pub(crate) struct KvCache {
+    pub(super) layers: Vec<Tensor>,
+}
+
+impl KvCache {
+    /// An empty cache. Memory is taken from the system as blocks are first written.
+    pub(crate) fn new(spec: &DecoderSpec, num_blocks: usize) -> Result<Self> {
+        let layer = || Tensor::zeros(num_blocks * heads(spec).block_len(), DType::F32, &Device::Cpu);
+        Ok(Self { layers: (0..spec.num_hidden_layers).map(|_| layer()).collect::<Result<_>>()? })
+    }
+
+    /// Bytes that one block takes in all layers together.
+    pub(crate) fn bytes_per_block(spec: &DecoderSpec) -> usize {
+        spec.num_hidden_layers * heads(spec).block_len() * size_of::<f32>()
+    }
+}
+
+/// The attention heads of every layer.
+pub(super) fn heads(spec: &DecoderSpec) -> HeadShape {
+    HeadShape { num_heads: spec.num_attention_heads, num_kv_heads: spec.num_key_value_heads, head_dim: spec.head_dim }
+}

@@ -1,0 +1,133 @@
+//! Models from the Hugging Face hub, by way of the cache that all of the hub's tools share.
+
+use std::path::{Path, PathBuf};
+
+use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+
+use super::safetensors::shard_names;
+use super::source::{HubModel, LocalFiles};
+use crate::error::LoadError;
+
+const CONFIG: &str = "config.json";
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+/// Taken when the repository has them.
+const OPTIONAL: &[&str] = &["generation_config.json", "tokenizer_config.json", "chat_template.jinja"];
+
+/// The model's files, from the cache if it holds all that is needed, else from the hub.
+///
+/// # Errors
+/// [`LoadError::Hub`] with what to do.
+pub(super) fn fetch(model: &HubModel) -> Result<LocalFiles, LoadError> {
+    let cache = model.cache_dir.clone().map_or_else(Cache::default, Cache::new);
+    let repo = Repo::with_revision(model.repo.clone(), RepoType::Model, model.revision.clone());
+    if let Some(files) = cached(model, &cache.repo(repo.clone())) {
+        return Ok(files);
+    }
+    let api = ApiBuilder::from_cache(cache).with_progress(false).build();
+    let api = api.map_err(|error| failed(model, CONFIG, &error))?.repo(repo);
+    match &model.gguf_file {
+        Some(file) => Ok(LocalFiles::Gguf(get(model, &api, file)?)),
+        None => download(model, &api),
+    }
+}
+
+/// What is needed, if the cache has all of it.
+fn cached(model: &HubModel, cache: &CacheRepo) -> Option<LocalFiles> {
+    if let Some(file) = &model.gguf_file {
+        return cache.get(file).map(LocalFiles::Gguf);
+    }
+    let folder = cache.get(CONFIG)?.parent()?.to_owned();
+    cache.get("tokenizer.json")?;
+    let complete = match cache.get(SINGLE) {
+        Some(_) => true,
+        None => shard_names(&cache.get(INDEX)?).ok()?.iter().all(|shard| cache.get(shard).is_some()),
+    };
+    complete.then_some(LocalFiles::Directory(folder))
+}
+
+fn download(model: &HubModel, api: &ApiRepo) -> Result<LocalFiles, LoadError> {
+    let info = api.info().map_err(|error| failed(model, CONFIG, &error))?;
+    let has = |name: &str| info.siblings.iter().any(|sibling| sibling.rfilename == name);
+    let config = get(model, api, CONFIG)?;
+    get(model, api, "tokenizer.json")?;
+    for file in OPTIONAL.iter().filter(|file| has(file)) {
+        get(model, api, file)?;
+    }
+    if has(SINGLE) {
+        get(model, api, SINGLE)?;
+    } else {
+        for shard in shard_names(&get(model, api, INDEX)?)? {
+            get(model, api, &shard)?;
+        }
+    }
+    Ok(LocalFiles::Directory(config.parent().map_or_else(PathBuf::new, Path::to_owned)))
+}
+
+fn get(model: &HubModel, api: &ApiRepo, file: &str) -> Result<PathBuf, LoadError> {
+    api.get(file).map_err(|error| failed(model, file, &error))
+}
+
+fn failed(model: &HubModel, file: &str, error: &ApiError) -> LoadError {
+    LoadError::Hub {
+        repo: model.repo.clone(),
+        file: file.to_owned(),
+        message: format!("{error}; check the name and the network, or give a local folder or .gguf file instead"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cache as the hub's tools lay it out, with these files in its one snapshot.
+    fn cache_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let repo = root.path().join("models--owner--name");
+        let snapshot = repo.join("snapshots/abc");
+        std::fs::create_dir_all(&snapshot).unwrap();
+        std::fs::create_dir_all(repo.join("refs")).unwrap();
+        std::fs::write(repo.join("refs/main"), "abc").unwrap();
+        for (name, text) in files {
+            std::fs::write(snapshot.join(name), text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_complete_snapshot_in_the_cache_needs_no_network() {
+        let index = r#"{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}"#;
+        let tokenizer = ("tokenizer.json", "{}");
+        let complete: [&[(&str, &str)]; 2] = [
+            &[(CONFIG, "{}"), tokenizer, (SINGLE, "")],
+            &[(CONFIG, "{}"), tokenizer, (INDEX, index), ("one.safetensors", ""), ("two.safetensors", "")],
+        ];
+        for files in complete {
+            let root = cache_with(files);
+            let model = HubModel::new("owner/name").with_cache_dir(root.path());
+            let folder = root.path().join("models--owner--name/snapshots/abc");
+            assert_eq!(fetch(&model).unwrap(), LocalFiles::Directory(folder));
+        }
+        let root = cache_with(&[("smol.gguf", "")]);
+        let model = HubModel::new("owner/name").with_cache_dir(root.path()).with_gguf_file("smol.gguf");
+        let file = root.path().join("models--owner--name/snapshots/abc/smol.gguf");
+        assert_eq!(fetch(&model).unwrap(), LocalFiles::Gguf(file));
+    }
+
+    #[test]
+    fn an_incomplete_snapshot_is_not_taken_for_the_model() {
+        let index = r#"{"weight_map": {"a": "one.safetensors"}}"#;
+        let incomplete: [&[(&str, &str)]; 3] = [
+            &[(CONFIG, "{}")],
+            &[(CONFIG, "{}"), ("tokenizer.json", "{}")],
+            &[(CONFIG, "{}"), ("tokenizer.json", "{}"), (INDEX, index)],
+        ];
+        for files in incomplete {
+            let root = cache_with(files);
+            let model = HubModel::new("owner/name");
+            let repo = Repo::with_revision(model.repo.clone(), RepoType::Model, model.revision.clone());
+            assert_eq!(cached(&model, &Cache::new(root.path().to_owned()).repo(repo)), None);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! One step's tokens, packed without padding.
+
+use super::cache::BLOCK_SIZE;
+use crate::kernels::QuerySpan;
+
+/// The tokens of one forward pass: any number of sequences, any number of tokens of each, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct ModelInput {
+    pub(super) token_ids: Vec<u32>,
+    pub(super) positions: Vec<u32>,
+    pub(super) slots: Vec<u32>,
+    pub(super) spans: Vec<QuerySpan>,
+    pub(super) logit_rows: Vec<u32>,
+}
+
+impl ModelInput {
+    /// Adds the tokens of one sequence, the first of which stands at `position`. `block_table` holds its blocks from
+    /// position 0 on, at least up to the last token. With `logits`, the logits after the last token are computed.
+    pub(crate) fn push(&mut self, token_ids: &[u32], position: usize, block_table: Vec<u32>, logits: bool) {
+        let query_start = self.token_ids.len();
+        self.token_ids.extend_from_slice(token_ids);
+        for position in position..position + token_ids.len() {
+            self.positions.push(position as u32);
+            self.slots.push(block_table[position / BLOCK_SIZE] * BLOCK_SIZE as u32 + (position % BLOCK_SIZE) as u32);
+        }
+        self.spans.push(QuerySpan { query_start, query_len: token_ids.len(), position, block_table });
+        if logits {
+            self.logit_rows.push(self.token_ids.len() as u32 - 1);
+        }
+    }
+
+    /// Number of tokens.
+    pub(crate) fn num_tokens(&self) -> usize {
+        self.token_ids.len()
+    }
+
+    /// Number of sequences.
+    pub(crate) fn num_seqs(&self) -> usize {
+        self.spans.len()
+    }
+}

@@ -1,0 +1,30 @@
+//! What is the network?
+//!
+//! An architecture is data: a [`DecoderSpec`] says what one [`Decoder`] computes, a file in `families/` maps a model's
+//! own configuration to a spec and its tensor names to the decoder's slots, and `weights.rs` reads the tensors from
+//! safetensors or GGUF. Anything in a configuration that would change the results and is not implemented is an error.
+
+mod cache;
+mod config;
+mod decoder;
+mod families;
+mod files;
+mod gguf;
+#[cfg(feature = "hub")]
+mod hub;
+mod input;
+mod safetensors;
+mod source;
+mod spec;
+mod weights;
+
+pub use source::{HubModel, ModelSource};
+pub use spec::{DecoderSpec, RopeScaling};
+
+pub(crate) use cache::{BLOCK_SIZE, KvCache};
+pub(crate) use decoder::Decoder;
+pub(crate) use files::ModelFiles;
+pub(crate) use input::ModelInput;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! The decoder against transformers' own numbers.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::safetensors::load;
+use candle_core::{DType, Device, Tensor};
+
+use super::*;
+use crate::kernels::WeightDtype;
+
+/// A tiny random model, with what transformers computes for it in f32.
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch").join(name)
+}
+
+fn decoder(name: &str) -> Decoder {
+    let files = ModelFiles::open(&ModelSource::Directory(fixture(name))).unwrap();
+    files.load_decoder(WeightDtype::F32, 128).unwrap()
+}
+
+/// A prompt, the logits after each of its tokens, and the greedy tokens that follow with their margins.
+struct Expected {
+    input_ids: Vec<u32>,
+    logits: Vec<Vec<f32>>,
+    greedy: Vec<u32>,
+    margin: Vec<f32>,
+}
+
+fn expected(name: &str) -> Vec<Expected> {
+    let tensors = load(fixture(name).join("expected.safetensors"), &Device::Cpu).unwrap();
+    let ids = |tensor: &Tensor| tensor.to_dtype(DType::U32).unwrap().to_vec1().unwrap();
+    (0..3)
+        .map(|i| Expected {
+            input_ids: ids(&tensors[&format!("p{i}.input_ids")]),
+            logits: tensors[&format!("p{i}.logits")].to_vec2().unwrap(),
+            greedy: ids(&tensors[&format!("p{i}.greedy")]),
+            margin: tensors[&format!("p{i}.margin")].to_vec1().unwrap(),
+        })
+        .collect()
+}
+
+/// Logits after each token, computed `chunk` tokens at a time, in blocks that are not neighbours.
+fn logits(decoder: &Decoder, token_ids: &[u32], chunk: usize) -> Vec<Vec<f32>> {
+    let blocks = token_ids.len().div_ceil(BLOCK_SIZE) as u32;
+    let table: Vec<u32> = (0..blocks).map(|i| (blocks - 1 - i) * 2).collect();
+    let mut cache = KvCache::new(&decoder.spec, blocks as usize * 2).unwrap();
+    let mut rows = Vec::new();
+    for (i, chunk_ids) in token_ids.chunks(chunk).enumerate() {
+        // Asking for every token's logits takes one span for each token.
+        let mut input = ModelInput::default();
+        for (j, token) in chunk_ids.iter().enumerate() {
+            input.push(&[*token], i * chunk + j, table.clone(), true);
+        }
+        rows.extend(decoder.forward(&input, &mut cache).unwrap().to_vec2::<f32>().unwrap());
+    }
+    rows
+}
+
+fn argmax(row: &[f32]) -> u32 {
+    row.iter().enumerate().fold(0, |best, (i, x)| if *x > row[best] { i } else { best }) as u32
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    for name in ["llama", "llama3_rope"] {
+        let decoder = decoder(name);
+        for (i, case) in expected(name).iter().enumerate() {
+            let scale = case.logits.iter().flatten().fold(0f32, |max, x| max.max(x.abs()));
+            let actual = logits(&decoder, &case.input_ids, 1000);
+            for (actual, expected) in actual.iter().flatten().zip(case.logits.iter().flatten()) {
+                assert!((actual - expected).abs() <= 1e-4 * scale, "{name} p{i}: {actual} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn greedy_tokens_are_those_of_transformers() {
+    for name in ["llama", "llama3_rope"] {
+        let decoder = decoder(name);
+        for (i, case) in expected(name).iter().enumerate() {
+            let mut token_ids = case.input_ids.clone();
+            for (step, token) in case.greedy.iter().enumerate() {
+                let next = argmax(logits(&decoder, &token_ids, 1000).last().unwrap());
+                assert_eq!(next, *token, "{name} p{i} step {step}, margin {}", case.margin[step]);
+                token_ids.push(next);
+            }
+        }
+    }
+}
+
+#[test]
+fn chunks_and_threads_do_not_change_a_bit() {
+    let decoder = decoder("llama");
+    let token_ids: Vec<u32> = (0..61).map(|i| (i * 37 + 5) % 512).collect();
+    let all = logits(&decoder, &token_ids, 1000);
+    for threads in [1, 2, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for chunk in [1, 7, 16, 61] {
+            assert_eq!(pool.install(|| logits(&decoder, &token_ids, chunk)), all, "chunk {chunk}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn one_span_of_many_tokens_gives_the_bits_of_many_spans() {
+    let decoder = decoder("llama3_rope");
+    let token_ids: Vec<u32> = (0..61).map(|i| (i * 91 + 5) % 512).collect();
+    let table: Vec<u32> = (0..4).collect();
+    let mut cache = KvCache::new(&decoder.spec, 4).unwrap();
+    let mut input = ModelInput::default();
+    input.push(&token_ids, 0, table, true);
+    let last = decoder.forward(&input, &mut cache).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(last[0], *logits(&decoder, &token_ids, 5).last().unwrap());
+}

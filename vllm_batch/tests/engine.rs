@@ -1,0 +1,310 @@
+//! The engine on a tiny model: the same bits however requests are batched, preemption, abort, limits, every way an
+//! answer can end, and every way a request can be wrong.
+
+use std::path::{Path, PathBuf};
+
+use futures::StreamExt;
+use futures::executor::block_on;
+use vllm_batch::{
+    BatchEngine, BatchEngineExt, EngineBuilder, FinishReason, LocalEngine, Message, OutputEvent, Prompt, Request,
+    RequestError, RequestOutput, SamplingParams, StopReason,
+};
+
+fn model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch/llama")
+}
+
+fn builder() -> EngineBuilder {
+    LocalEngine::builder(model()).threads(1)
+}
+
+/// Bytes of one KV block of 16 tokens: 3 layers, keys and values of 2 heads of 16 numbers.
+const BLOCK: usize = 16 * 3 * 2 * 2 * 16 * 4;
+
+/// 40 requests of mixed lengths: greedy and sampled, with and without a common beginning.
+fn requests() -> Vec<Request> {
+    (0..40u32)
+        .map(|i| {
+            let shared = if i % 2 == 0 { 35 } else { 0 };
+            let own = 1 + (i * 7) % 60;
+            let token_ids: Vec<u32> = (0..shared).chain((0..own).map(|j| (i * 31 + j * 17) % 512)).collect();
+            let params = match i % 3 {
+                0 => SamplingParams::greedy(),
+                1 => SamplingParams::default().with_seed(u64::from(i)),
+                _ => SamplingParams::default().with_temperature(0.8).with_top_p(0.9).with_top_k(50).with_min_p(0.01),
+            };
+            let params = params.with_max_tokens(5 + i % 30).with_ignore_eos(true);
+            Request::new(format!("row-{i}"), Prompt::TokenIds(token_ids)).with_sampling_params(params)
+        })
+        .collect()
+}
+
+/// The answers, by request id.
+fn answers(engine: EngineBuilder, requests: Vec<Request>) -> Vec<(String, Vec<u32>, String)> {
+    let engine = engine.build().unwrap();
+    let outputs = engine.generate(requests).into_iter().map(Result::unwrap);
+    let mut answers: Vec<_> = outputs
+        .map(|mut output| {
+            let completion = output.outputs.remove(0);
+            (output.request_id, completion.token_ids, completion.text)
+        })
+        .collect();
+    answers.sort();
+    answers
+}
+
+fn shuffled(mut requests: Vec<Request>) -> Vec<Request> {
+    requests.sort_by_key(|request| {
+        request.request_id.bytes().rev().map(u64::from).fold(7, |hash, byte| hash * 131 % 1009 + byte)
+    });
+    requests
+}
+
+#[test]
+fn answers_do_not_depend_on_how_requests_are_batched() {
+    let expected = answers(builder().max_num_seqs(1).enable_prefix_caching(false), requests());
+    let ways = [
+        ("batched", builder().max_num_seqs(64), requests()),
+        ("shuffled", builder().max_num_seqs(7), shuffled(requests())),
+        ("in small chunks", builder().max_num_batched_tokens(3), requests()),
+        ("without prefix cache", builder().enable_prefix_caching(false), requests()),
+        ("preempted", builder().max_model_len(160).kv_cache_memory(10 * BLOCK), requests()),
+        ("on two threads", builder().threads(2), requests()),
+        ("on five threads, shuffled", builder().threads(5), shuffled(requests())),
+    ];
+    for (name, engine, requests) in ways {
+        assert_eq!(answers(engine, requests), expected, "{name}");
+    }
+    for (request, expected) in requests().into_iter().step_by(9).map(|request| {
+        let id = request.request_id.clone();
+        (request, expected.iter().find(|answer| answer.0 == id).unwrap())
+    }) {
+        assert_eq!(&answers(builder(), vec![request])[0], expected, "alone");
+    }
+}
+
+#[test]
+fn a_small_cache_preempts_and_every_request_is_answered_all_the_same() {
+    let mut core = builder().max_model_len(160).kv_cache_memory(10 * BLOCK).build_core().unwrap();
+    for request in requests() {
+        core.add_request(request).unwrap();
+    }
+    let mut finished = 0;
+    while core.has_unfinished() {
+        finished += core.step().unwrap().iter().filter(|(_, event)| matches!(event, OutputEvent::Finished(_))).count();
+    }
+    assert_eq!(finished, 40);
+    assert!(core.num_preemptions() > 0, "ten blocks are too few for forty requests at once");
+}
+
+#[test]
+fn a_repeated_prompt_is_cached_but_for_its_last_block() {
+    let prompt: Vec<u32> = (0..50).collect();
+    let request = |id: &str| {
+        Request::new(id, Prompt::TokenIds(prompt.clone()))
+            .with_sampling_params(SamplingParams::greedy().with_max_tokens(2))
+    };
+    let cached = |engine: &LocalEngine| -> Vec<usize> {
+        ["a", "b"].iter().map(|id| engine.generate([request(id)])[0].as_ref().unwrap().usage.cached_tokens).collect()
+    };
+    assert_eq!(cached(&builder().build().unwrap()), [0, 48]);
+    assert_eq!(cached(&builder().enable_prefix_caching(false).build().unwrap()), [0, 0]);
+}
+
+/// The greedy answer to a fixed prompt, without any stop.
+fn free_answer(engine: &LocalEngine) -> RequestOutput {
+    let params = SamplingParams::greedy().with_max_tokens(12).with_ignore_eos(true);
+    engine.generate([prompt().with_sampling_params(params)]).remove(0).unwrap()
+}
+
+fn prompt() -> Request {
+    Request::new("x", Prompt::TokenIds(vec![5, 300, 17, 220, 81]))
+}
+
+#[test]
+fn an_answer_ends_where_it_should() {
+    let engine = builder().build().unwrap();
+    let free = free_answer(&engine).outputs.remove(0);
+    let nth = free.token_ids[4];
+    let first = free.token_ids.iter().position(|token| *token == nth).unwrap() + 1;
+    let base = SamplingParams::greedy().with_max_tokens(12).with_ignore_eos(true);
+    let stop_token = Some(StopReason::Token(nth));
+    let cases = [
+        (base.clone(), 12, FinishReason::Length, None),
+        (base.clone().with_max_tokens(1), 1, FinishReason::Length, None),
+        (base.clone().with_stop_token_ids(vec![nth]), first, FinishReason::Stop, stop_token),
+    ];
+    for (params, len, finish_reason, stop_reason) in cases {
+        let output = engine.generate([prompt().with_sampling_params(params.clone())]).remove(0).unwrap();
+        let completion = &output.outputs[0];
+        assert_eq!(completion.token_ids, free.token_ids[..len], "{params:?}");
+        assert_eq!((completion.finish_reason, &completion.stop_reason), (finish_reason, &stop_reason), "{params:?}");
+        assert_eq!(output.usage.completion_tokens, len);
+        assert!(free.text.starts_with(&completion.text), "{params:?}");
+    }
+}
+
+#[test]
+fn min_tokens_keeps_stop_tokens_away() {
+    let engine = builder().build().unwrap();
+    let nth = free_answer(&engine).outputs[0].token_ids[0];
+    let params = SamplingParams::greedy().with_max_tokens(9).with_stop_token_ids(vec![nth]).with_min_tokens(6);
+    let output = engine.generate([prompt().with_sampling_params(params)]).remove(0).unwrap();
+    let tokens = &output.outputs[0].token_ids;
+    assert!(tokens.len() > 6 && !tokens[..6].contains(&nth), "{tokens:?}");
+}
+
+#[test]
+fn a_stop_string_over_several_tokens_never_leaks() {
+    let engine = builder().build().unwrap();
+    let text = free_answer(&engine).outputs.remove(0).text;
+    let starts: Vec<usize> = text.char_indices().map(|(start, _)| start).collect();
+    for window in starts.windows(4) {
+        let stop = text[window[0]..window[3]].to_owned();
+        let params = SamplingParams::greedy().with_max_tokens(12).with_ignore_eos(true).with_stop(vec![stop.clone()]);
+        let events: Vec<_> = block_on(engine.submit(prompt().with_sampling_params(params)).collect());
+        let mut streamed = String::new();
+        for event in &events {
+            match event {
+                OutputEvent::Delta(delta) => streamed += &delta.text,
+                OutputEvent::Finished(output) => {
+                    let completion = &output.outputs[0];
+                    assert_eq!(completion.text, streamed, "{stop:?}");
+                    assert_eq!(completion.text, text[..text.find(&stop).unwrap()], "{stop:?}");
+                    assert_eq!(completion.stop_reason, Some(StopReason::String(stop.clone())));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn without_max_tokens_an_answer_goes_to_the_context_limit() {
+    let engine = builder().max_model_len(40).build().unwrap();
+    let params = SamplingParams::greedy().with_ignore_eos(true);
+    let output = engine.generate([prompt().with_sampling_params(params)]).remove(0).unwrap();
+    assert_eq!((output.usage.total_tokens(), output.outputs[0].finish_reason), (40, FinishReason::Length));
+}
+
+#[test]
+fn bad_requests_fail_alone_and_are_named() {
+    let engine = builder().max_model_len(64).build().unwrap();
+    let greedy = SamplingParams::greedy().with_max_tokens(3);
+    let with = |prompt: Prompt, params: SamplingParams| Request::new("bad", prompt).with_sampling_params(params);
+    let ids = |len: u32| Prompt::TokenIds((0..len).collect());
+    let cases = [
+        (with(ids(64), greedy.clone()), RequestError::PromptTooLong { prompt_tokens: 64, max_model_len: 64 }),
+        (with(ids(0), greedy.clone()), RequestError::EmptyPrompt),
+        (
+            with(Prompt::TokenIds(vec![1, 512]), greedy.clone()),
+            RequestError::UnknownToken { token_id: 512, vocab_size: 512 },
+        ),
+        (with(Prompt::Messages(vec![Message::user("hi")]), greedy.clone()), RequestError::NoChatTemplate),
+        (
+            with(Prompt::Messages(vec![]), greedy.clone()),
+            RequestError::invalid("messages", "must hold at least one message"),
+        ),
+        (with(ids(3), greedy.clone().with_top_p(2.0)), RequestError::invalid("top_p", "must be above 0 and at most 1")),
+        (
+            with(ids(3), greedy.clone().with_stop_token_ids(vec![9999])),
+            RequestError::invalid("stop_token_ids", "9999 is outside the vocabulary of 512"),
+        ),
+    ];
+    let good = || with(ids(5), greedy.clone());
+    let mixed: Vec<_> = cases.iter().flat_map(|(request, _)| [request.clone(), good()]).collect();
+    let results = engine.generate(mixed);
+    let expected_good = engine.generate([good()]).remove(0).unwrap().outputs;
+    for (pair, (_, error)) in results.chunks(2).zip(&cases) {
+        assert_eq!(pair[0].as_ref().unwrap_err(), error);
+        assert_eq!(pair[1].as_ref().unwrap().outputs, expected_good);
+    }
+}
+
+#[test]
+fn a_dropped_stream_frees_its_place() {
+    let engine = builder().max_num_seqs(1).build().unwrap();
+    let endless = || prompt().with_sampling_params(SamplingParams::greedy().with_ignore_eos(true));
+    let mut running = engine.submit(endless());
+    assert!(matches!(block_on(running.next()), Some(OutputEvent::Delta(_))));
+    let waiting = engine.submit(endless());
+    drop((running, waiting));
+    let params = SamplingParams::greedy().with_max_tokens(2);
+    assert!(engine.generate([prompt().with_sampling_params(params)])[0].is_ok());
+}
+
+#[test]
+fn a_lower_priority_number_is_served_first() {
+    let mut core = builder().max_num_seqs(1).build_core().unwrap();
+    let params = SamplingParams::greedy().with_max_tokens(2);
+    let ids: Vec<_> = [3, 1, -2, 1]
+        .map(|priority| {
+            core.add_request(prompt().with_sampling_params(params.clone()).with_priority(priority)).unwrap()
+        })
+        .to_vec();
+    let mut order = Vec::new();
+    while core.has_unfinished() {
+        for (id, event) in core.step().unwrap() {
+            if matches!(event, OutputEvent::Finished(_)) {
+                order.push(ids.iter().position(|other| *other == id).unwrap());
+            }
+        }
+    }
+    assert_eq!(order, [2, 1, 3, 0]);
+}
+
+#[test]
+fn streams_end_with_an_error_when_the_engine_is_dropped() {
+    let engine = builder().build().unwrap();
+    let stream = engine.submit(prompt().with_sampling_params(SamplingParams::greedy().with_ignore_eos(true)));
+    drop(engine);
+    let result = block_on(stream.output());
+    // The engine may have finished the request before it noticed.
+    assert!(result.is_ok() || result.unwrap_err().code() == "engine_failed");
+}
+
+#[test]
+fn options_outside_their_domain_are_named() {
+    let cases = [
+        (builder().threads(0), "invalid_option", "threads"),
+        (builder().max_num_seqs(0), "invalid_option", "max_num_seqs"),
+        (builder().max_num_batched_tokens(0), "invalid_option", "max_num_batched_tokens"),
+        (builder().max_model_len(513), "invalid_option", "max_model_len"),
+        (builder().max_model_len(1), "invalid_option", "max_model_len"),
+        (builder().kv_cache_memory(0), "kv_cache_too_small", "largest max_model_len that fits is 0"),
+        (builder().max_model_len(512).kv_cache_memory(2 * BLOCK), "kv_cache_too_small", "that fits is 32"),
+    ];
+    for (builder, code, place) in cases {
+        let error = builder.build().expect_err(place);
+        assert_eq!(error.code(), code);
+        assert!(error.to_string().contains(place), "{error}");
+    }
+}
+
+#[test]
+fn the_context_is_shortened_to_what_fits_unless_a_length_was_asked_for() {
+    let engine = builder().kv_cache_memory(2 * BLOCK).build().unwrap();
+    assert_eq!(engine.spec().max_model_len, 32);
+}
+
+#[test]
+fn narrower_weights_give_other_bits_and_another_revision() {
+    use vllm_batch::WeightDtype;
+    let spec = |dtype| builder().dtype(dtype).build().unwrap().spec().revision.clone();
+    let revisions = [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16].map(spec);
+    assert!(revisions[0] != revisions[1] && revisions[1] != revisions[2] && revisions[0] != revisions[2]);
+    let engine = builder().dtype(WeightDtype::F16).build().unwrap();
+    assert_eq!(free_answer(&engine).outputs[0].token_ids.len(), 12);
+}
+
+#[test]
+fn run_streams_requests_through_a_bounded_window() {
+    let engine = builder().build().unwrap();
+    let params = SamplingParams::greedy().with_max_tokens(3);
+    let requests = futures::stream::iter(0..100)
+        .map(|i: u32| Request::new(i.to_string(), Prompt::TokenIds(vec![i])).with_sampling_params(params.clone()));
+    let mut ids: Vec<u32> =
+        block_on(engine.run(requests, 8).map(|(id, result)| result.map(|_| id.parse().unwrap()).unwrap()).collect());
+    ids.sort_unstable();
+    assert_eq!(ids, (0..100).collect::<Vec<_>>());
+}
