@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod error;
+pub mod kv;
 pub mod output;
 pub mod request;
 
