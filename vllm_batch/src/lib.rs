@@ -5,6 +5,7 @@ pub mod error;
 pub mod kv;
 pub mod output;
 pub mod request;
+pub mod sample;
 pub mod sched;
 
 pub use engine::{BatchEngine, BatchEngineExt, EngineSpec, OutputStream};
