@@ -1,0 +1,91 @@
+//! What the scheduler hands out.
+
+use super::sequence::SequenceId;
+
+/// What one step computes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SchedulerOutput {
+    /// The sequences that run, each once, with at least one token each.
+    pub scheduled: Vec<ScheduledSequence>,
+    /// The sequences that lost their blocks before this step and wait again.
+    pub preempted: Vec<SequenceId>,
+}
+
+impl SchedulerOutput {
+    /// How many tokens the step computes; at most the budget.
+    #[must_use]
+    pub fn num_tokens(&self) -> usize {
+        self.scheduled.iter().map(|sequence| sequence.num_tokens).sum()
+    }
+
+    /// Whether the step computes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.scheduled.is_empty()
+    }
+}
+
+/// The part of one sequence that a step computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScheduledSequence {
+    /// Whose tokens.
+    pub id: SequenceId,
+    /// Position of the first token to compute, which is the sequence's `num_computed_tokens`.
+    pub start: usize,
+    /// How many tokens to compute, at least 1.
+    pub num_tokens: usize,
+    /// Whether the last of them is the last that is known, so that its logits choose the next token.
+    pub samples: bool,
+}
+
+/// What is left of a sequence that was finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedSequence {
+    /// Whose tokens.
+    pub id: SequenceId,
+    /// The prompt and the output.
+    pub token_ids: Vec<u32>,
+    /// How many of `token_ids` are the prompt.
+    pub num_prompt_tokens: usize,
+    /// How many tokens of the prompt the prefix cache held when the sequence was first admitted.
+    pub num_cached_tokens: usize,
+}
+
+impl FinishedSequence {
+    /// The tokens after the prompt.
+    #[must_use]
+    pub fn output_token_ids(&self) -> &[u32] {
+        &self.token_ids[self.num_prompt_tokens..]
+    }
+}
+
+/// Why a sequence was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// There is no token to compute.
+    #[error("the sequence has no token")]
+    Empty,
+    /// The prompt alone is longer than the sequence may become.
+    #[error("the prompt has {num_prompt_tokens} tokens, but the sequence may have {max_num_tokens}")]
+    PromptTooLong {
+        /// Length of the prompt.
+        num_prompt_tokens: usize,
+        /// The bound that came with the sequence.
+        max_num_tokens: usize,
+    },
+    /// The sequence could outgrow the whole cache, and then could not be finished even alone.
+    #[error("the sequence may have {max_num_tokens} tokens, but the cache holds {capacity}")]
+    ExceedsCache {
+        /// The bound that came with the sequence.
+        max_num_tokens: usize,
+        /// Tokens in all blocks together.
+        capacity: usize,
+    },
+    /// A sequence with this id is not finished yet.
+    #[error("the sequence {id:?} is there already")]
+    DuplicateId {
+        /// The id.
+        id: SequenceId,
+    },
+}

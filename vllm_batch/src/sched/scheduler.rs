@@ -1,0 +1,372 @@
+//! The queues, and the way between them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::output::{AddError, FinishedSequence, ScheduledSequence, SchedulerOutput};
+use super::sequence::{NewSequence, Rank, Sequence, SequenceId, SequenceStatus};
+use crate::error::LoadError;
+use crate::kv::BlockPool;
+
+/// The limits of a [`Scheduler`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchedulerConfig {
+    /// The most sequences that run at the same time.
+    pub max_num_seqs: usize,
+    /// The budget: the most tokens that one step computes. Below `max_num_seqs`, some sequences pause in each step.
+    pub max_num_batched_tokens: usize,
+    /// Tokens in a block of the cache.
+    pub block_size: usize,
+    /// Blocks in the cache.
+    pub num_blocks: usize,
+    /// Whether a sequence may use blocks that were computed for another one with the same beginning.
+    pub enable_prefix_caching: bool,
+}
+
+/// Decides what each step computes, and owns the sequences and the blocks.
+///
+/// # Example
+/// ```
+/// use vllm_batch::sched::{NewSequence, ScheduledSequence, Scheduler, SchedulerConfig, SequenceId};
+///
+/// let mut scheduler = Scheduler::new(SchedulerConfig {
+///     max_num_seqs: 8,
+///     max_num_batched_tokens: 4,
+///     block_size: 2,
+///     num_blocks: 16,
+///     enable_prefix_caching: true,
+/// })?;
+/// let id = SequenceId(1);
+/// scheduler.add(NewSequence { id, prompt_token_ids: vec![5, 6, 7, 8, 9], max_num_tokens: 6, priority: 0 })?;
+///
+/// let step = scheduler.schedule();
+/// assert_eq!(step.scheduled, [ScheduledSequence { id, start: 0, num_tokens: 4, samples: false }]);
+/// scheduler.complete(&step);
+///
+/// let step = scheduler.schedule();
+/// assert_eq!(step.scheduled, [ScheduledSequence { id, start: 4, num_tokens: 1, samples: true }]);
+/// scheduler.complete(&step);
+///
+/// scheduler.append_token(id, 42);
+/// let finished = scheduler.finish(id).expect("it was there");
+/// assert_eq!(finished.output_token_ids(), [42]);
+/// assert!(!scheduler.has_unfinished());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Scheduler {
+    config: SchedulerConfig,
+    pool: BlockPool,
+    /// In order of rank.
+    pub(super) running: Vec<Sequence>,
+    waiting: BTreeMap<Rank, Sequence>,
+    ranks: HashMap<SequenceId, Rank>,
+    num_arrivals: u64,
+}
+
+impl Scheduler {
+    /// A scheduler without sequences; all blocks are free.
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidOption`] for a limit that is 0, or more blocks than 32 bits can number.
+    pub fn new(config: SchedulerConfig) -> Result<Self, LoadError> {
+        let limits = [
+            ("max_num_seqs", config.max_num_seqs),
+            ("max_num_batched_tokens", config.max_num_batched_tokens),
+            ("block_size", config.block_size),
+            ("num_blocks", config.num_blocks),
+        ];
+        if let Some((option, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
+            return Err(LoadError::InvalidOption { option, message: "must be at least 1".to_owned() });
+        }
+        if u32::try_from(config.num_blocks).is_err() {
+            return Err(LoadError::InvalidOption { option: "num_blocks", message: "must be below 2^32".to_owned() });
+        }
+        Ok(Self {
+            config,
+            pool: BlockPool::new(config.num_blocks, config.block_size, config.enable_prefix_caching),
+            running: Vec::new(),
+            waiting: BTreeMap::new(),
+            ranks: HashMap::new(),
+            num_arrivals: 0,
+        })
+    }
+
+    /// Takes a sequence, which waits until there is room.
+    ///
+    /// # Errors
+    /// The sequence has no token, has more than it may have, could outgrow the whole cache, or has the id of another
+    /// one that is not finished. Nothing changes then.
+    pub fn add(&mut self, new: NewSequence) -> Result<(), AddError> {
+        self.check_new(&new)?;
+        let mut sequence = Sequence::new(new, self.num_arrivals);
+        self.num_arrivals += 1;
+        if self.config.enable_prefix_caching {
+            sequence.hash_full_blocks(self.config.block_size);
+        }
+        self.ranks.insert(sequence.id, sequence.rank);
+        self.waiting.insert(sequence.rank, sequence);
+        Ok(())
+    }
+
+    /// Removes a sequence, wherever it is, and frees its blocks: it is complete, or nobody wants it any more. `None` if
+    /// it is not there.
+    ///
+    /// Between [`schedule`](Self::schedule) and [`complete`](Self::complete), other scheduled sequences may count on
+    /// tokens that this one was to compute: then either compute the step as it was scheduled, or finish all of its
+    /// sequences.
+    pub fn finish(&mut self, id: SequenceId) -> Option<FinishedSequence> {
+        let rank = self.ranks.remove(&id)?;
+        let mut sequence = match self.running_index(rank) {
+            Some(index) => self.running.remove(index),
+            None => self.waiting.remove(&rank)?,
+        };
+        self.release_blocks(&mut sequence);
+        Some(FinishedSequence {
+            id,
+            token_ids: sequence.token_ids,
+            num_prompt_tokens: sequence.num_prompt_tokens,
+            num_cached_tokens: sequence.num_cached_tokens,
+        })
+    }
+
+    /// Chooses the tokens of the next step, gives them blocks, and enters the blocks that the step fills into the prefix
+    /// index, so that sequences admitted in the same step share them already. Preempts sequences if blocks run out.
+    ///
+    /// Takes time in the number of running sequences; how many wait does not matter. Follow it by
+    /// [`complete`](Self::complete) before the next call. Sequences are left out that have no token to compute: those
+    /// that sampled and got no new token.
+    #[must_use = "what was scheduled must be computed"]
+    pub fn schedule(&mut self) -> SchedulerOutput {
+        let mut output = SchedulerOutput::default();
+        let mut budget = self.config.max_num_batched_tokens;
+        self.make_room(&mut output.preempted);
+        self.schedule_running(&mut budget, &mut output.scheduled);
+        if output.preempted.is_empty() {
+            self.admit(&mut budget, &mut output.scheduled);
+        }
+        output
+    }
+
+    /// Counts the tokens of a step as computed. Sequences that were finished since are skipped.
+    pub fn complete(&mut self, output: &SchedulerOutput) {
+        for scheduled in &output.scheduled {
+            let Some(sequence) = self.get_mut(scheduled.id) else { continue };
+            if sequence.num_scheduled_tokens == scheduled.num_tokens {
+                sequence.num_computed_tokens += sequence.num_scheduled_tokens;
+                sequence.num_scheduled_tokens = 0;
+            }
+        }
+    }
+
+    /// Adds a token to the output of a sequence and gives the sequence back; `None` if it is not there.
+    ///
+    /// # Panics
+    /// If the sequence has `max_num_tokens` tokens already: it must be finished then.
+    pub fn append_token(&mut self, id: SequenceId, token_id: u32) -> Option<&Sequence> {
+        let SchedulerConfig { block_size, enable_prefix_caching, .. } = self.config;
+        let sequence = self.get_mut(id)?;
+        assert!(sequence.num_tokens() < sequence.max_num_tokens, "{id:?} must be finished at its bound");
+        sequence.token_ids.push(token_id);
+        if enable_prefix_caching {
+            sequence.hash_full_blocks(block_size);
+        }
+        Some(sequence)
+    }
+
+    /// A sequence that is not finished.
+    #[must_use]
+    pub fn get(&self, id: SequenceId) -> Option<&Sequence> {
+        let rank = *self.ranks.get(&id)?;
+        match self.running_index(rank) {
+            Some(index) => self.running.get(index),
+            None => self.waiting.get(&rank),
+        }
+    }
+
+    /// The running sequences, in the order in which they are served.
+    pub fn running_ids(&self) -> impl Iterator<Item = SequenceId> {
+        self.running.iter().map(Sequence::id)
+    }
+
+    /// How many sequences run.
+    #[must_use]
+    pub fn num_running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// How many sequences wait, for the first time or again.
+    #[must_use]
+    pub fn num_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether there is a sequence at all.
+    #[must_use]
+    pub fn has_unfinished(&self) -> bool {
+        !self.ranks.is_empty()
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn config(&self) -> &SchedulerConfig {
+        &self.config
+    }
+
+    /// The blocks, to see how many are free.
+    #[must_use]
+    pub fn block_pool(&self) -> &BlockPool {
+        &self.pool
+    }
+
+    /// Checks everything that must hold between two calls. For tests and for debugging: it reads everything.
+    ///
+    /// # Errors
+    /// What is wrong: see [`BlockPool::check_integrity`], and the queues, their order, their limits, the blocks of each
+    /// sequence.
+    pub fn check_integrity(&self) -> Result<(), String> {
+        self.pool.check_integrity(self.running.iter().map(|sequence| &sequence.block_table))?;
+        let problems = [
+            (self.running.len() > self.config.max_num_seqs, "too many sequences run"),
+            (!self.running.is_sorted_by_key(|sequence| sequence.rank), "the running sequences are not in order"),
+            (self.ranks.len() != self.running.len() + self.waiting.len(), "the index and the queues differ in length"),
+        ];
+        if let Some((_, problem)) = problems.iter().find(|(found, _)| *found) {
+            return Err((*problem).to_owned());
+        }
+        let waiting = self.waiting.iter().map(|(rank, sequence)| (*rank, sequence, false));
+        let running = self.running.iter().map(|sequence| (sequence.rank, sequence, true));
+        for (rank, sequence, runs) in waiting.chain(running) {
+            let known = self.ranks.get(&sequence.id) == Some(&rank) && sequence.rank == rank;
+            if !known || !self.is_consistent(sequence, runs) {
+                return Err(format!("the state of {sequence:?} contradicts its queue"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_new(&self, new: &NewSequence) -> Result<(), AddError> {
+        let (num_prompt_tokens, max_num_tokens) = (new.prompt_token_ids.len(), new.max_num_tokens);
+        let capacity = self.config.num_blocks.saturating_mul(self.config.block_size);
+        if num_prompt_tokens == 0 {
+            Err(AddError::Empty)
+        } else if num_prompt_tokens > max_num_tokens {
+            Err(AddError::PromptTooLong { num_prompt_tokens, max_num_tokens })
+        } else if max_num_tokens > capacity {
+            Err(AddError::ExceedsCache { max_num_tokens, capacity })
+        } else if self.ranks.contains_key(&new.id) {
+            Err(AddError::DuplicateId { id: new.id })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Gives each running sequence blocks for all its known tokens, by rank, at the cost of the last by rank.
+    fn make_room(&mut self, preempted: &mut Vec<SequenceId>) {
+        let mut index = 0;
+        while let Some(sequence) = self.running.get_mut(index) {
+            if self.pool.grow(&mut sequence.block_table, sequence.token_ids.len()) {
+                index += 1;
+            } else if let Some(last) = self.running.pop() {
+                preempted.push(last.id);
+                self.preempt(last);
+            }
+        }
+    }
+
+    fn preempt(&mut self, mut sequence: Sequence) {
+        self.release_blocks(&mut sequence);
+        sequence.num_computed_tokens = 0;
+        sequence.status = SequenceStatus::Preempted;
+        self.waiting.insert(sequence.rank, sequence);
+    }
+
+    /// Frees the blocks of a sequence; those that were scheduled but not computed must not be found any more.
+    fn release_blocks(&mut self, sequence: &mut Sequence) {
+        let mut table = std::mem::take(&mut sequence.block_table);
+        if sequence.num_scheduled_tokens > 0 {
+            self.pool.unregister(&mut table, sequence.num_computed_tokens / self.config.block_size);
+            sequence.num_scheduled_tokens = 0;
+        }
+        self.pool.free(table);
+    }
+
+    /// Spends the budget on running sequences: on those that lack one token, then on the others.
+    fn schedule_running(&mut self, budget: &mut usize, scheduled: &mut Vec<ScheduledSequence>) {
+        for lacks_one in [true, false] {
+            let sequences = self.running.iter_mut();
+            for sequence in sequences.filter(|sequence| (sequence.num_pending_tokens() == 1) == lacks_one) {
+                scheduled.extend(schedule_chunk(&mut self.pool, sequence, budget));
+            }
+        }
+    }
+
+    /// Spends the rest of the budget on waiting sequences, by rank, until one finds no room.
+    fn admit(&mut self, budget: &mut usize, scheduled: &mut Vec<ScheduledSequence>) {
+        let block_size = self.config.block_size;
+        let mut growth: usize = self.running.iter().map(|sequence| sequence.expected_growth(block_size)).sum();
+        while *budget > 0 && self.running.len() < self.config.max_num_seqs {
+            let Some(mut sequence) = self.take_admissible(growth / block_size) else { return };
+            growth += sequence.expected_growth(block_size);
+            scheduled.extend(schedule_chunk(&mut self.pool, &mut sequence, budget));
+            let index = self.running.partition_point(|other| other.rank < sequence.rank);
+            self.running.insert(index, sequence);
+        }
+    }
+
+    /// The first waiting sequence, with blocks for all its known tokens, if `reserve` blocks stay free.
+    fn take_admissible(&mut self, reserve: usize) -> Option<Sequence> {
+        let mut entry = self.waiting.first_entry()?;
+        let sequence = entry.get_mut();
+        // The last known token is always computed: its logits choose the next one.
+        let num_shareable = (sequence.num_tokens() - 1) / self.config.block_size;
+        let hashes = &sequence.block_hashes[..num_shareable.min(sequence.block_hashes.len())];
+        let allocation = self.pool.allocate(hashes, sequence.token_ids.len(), reserve)?;
+        sequence.block_table = allocation.table;
+        sequence.num_computed_tokens = allocation.num_cached_blocks * self.config.block_size;
+        if sequence.status == SequenceStatus::Waiting {
+            sequence.num_cached_tokens = sequence.num_computed_tokens;
+        }
+        sequence.status = SequenceStatus::Running;
+        Some(entry.remove())
+    }
+
+    fn get_mut(&mut self, id: SequenceId) -> Option<&mut Sequence> {
+        let rank = *self.ranks.get(&id)?;
+        match self.running_index(rank) {
+            Some(index) => self.running.get_mut(index),
+            None => self.waiting.get_mut(&rank),
+        }
+    }
+
+    fn running_index(&self, rank: Rank) -> Option<usize> {
+        self.running.binary_search_by_key(&rank, |sequence| sequence.rank).ok()
+    }
+
+    fn is_consistent(&self, sequence: &Sequence, runs: bool) -> bool {
+        let block_size = self.config.block_size;
+        let num_underway = sequence.num_computed_tokens + sequence.num_scheduled_tokens;
+        let num_hashes = if self.config.enable_prefix_caching { sequence.num_tokens() / block_size } else { 0 };
+        runs == (sequence.status == SequenceStatus::Running)
+            && sequence.num_tokens() <= sequence.max_num_tokens
+            && sequence.block_hashes.len() == num_hashes
+            && num_underway <= sequence.num_tokens()
+            && sequence.block_table.num_registered() <= num_underway / block_size
+            && num_underway <= sequence.block_table.len() * block_size
+            && (runs || (sequence.block_table.is_empty() && num_underway == 0))
+    }
+}
+
+/// Takes tokens of a sequence that has blocks for them from the budget; `None` if there is no token or no budget.
+fn schedule_chunk(pool: &mut BlockPool, sequence: &mut Sequence, budget: &mut usize) -> Option<ScheduledSequence> {
+    let num_tokens = sequence.num_pending_tokens().min(*budget);
+    if num_tokens == 0 {
+        return None;
+    }
+    *budget -= num_tokens;
+    sequence.num_scheduled_tokens = num_tokens;
+    let start = sequence.num_computed_tokens;
+    let num_full_blocks = (start + num_tokens) / pool.block_size();
+    let hashes = &sequence.block_hashes[..num_full_blocks.min(sequence.block_hashes.len())];
+    pool.register(&mut sequence.block_table, hashes);
+    Some(ScheduledSequence { id: sequence.id, start, num_tokens, samples: start + num_tokens == sequence.num_tokens() })
+}

@@ -1,0 +1,310 @@
+use super::*;
+
+/// Adds sequences and compares the steps that follow.
+fn check(config: SchedulerConfig, sequences: Vec<NewSequence>, expected: &[Step]) -> Scheduler {
+    let mut scheduler = scheduler(config);
+    for sequence in sequences {
+        scheduler.add(sequence).expect("it fits");
+    }
+    let steps: Vec<Step> = expected.iter().map(|_| step(&mut scheduler, 1000)).collect();
+    assert_eq!(steps, expected);
+    scheduler
+}
+
+fn counts(scheduler: &Scheduler) -> (usize, usize) {
+    (scheduler.num_running(), scheduler.num_waiting())
+}
+
+#[test]
+fn added_sequences_wait() {
+    let mut scheduler = scheduler(CONFIG);
+    for id in 0..10 {
+        scheduler.add(sequence(id, 10, 26)).expect("it fits");
+        assert_eq!(counts(&scheduler), (0, id as usize + 1));
+        let added = scheduler.get(SequenceId(id)).expect("it was added");
+        assert_eq!(
+            (added.status(), added.num_tokens(), added.token_ids()[0]),
+            (SequenceStatus::Waiting, 10, id as u32)
+        );
+    }
+}
+
+#[test]
+fn sequences_that_cannot_end_are_refused() {
+    let mut scheduler = scheduler(SchedulerConfig { num_blocks: 2, ..CONFIG });
+    scheduler.add(sequence(0, 32, 32)).expect("it fills the cache");
+    let cases = [
+        (sequence(1, 0, 9), AddError::Empty),
+        (sequence(1, 10, 9), AddError::PromptTooLong { num_prompt_tokens: 10, max_num_tokens: 9 }),
+        (sequence(1, 10, 33), AddError::ExceedsCache { max_num_tokens: 33, capacity: 32 }),
+        (sequence(0, 1, 2), AddError::DuplicateId { id: SequenceId(0) }),
+    ];
+    for (new, error) in cases {
+        assert_eq!(scheduler.add(new), Err(error));
+    }
+    assert_eq!((counts(&scheduler), scheduler.check_integrity()), ((0, 1), Ok(())));
+}
+
+#[test]
+fn limits_of_zero_are_refused_by_name() {
+    let cases = [
+        (SchedulerConfig { max_num_seqs: 0, ..CONFIG }, "max_num_seqs"),
+        (SchedulerConfig { max_num_batched_tokens: 0, ..CONFIG }, "max_num_batched_tokens"),
+        (SchedulerConfig { block_size: 0, ..CONFIG }, "block_size"),
+        (SchedulerConfig { num_blocks: 0, ..CONFIG }, "num_blocks"),
+        (SchedulerConfig { num_blocks: 1 << 32, ..CONFIG }, "num_blocks"),
+    ];
+    for (config, expected) in cases {
+        let error = Scheduler::new(config).expect_err(expected);
+        assert!(matches!(error, crate::LoadError::InvalidOption { option, .. } if option == expected));
+    }
+}
+
+#[test]
+fn finishing_works_in_every_state_and_once() {
+    let config = SchedulerConfig { max_num_seqs: 1, ..CONFIG };
+    let mut scheduler = check(config, vec![sequence(0, 3, 9), sequence(1, 3, 9)], &[(vec![(0, 0, 3, true)], vec![])]);
+    let finished = |id: u32, tokens: &[u32]| FinishedSequence {
+        id: SequenceId(u64::from(id)),
+        token_ids: [&[id; 3], tokens].concat(),
+        num_prompt_tokens: 3,
+        num_cached_tokens: 0,
+    };
+    assert_eq!(scheduler.finish(SequenceId(1)), Some(finished(1, &[])));
+    assert_eq!(scheduler.finish(SequenceId(0)), Some(finished(0, &[1000])));
+    assert_eq!((scheduler.finish(SequenceId(0)), scheduler.finish(SequenceId(7))), (None, None));
+    assert!(!scheduler.has_unfinished() && scheduler.get(SequenceId(0)).is_none());
+    assert_eq!(scheduler.block_pool().num_free_blocks(), CONFIG.num_blocks);
+    assert_eq!(scheduler.check_integrity(), Ok(()));
+}
+
+#[test]
+fn everything_that_fits_runs_in_one_step() {
+    for enable_prefix_caching in [false, true] {
+        let config = SchedulerConfig { enable_prefix_caching, ..CONFIG };
+        let first = (0..10).map(|id| (id, 0, 10, true)).collect();
+        let second = (0..10).map(|id| (id, 10, 1, true)).collect();
+        let scheduler =
+            check(config, (0..10).map(|id| sequence(id, 10, 26)).collect(), &[(first, vec![]), (second, vec![])]);
+        assert!(scheduler.running_ids().eq((0..10).map(SequenceId)));
+        assert_eq!(counts(&scheduler), (10, 0));
+    }
+}
+
+#[test]
+fn no_more_sequences_run_than_there_are_seats() {
+    let config = SchedulerConfig { max_num_seqs: 2, ..CONFIG };
+    let mut scheduler = check(
+        config,
+        (0..3).map(|id| sequence(id, 4, 9)).collect(),
+        &[(vec![(0, 0, 4, true), (1, 0, 4, true)], vec![]), (vec![(0, 4, 1, true), (1, 4, 1, true)], vec![])],
+    );
+    scheduler.finish(SequenceId(0)).expect("it runs");
+    assert_eq!(step(&mut scheduler, 5), (vec![(1, 5, 1, true), (2, 0, 4, true)], vec![]));
+}
+
+#[test]
+fn a_prompt_that_exceeds_the_budget_is_cut_and_single_tokens_go_first() {
+    let config = SchedulerConfig { max_num_batched_tokens: 1024, ..CONFIG };
+    check(
+        config,
+        (0..3).map(|id| sequence(id, 800, 900)).collect(),
+        &[
+            (vec![(0, 0, 800, true), (1, 0, 224, false)], vec![]),
+            (vec![(0, 800, 1, true), (1, 224, 576, true), (2, 0, 447, false)], vec![]),
+            (vec![(0, 801, 1, true), (1, 800, 1, true), (2, 447, 353, true)], vec![]),
+            (vec![(0, 802, 1, true), (1, 801, 1, true), (2, 800, 1, true)], vec![]),
+        ],
+    );
+}
+
+#[test]
+fn a_budget_below_the_seats_serves_by_rank() {
+    let config = SchedulerConfig { max_num_batched_tokens: 2, ..CONFIG };
+    let mut scheduler = check(
+        config,
+        (0..3).map(|id| sequence(id, 1, 9)).collect(),
+        &[(vec![(0, 0, 1, true), (1, 0, 1, true)], vec![]), (vec![(0, 1, 1, true), (1, 1, 1, true)], vec![])],
+    );
+    scheduler.finish(SequenceId(0)).expect("it runs");
+    assert_eq!(step(&mut scheduler, 5), (vec![(1, 2, 1, true), (2, 0, 1, true)], vec![]));
+}
+
+#[test]
+fn a_sequence_that_got_no_token_is_left_out() {
+    let mut scheduler = scheduler(CONFIG);
+    scheduler.add(sequence(0, 3, 9)).expect("it fits");
+    let output = scheduler.schedule();
+    scheduler.complete(&output);
+    assert_eq!(plain(&scheduler.schedule()), (vec![], vec![]));
+    for token_id in [7, 8, 9] {
+        scheduler.append_token(SequenceId(0), token_id).expect("it is there");
+    }
+    assert_eq!(step(&mut scheduler, 1), (vec![(0, 3, 3, true)], vec![]));
+}
+
+#[test]
+fn a_prefix_is_shared_between_steps_and_within_one() {
+    let config = SchedulerConfig { block_size: 2, enable_prefix_caching: true, ..CONFIG };
+    let prompt = |id, token_ids: &[u32]| NewSequence {
+        id: SequenceId(id),
+        prompt_token_ids: token_ids.to_vec(),
+        max_num_tokens: 20,
+        priority: 0,
+    };
+    let mut scheduler = check(
+        config,
+        vec![prompt(0, &[1, 2, 3, 4, 5]), prompt(1, &[1, 2, 3, 4, 6]), prompt(2, &[1, 2, 3, 4])],
+        // The third one is covered wholly, and computes its last block all the same.
+        &[(vec![(0, 0, 5, true), (1, 4, 1, true), (2, 2, 2, true)], vec![])],
+    );
+    scheduler.add(prompt(3, &[1, 2, 9])).expect("it fits");
+    assert_eq!(step(&mut scheduler, 5).0[3], (3, 2, 1, true));
+    for id in 0..4 {
+        scheduler.finish(SequenceId(id)).expect("it runs");
+    }
+    // What nobody holds any more is still found, output included.
+    scheduler.add(prompt(4, &[1, 2, 3, 4, 5, 1000, 7])).expect("it fits");
+    assert_eq!(step(&mut scheduler, 5), (vec![(4, 6, 1, true)], vec![]));
+    assert_eq!(scheduler.finish(SequenceId(4)).map(|finished| finished.num_cached_tokens), Some(6));
+}
+
+#[test]
+fn a_prefix_is_shared_as_far_as_it_is_computed() {
+    let config = SchedulerConfig { block_size: 2, max_num_batched_tokens: 5, enable_prefix_caching: true, ..CONFIG };
+    let mut scheduler = check(config, vec![sequence(0, 9, 12)], &[(vec![(0, 0, 5, false)], vec![])]);
+    let same_prompt = NewSequence { id: SequenceId(1), ..sequence(0, 9, 12) };
+    scheduler.add(same_prompt).expect("it fits");
+    assert_eq!(step(&mut scheduler, 5), (vec![(0, 5, 4, true), (1, 8, 1, true)], vec![]));
+}
+
+#[test]
+fn the_last_is_preempted_and_comes_back() {
+    let config = SchedulerConfig { block_size: 4, num_blocks: 4, ..CONFIG };
+    let mut scheduler = check(
+        config,
+        (0..3).map(|id| sequence(id, 3, 12)).collect(),
+        &[
+            (vec![(0, 0, 3, true), (1, 0, 3, true), (2, 0, 3, true)], vec![]),
+            (vec![(0, 3, 1, true), (1, 3, 1, true), (2, 3, 1, true)], vec![]),
+        ],
+    );
+    assert_eq!(step(&mut scheduler, 5), (vec![(0, 4, 1, true), (1, 4, 1, true)], vec![2]));
+    let preempted = scheduler.get(SequenceId(2)).expect("it waits");
+    assert_eq!(
+        (preempted.status(), preempted.num_computed_tokens(), preempted.token_ids()),
+        (SequenceStatus::Preempted, 0, &[2, 2, 2, 1000, 1000][..])
+    );
+    assert!(preempted.block_table().is_empty());
+    scheduler.add(sequence(3, 3, 8)).expect("it fits");
+    assert_eq!(step(&mut scheduler, 5).0, [(0, 5, 1, true), (1, 5, 1, true)]);
+    scheduler.finish(SequenceId(0)).expect("it runs");
+    // It comes before the one that arrived later, and computes its output again with its prompt.
+    assert_eq!(step(&mut scheduler, 5).0, [(1, 6, 1, true), (2, 0, 5, true)]);
+    scheduler.finish(SequenceId(2)).expect("it runs");
+    assert_eq!(step(&mut scheduler, 5).0, [(1, 7, 1, true), (3, 0, 3, true)]);
+}
+
+#[test]
+fn a_preempted_sequence_finds_its_own_blocks_and_reports_no_hit() {
+    let config = SchedulerConfig { block_size: 2, num_blocks: 7, enable_prefix_caching: true, ..CONFIG };
+    let mut scheduler = scheduler(config);
+    for id in 0..2 {
+        scheduler.add(sequence(id, 4, 12)).expect("it fits");
+    }
+    let steps: Vec<Step> = (0..4).map(|_| step(&mut scheduler, 5)).collect();
+    assert_eq!(steps[3], (vec![(0, 6, 1, true)], vec![1]));
+    scheduler.finish(SequenceId(0)).expect("it runs");
+    assert_eq!(step(&mut scheduler, 5), (vec![(1, 6, 1, true)], vec![]));
+    assert_eq!(scheduler.get(SequenceId(1)).map(Sequence::num_cached_tokens), Some(0));
+}
+
+#[test]
+fn the_lower_priority_number_runs_first_and_is_preempted_last() {
+    let config = SchedulerConfig { block_size: 4, num_blocks: 4, max_num_seqs: 3, ..CONFIG };
+    let with = |id, priority| NewSequence { priority, ..sequence(id, 3, 8) };
+    let mut scheduler = check(
+        config,
+        vec![with(0, 1), with(1, 5), with(2, 0), with(3, 1)],
+        &[(vec![(2, 0, 3, true), (0, 0, 3, true), (3, 0, 3, true)], vec![])],
+    );
+    // One that waits displaces no running one, whatever its priority.
+    scheduler.add(with(4, -1)).expect("it fits");
+    assert_eq!(step(&mut scheduler, 5), (vec![(2, 3, 1, true), (0, 3, 1, true), (3, 3, 1, true)], vec![]));
+    assert_eq!(step(&mut scheduler, 5), (vec![(2, 4, 1, true), (0, 4, 1, true)], vec![3]));
+    scheduler.finish(SequenceId(0)).expect("it runs");
+    assert_eq!(step(&mut scheduler, 5).0, [(2, 5, 1, true), (4, 0, 3, true)]);
+}
+
+#[test]
+fn the_first_may_preempt_all_others() {
+    let config = SchedulerConfig { block_size: 1, num_blocks: 9, ..CONFIG };
+    let mut scheduler = scheduler(config);
+    for id in 0..3 {
+        scheduler.add(sequence(id, 1, 9)).expect("it fits");
+    }
+    let mut preempted = Vec::new();
+    for _ in 0..8 {
+        let (scheduled, lost) = step(&mut scheduler, 5);
+        assert_eq!(scheduled[0].0, 0);
+        preempted.extend(lost);
+    }
+    assert_eq!((preempted, counts(&scheduler)), (vec![2, 1], (1, 2)));
+}
+
+#[test]
+fn a_prompt_is_admitted_only_with_room_for_all_of_it() {
+    let config = SchedulerConfig { block_size: 4, num_blocks: 6, max_num_batched_tokens: 6, ..CONFIG };
+    let mut scheduler = check(
+        config,
+        vec![sequence(0, 8, 12), sequence(1, 20, 20), sequence(2, 1, 2)],
+        &[(vec![(0, 0, 6, false)], vec![]), (vec![(0, 6, 2, true)], vec![]), (vec![(0, 8, 1, true)], vec![])],
+    );
+    scheduler.finish(SequenceId(0)).expect("it runs");
+    assert_eq!(step(&mut scheduler, 5), (vec![(1, 0, 6, false)], vec![]));
+}
+
+#[test]
+fn admission_leaves_room_for_those_that_can_grow() {
+    let config = SchedulerConfig { block_size: 4, num_blocks: 3, ..CONFIG };
+    for (max_num_tokens, num_running) in [(4, 3), (6, 2), (12, 2)] {
+        let mut scheduler = scheduler(config);
+        for id in 0..3 {
+            scheduler.add(sequence(id, 4, max_num_tokens)).expect("it fits");
+        }
+        assert_eq!(scheduler.schedule().scheduled.len(), num_running, "{max_num_tokens}");
+    }
+}
+
+#[test]
+fn nobody_is_admitted_in_a_step_with_a_preemption() {
+    let config = SchedulerConfig { block_size: 2, num_blocks: 7, ..CONFIG };
+    let expected = [
+        (vec![(0, 0, 4, true), (1, 0, 4, true)], vec![]),
+        (vec![(0, 4, 1, true), (1, 4, 1, true)], vec![]),
+        (vec![(0, 5, 1, true), (1, 5, 1, true)], vec![]),
+    ];
+    let mut scheduler = check(config, (0..2).map(|id| sequence(id, 4, 12)).collect(), &expected);
+    scheduler.add(NewSequence { priority: -1, ..sequence(2, 2, 2) }).expect("it fits");
+    assert_eq!(plain(&scheduler.schedule()), (vec![(0, 6, 1, true)], vec![1]));
+}
+
+#[test]
+fn finishing_between_schedule_and_complete_leaves_nothing_to_be_found() {
+    let config = SchedulerConfig { block_size: 2, enable_prefix_caching: true, ..CONFIG };
+    let mut scheduler = scheduler(config);
+    scheduler.add(sequence(0, 5, 9)).expect("it fits");
+    let output = scheduler.schedule();
+    scheduler.finish(SequenceId(0)).expect("it runs");
+    scheduler.complete(&output);
+    scheduler.add(sequence(0, 5, 9)).expect("it fits");
+    assert_eq!(step(&mut scheduler, 5), (vec![(0, 0, 5, true)], vec![]));
+}
+
+#[test]
+#[should_panic(expected = "must be finished at its bound")]
+fn no_token_is_added_beyond_the_bound() {
+    let mut scheduler = scheduler(CONFIG);
+    scheduler.add(sequence(0, 3, 3)).expect("it fits");
+    scheduler.append_token(SequenceId(0), 1);
+}

@@ -1,0 +1,278 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a user or an engine may do.
+#[derive(Debug, Clone)]
+enum Op {
+    Add {
+        prompt_token_ids: Vec<u32>,
+        num_output_tokens: usize,
+        spare_tokens: usize,
+        priority: i32,
+    },
+    Step,
+    /// Finishes one of the unfinished sequences early.
+    Abort(prop::sample::Index),
+    /// Schedules a step that is never computed: its sequences are all aborted.
+    FailStep,
+}
+
+/// An engine with a model that writes, for each token, the name of all tokens up to it into the cache.
+struct World {
+    scheduler: Scheduler,
+    cache: Vec<u64>,
+    expected: HashMap<SequenceId, Expected>,
+    num_added: u64,
+}
+
+/// What is known about a sequence without asking the scheduler.
+struct Expected {
+    token_ids: Vec<u32>,
+    num_prompt_tokens: usize,
+    num_final_tokens: usize,
+    num_computed_tokens: usize,
+    /// Set at the first admission.
+    num_cached_tokens: Option<usize>,
+    runs: bool,
+}
+
+impl World {
+    fn new(config: SchedulerConfig) -> Self {
+        let cache = vec![0; config.num_blocks * config.block_size];
+        Self { scheduler: scheduler(config), cache, expected: HashMap::new(), num_added: 0 }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Add { .. } => self.add(op),
+            Op::Step => self.step(),
+            Op::Abort(index) => {
+                let mut ids: Vec<_> = self.expected.keys().copied().collect();
+                ids.sort_unstable();
+                if !ids.is_empty() {
+                    self.finish(*index.get(&ids));
+                }
+            }
+            Op::FailStep => {
+                let output = self.schedule();
+                output.scheduled.iter().for_each(|part| self.finish(part.id));
+                self.scheduler.complete(&output);
+            }
+        }
+        assert_eq!(self.scheduler.check_integrity(), Ok(()));
+    }
+
+    /// Adds a sequence if it can ever fit.
+    fn add(&mut self, op: &Op) {
+        let Op::Add { prompt_token_ids, num_output_tokens, spare_tokens, priority } = op.clone() else { return };
+        let (id, num_prompt_tokens) = (SequenceId(self.num_added), prompt_token_ids.len());
+        let num_final_tokens = num_prompt_tokens + num_output_tokens;
+        let capacity = self.cache.len();
+        let max_num_tokens = (num_final_tokens + spare_tokens).min(capacity.max(num_final_tokens));
+        let new = NewSequence { id, prompt_token_ids: prompt_token_ids.clone(), max_num_tokens, priority };
+        let added = self.scheduler.add(new);
+        if max_num_tokens > capacity {
+            assert_eq!(added, Err(AddError::ExceedsCache { max_num_tokens, capacity }));
+            return;
+        }
+        assert_eq!(added, Ok(()));
+        self.num_added += 1;
+        let (num_computed_tokens, num_cached_tokens, runs) = (0, None, false);
+        let token_ids = prompt_token_ids;
+        let expected =
+            Expected { token_ids, num_prompt_tokens, num_final_tokens, num_computed_tokens, num_cached_tokens, runs };
+        self.expected.insert(id, expected);
+    }
+
+    fn step(&mut self) {
+        let output = self.schedule();
+        self.forward(&output);
+        self.scheduler.complete(&output);
+        for part in &output.scheduled {
+            let expected = self.expected.get_mut(&part.id).expect("only unfinished ones are scheduled");
+            expected.num_computed_tokens += part.num_tokens;
+            if !part.samples {
+                continue;
+            }
+            let token_id = (name(&expected.token_ids) % 2) as u32;
+            expected.token_ids.push(token_id);
+            let is_complete = expected.token_ids.len() == expected.num_final_tokens;
+            self.scheduler.append_token(part.id, token_id).expect("it is unfinished");
+            if is_complete {
+                self.finish(part.id);
+            }
+        }
+    }
+
+    /// Schedules and checks the step against what is expected.
+    fn schedule(&mut self) -> SchedulerOutput {
+        let config = *self.scheduler.config();
+        let output = self.scheduler.schedule();
+        assert_eq!(self.scheduler.check_integrity(), Ok(()));
+        assert_eq!(output.is_empty(), self.expected.is_empty(), "no step is wasted");
+        assert!(output.num_tokens() <= config.max_num_batched_tokens);
+        for id in &output.preempted {
+            let expected = self.expected.get_mut(id).expect("only unfinished ones are preempted");
+            assert!(std::mem::take(&mut expected.runs), "it ran");
+            expected.num_computed_tokens = 0;
+        }
+        for part in &output.scheduled {
+            self.check_part(part);
+        }
+        let mut ids: Vec<_> = output.scheduled.iter().map(|part| part.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), output.scheduled.len(), "no sequence is scheduled twice");
+        output
+    }
+
+    /// Each part begins where the last one ended; only an admission may skip blocks, and never the last token.
+    fn check_part(&mut self, part: &ScheduledSequence) {
+        let SchedulerConfig { block_size, enable_prefix_caching, .. } = *self.scheduler.config();
+        let expected = self.expected.get_mut(&part.id).expect("only unfinished ones are scheduled");
+        if !std::mem::replace(&mut expected.runs, true) {
+            assert!(part.start.is_multiple_of(block_size) && (enable_prefix_caching || part.start == 0));
+            expected.num_computed_tokens = part.start;
+            expected.num_cached_tokens.get_or_insert(part.start);
+        }
+        let end = part.start + part.num_tokens;
+        assert_eq!(part.start, expected.num_computed_tokens);
+        assert!(part.num_tokens > 0 && end <= expected.token_ids.len());
+        assert_eq!(part.samples, end == expected.token_ids.len());
+    }
+
+    /// Writes all scheduled tokens, then reads all tokens that the scheduled ones attend to.
+    fn forward(&mut self, output: &SchedulerOutput) {
+        for part in &output.scheduled {
+            let token_ids = &self.expected[&part.id].token_ids;
+            for position in part.start..part.start + part.num_tokens {
+                let slot = self.slot(part.id, position);
+                self.cache[slot] = name(&token_ids[..=position]);
+            }
+        }
+        for part in &output.scheduled {
+            let token_ids = &self.expected[&part.id].token_ids;
+            for position in 0..part.start + part.num_tokens {
+                assert_eq!(self.cache[self.slot(part.id, position)], name(&token_ids[..=position]), "{part:?}");
+            }
+        }
+    }
+
+    fn slot(&self, id: SequenceId, position: usize) -> usize {
+        let block_size = self.scheduler.config().block_size;
+        let block_ids = self.scheduler.get(id).expect("it is unfinished").block_table().block_ids();
+        block_ids[position / block_size].index() * block_size + position % block_size
+    }
+
+    fn finish(&mut self, id: SequenceId) {
+        let expected = self.expected.remove(&id).expect("it is unfinished");
+        let finished = FinishedSequence {
+            id,
+            token_ids: expected.token_ids,
+            num_prompt_tokens: expected.num_prompt_tokens,
+            num_cached_tokens: expected.num_cached_tokens.unwrap_or(0),
+        };
+        assert_eq!(self.scheduler.finish(id), Some(finished));
+    }
+
+    /// Runs until nobody is left. The first by rank among those that run moves in every step, and is only set back by
+    /// one that ranks before it.
+    fn drain(&mut self) {
+        let num_tokens: usize = self.expected.values().map(|expected| expected.num_final_tokens).sum();
+        let limit = num_tokens * (self.expected.len() + 1);
+        for _ in 0..limit {
+            self.apply(&Op::Step);
+        }
+        assert!(self.expected.is_empty() && !self.scheduler.has_unfinished());
+        assert_eq!(self.scheduler.block_pool().num_free_blocks(), self.scheduler.config().num_blocks);
+    }
+}
+
+/// FNV-1a: names what a cache slot holds.
+fn name(token_ids: &[u32]) -> u64 {
+    token_ids.iter().fold(0xcbf2_9ce4_8422_2325, |hash, id| (hash ^ u64::from(*id + 1)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn config() -> impl Strategy<Value = SchedulerConfig> {
+    (1usize..6, 1usize..12, 1usize..5, 3usize..16, prop::bool::weighted(0.8)).prop_map(
+        |(max_num_seqs, max_num_batched_tokens, block_size, num_blocks, enable_prefix_caching)| SchedulerConfig {
+            max_num_seqs,
+            max_num_batched_tokens,
+            block_size,
+            num_blocks,
+            enable_prefix_caching,
+        },
+    )
+}
+
+/// Prompts of one leading token repeated and a random rest over two tokens: many have a prefix in common.
+fn op() -> impl Strategy<Value = Op> {
+    let prompt = (0u32..2, 0usize..10, prop::collection::vec(0u32..2, 1..6));
+    let add = (prompt, 1usize..12, 0usize..20, prop_oneof![4 => Just(0), 1 => -1i32..2]);
+    prop_oneof![
+        4 => add.prop_map(|((token_id, num_tokens, rest), num_output_tokens, spare_tokens, priority)| Op::Add {
+            prompt_token_ids: [vec![token_id; num_tokens], rest].concat(),
+            num_output_tokens,
+            spare_tokens,
+            priority,
+        }),
+        8 => Just(Op::Step),
+        1 => any::<prop::sample::Index>().prop_map(Op::Abort),
+        1 => Just(Op::FailStep),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    #[test]
+    fn every_sequence_ends_with_its_tokens_computed_in_order(
+        config in config(),
+        ops in prop::collection::vec(op(), 0..40),
+    ) {
+        let mut world = World::new(config);
+        for op in &ops {
+            world.apply(op);
+        }
+        world.drain();
+    }
+
+    #[test]
+    fn equal_calls_give_equal_steps(config in config(), ops in prop::collection::vec(op(), 0..20)) {
+        let mut worlds = [World::new(config), World::new(config)];
+        for op in &ops {
+            for world in &mut worlds {
+ world.apply(op);
+}
+            let [first, second] = worlds.each_ref().map(|world| format!("{:?}", world.scheduler.running));
+            prop_assert_eq!(first, second);
+        }
+    }
+}
+
+#[test]
+fn the_worlds_do_preempt_and_share() {
+    let config = SchedulerConfig {
+        max_num_seqs: 4,
+        max_num_batched_tokens: 8,
+        block_size: 2,
+        num_blocks: 8,
+        enable_prefix_caching: true,
+    };
+    let mut world = World::new(config);
+    for _ in 0..6 {
+        world.add(&Op::Add { prompt_token_ids: vec![1; 5], num_output_tokens: 9, spare_tokens: 0, priority: 0 });
+    }
+    let (mut num_preempted, mut num_skipped) = (0, 0);
+    while world.scheduler.has_unfinished() {
+        let before: Vec<bool> = (0..6).map(|id| world.expected.get(&SequenceId(id)).is_some_and(|e| e.runs)).collect();
+        world.apply(&Op::Step);
+        let now = |id: usize| world.expected.get(&SequenceId(id as u64));
+        num_preempted += (0..6).filter(|id| before[*id] && now(*id).is_some_and(|expected| !expected.runs)).count();
+        num_skipped += (0..6).filter(|id| !before[*id] && now(*id).is_some_and(|e| e.num_computed_tokens > 5)).count();
+    }
+    assert!(num_preempted > 0 && num_skipped > 0, "{num_preempted} preempted, {num_skipped} came back with hits");
+}
