@@ -303,8 +303,9 @@ fn run_streams_requests_through_a_bounded_window() {
     let params = SamplingParams::greedy().with_max_tokens(3);
     let requests = futures::stream::iter(0..100)
         .map(|i: u32| Request::new(i.to_string(), Prompt::TokenIds(vec![i])).with_sampling_params(params.clone()));
-    let mut ids: Vec<u32> =
-        block_on(engine.run(requests, 8).map(|(id, result)| result.map(|_| id.parse().unwrap()).unwrap()).collect());
+    let mut ids: Vec<u32> = block_on(
+        engine.run(requests, 8).map(|(id, result)| result.map(|_| id.parse::<u32>().unwrap()).unwrap()).collect(),
+    );
     ids.sort_unstable();
     assert_eq!(ids, (0..100).collect::<Vec<_>>());
 }

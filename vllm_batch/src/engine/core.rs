@@ -12,7 +12,7 @@ use crate::error::{EngineError, RequestError};
 use crate::model::{Decoder, KvCache, ModelInput};
 use crate::output::{CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, Usage};
 use crate::request::Request;
-use crate::sample::{SampleScratch, Sampling, sample};
+use crate::sample::{SampleScratch, Sampler};
 use crate::sched::{NewSequence, Scheduler, SchedulerOutput, SequenceId};
 use crate::text::OutputText;
 
@@ -50,7 +50,7 @@ pub struct EngineCore {
 #[derive(Debug)]
 struct Active {
     request_id: String,
-    sampling: Sampling,
+    sampler: Sampler,
     stop: StopTokens,
     max_num_tokens: usize,
     text: OutputText,
@@ -89,11 +89,11 @@ impl EngineCore {
     pub(super) fn add(&mut self, request: LoweredRequest) -> Result<SequenceId, RequestError> {
         let id = SequenceId(self.next_id);
         self.next_id += 1;
-        let LoweredRequest { request_id, prompt_token_ids, max_num_tokens, priority, sampling, stop, text } = request;
+        let LoweredRequest { request_id, prompt_token_ids, max_num_tokens, priority, sampler, stop, text } = request;
         self.scheduler
             .add(NewSequence { id, prompt_token_ids, max_num_tokens, priority })
             .map_err(|error| RequestError::EngineFailed { message: error.to_string() })?;
-        self.active.insert(id, Active { request_id, sampling, stop, max_num_tokens, text });
+        self.active.insert(id, Active { request_id, sampler, stop, max_num_tokens, text });
         Ok(id)
     }
 
@@ -166,13 +166,7 @@ impl EngineCore {
         let logits: Vec<f32> = logits.flatten_all()?.to_vec1()?;
         let choose = |scratch: &mut SampleScratch, (id, row): (&SequenceId, &[f32])| {
             let position = self.scheduler.get(*id).map_or(0, |sequence| sequence.output_token_ids().len());
-            match self.active.get(id) {
-                Some(active) => {
-                    let banned: Vec<u32> = active.stop.banned(position).collect();
-                    sample(row, &active.sampling, &banned, position, scratch)
-                }
-                None => 0,
-            }
+            self.active.get(id).map_or(0, |active| active.sampler.sample(row, position, scratch))
         };
         let rows: Vec<_> = ids.iter().zip(logits.chunks_exact(self.spec.vocab_size)).collect();
         Ok(self.threads.install(|| rows.into_par_iter().map_init(SampleScratch::default, choose).collect()))

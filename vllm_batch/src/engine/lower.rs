@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::RequestError;
 use crate::model::ModelFiles;
 use crate::request::{Prompt, Request, SamplingParams};
-use crate::sample::{Sampling, derive_seed};
+use crate::sample::{Sampler, derive_seed};
 use crate::text::{ChatTemplate, OutputText, Tokenizer};
 
 /// What lowering needs to know of the model and the engine. Shared by the threads that lower and compute.
@@ -27,7 +27,7 @@ pub(crate) struct LoweredRequest {
     /// The most tokens that prompt and answer can have together.
     pub(super) max_num_tokens: usize,
     pub(super) priority: i32,
-    pub(super) sampling: Sampling,
+    pub(super) sampler: Sampler,
     pub(super) stop: StopTokens,
     pub(super) text: OutputText,
 }
@@ -39,7 +39,7 @@ pub(super) struct StopTokens {
     pub(super) eos: Vec<u32>,
     /// The request's.
     pub(super) requested: Vec<u32>,
-    /// Neither ends the answer, and neither is chosen, before it has this many tokens.
+    /// Neither ends the answer before it has this many tokens.
     pub(super) min_tokens: usize,
 }
 
@@ -72,11 +72,17 @@ impl Lowering {
             prompt_token_ids,
             max_num_tokens,
             priority: request.priority,
-            sampling: Sampling::new(params, seed),
+            sampler: Sampler::new(params, seed, self.end_token_ids(params)),
             stop: StopTokens { eos, requested: params.stop_token_ids.clone(), min_tokens: params.min_tokens as usize },
             text: OutputText::new(Arc::clone(&self.tokenizer), params),
             request_id: request.request_id,
         })
+    }
+
+    /// The tokens that `min_tokens` keeps away.
+    fn end_token_ids(&self, params: &SamplingParams) -> Vec<u32> {
+        let eos = if params.ignore_eos { &[] } else { self.eos_token_ids.as_slice() };
+        eos.iter().chain(&params.stop_token_ids).copied().collect()
     }
 
     fn token_ids(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
@@ -116,13 +122,5 @@ impl Lowering {
         }
         let wanted = params.max_tokens.map_or(usize::MAX, |max_tokens| prompt_tokens + max_tokens as usize);
         Ok(wanted.min(max_model_len))
-    }
-}
-
-impl StopTokens {
-    /// The tokens that may not be chosen as number `position` of the answer.
-    pub(super) fn banned(&self, position: usize) -> impl Iterator<Item = u32> {
-        let banned = position < self.min_tokens;
-        self.eos.iter().chain(&self.requested).copied().filter(move |_| banned)
     }
 }

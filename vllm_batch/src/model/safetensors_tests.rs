@@ -57,7 +57,10 @@ fn broken_files_are_named() {
         (honest(tensor, 12), "its tensors end at byte"),
         (honest(r#"{"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}"#, 8), "a.safetensors"),
         (honest(r#"{"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}}"#, 8), "a.safetensors"),
-        (honest(r#"{"a": {"dtype": "F32", "shape": [4611686018427387904, 8], "data_offsets": [0, 8]}}"#, 8), "a.safetensors"),
+        (
+            honest(r#"{"a": {"dtype": "F32", "shape": [4611686018427387904, 8], "data_offsets": [0, 8]}}"#, 8),
+            "a.safetensors",
+        ),
     ];
     for (bytes, message) in cases {
         let folder = tempfile::tempdir().unwrap();
