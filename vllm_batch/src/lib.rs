@@ -4,6 +4,7 @@ pub mod engine;
 pub mod error;
 pub mod output;
 pub mod request;
+pub mod text;
 
 pub use engine::{BatchEngine, BatchEngineExt, EngineSpec, OutputStream};
 pub use error::{EngineError, LoadError, RequestError};
