@@ -18,6 +18,7 @@ TOKENS = {
     "llama3": {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
     "mistral": {"bos_token": "<s>", "eos_token": "</s>"},
     "qwen2_5": {"eos_token": "<|im_end|>"},
+    "qwen3": {"eos_token": "<|im_end|>"},
     "smollm2": {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"},
 }
 CONVERSATIONS = [
@@ -28,6 +29,7 @@ CONVERSATIONS = [
     [("developer", "Obey."), ("user", "Hi")],
     [("user", "one"), ("user", "two")],
     [("user", "Weather?"), ("assistant", "Asking."), ("tool", "{\"t\": 3}"), ("tool", "sunny")],
+    [("user", "q"), ("assistant", "<think>\nwhy\n</think>\n\nA"), ("user", "r"), ("assistant", "<think>\nso\n</think>\n\nB")],
     [("user", "")],
 ]
 

@@ -1,0 +1,172 @@
+//! How does text become tokens, and how do tokens become text?
+//!
+//! Down: a [`ChatTemplate`] renders messages to one text, and a [`Tokenizer`] turns it into ids. Up: an [`OutputText`]
+//! takes the generated ids one by one, through an [`IncrementalDetokenizer`] and [`StopStrings`]. Nothing here knows a
+//! model's weights or its files: the loader hands over bytes, or a [`GgufVocabulary`].
+
+mod byte_level;
+mod detokenize;
+#[cfg(test)]
+mod fixtures;
+mod gguf_vocabulary;
+mod pre_tokenizer;
+mod stop;
+mod template;
+mod template_functions;
+mod tokenizer;
+
+use std::sync::Arc;
+
+pub use detokenize::IncrementalDetokenizer;
+pub use gguf_vocabulary::GgufVocabulary;
+pub use stop::{StopMatch, StopStrings};
+pub use template::{ChatTemplate, SpecialTokens};
+pub use tokenizer::Tokenizer;
+
+use crate::{error::RequestError, request::SamplingParams};
+
+/// The text of one answer while it is generated.
+#[derive(Debug)]
+pub struct OutputText {
+    detokenizer: IncrementalDetokenizer,
+    stops: StopStrings,
+    text: String,
+}
+
+/// What one token did to an answer's text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TextStep {
+    /// Text that is certain now and was not before.
+    pub delta: String,
+    /// The stop string that ends the answer here; it is not part of the text. No token is to be pushed after it.
+    pub stopped_by: Option<String>,
+}
+
+impl OutputText {
+    /// An empty answer, with the stop strings and the treatment of special tokens that `params` ask for.
+    pub fn new(tokenizer: Arc<Tokenizer>, params: &SamplingParams) -> Self {
+        Self {
+            detokenizer: IncrementalDetokenizer::new(tokenizer, params.skip_special_tokens),
+            stops: StopStrings::new(&params.stop),
+            text: String::new(),
+        }
+    }
+
+    /// Takes the next token.
+    ///
+    /// Text is held back while a character is incomplete, or while it may be the beginning of a stop string.
+    ///
+    /// # Errors
+    /// [`RequestError::Tokenizer`] when the token cannot be decoded.
+    pub fn push(&mut self, token_id: u32) -> Result<TextStep, RequestError> {
+        let decoded = self.detokenizer.push(token_id)?;
+        Ok(self.take(&decoded))
+    }
+
+    /// Ends an answer that no stop string ended, and returns what was held back. Its last characters may still
+    /// complete a stop string.
+    ///
+    /// # Errors
+    /// [`RequestError::Tokenizer`] when the tokens that were held back cannot be decoded.
+    pub fn finish(&mut self) -> Result<TextStep, RequestError> {
+        let decoded = self.detokenizer.finish()?;
+        let mut step = self.take(&decoded);
+        let held = self.stops.finish();
+        self.text.push_str(&held);
+        step.delta.push_str(&held);
+        Ok(step)
+    }
+
+    /// All deltas so far, put together.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// All deltas, put together.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+
+    fn take(&mut self, decoded: &str) -> TextStep {
+        let StopMatch { text, stopped_by } = self.stops.push(decoded);
+        self.text.push_str(&text);
+        TextStep { delta: text, stopped_by }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(stop: &[&str], skip_special_tokens: bool) -> OutputText {
+        let stop = stop.iter().map(ToString::to_string).collect();
+        let params = SamplingParams::default().with_stop(stop).with_skip_special_tokens(skip_special_tokens);
+        OutputText::new(Arc::new(fixtures::byte_level_tokenizer()), &params)
+    }
+
+    /// Pushes the tokens of `input`; returns what ended the text, and the text.
+    fn run(mut answer: OutputText, input: &str) -> (Option<String>, String) {
+        let ids = fixtures::byte_level_tokenizer().encode(input, false).unwrap();
+        let mut shown = String::new();
+        for id in ids {
+            let step = answer.push(id).unwrap();
+            shown.push_str(&step.delta);
+            assert_eq!(answer.text(), shown);
+            if step.stopped_by.is_some() {
+                return (step.stopped_by, answer.into_text());
+            }
+        }
+        let step = answer.finish().unwrap();
+        assert_eq!(answer.text(), shown + &step.delta);
+        (step.stopped_by, answer.into_text())
+    }
+
+    /// Stop strings, whether special tokens are skipped, the generated text, what ends it, and what is left of it.
+    type Case<'a> = (&'a [&'a str], bool, &'a str, Option<&'a str>, &'a str);
+
+    #[test]
+    fn answers_end_before_their_stop_string() {
+        let cases: [Case; 7] = [
+            (&[], true, "all of it 🙂\n", None, "all of it 🙂\n"),
+            (&["of"], true, "all of it", Some("of"), "all "),
+            (&["🙂"], true, "smile 🙂 now", Some("🙂"), "smile "),
+            (&["it!"], true, "all of it", None, "all of it"),
+            (&["</s>"], true, "one</s>two", None, "onetwo"),
+            (&["</s>"], false, "one</s>two", Some("</s>"), "one"),
+            (&["quite absent", " it"], true, "all of it", Some(" it"), "all of"),
+        ];
+        for (stop, skip, input, stopped_by, text) in cases {
+            let expected = (stopped_by.map(str::to_owned), text.to_owned());
+            assert_eq!(run(answer(stop, skip), input), expected, "{stop:?} in {input:?}");
+        }
+    }
+
+    #[test]
+    fn a_stop_string_may_be_complete_only_at_the_end() {
+        let tokenizer = fixtures::byte_level_tokenizer();
+        let mut answer = answer(&["\u{FFFD}"], true);
+        answer.push(tokenizer.token_to_id("ð").unwrap()).unwrap();
+        let expected = TextStep { delta: String::new(), stopped_by: Some("\u{FFFD}".to_owned()) };
+        assert_eq!(answer.finish(), Ok(expected));
+    }
+
+    #[test]
+    fn everything_may_be_sent_and_shared() {
+        fn check<T: Send + Sync>() {}
+        check::<Tokenizer>();
+        check::<ChatTemplate>();
+        check::<OutputText>();
+    }
+
+    #[test]
+    fn without_stop_strings_only_incomplete_characters_wait() {
+        let tokenizer = fixtures::byte_level_tokenizer();
+        let mut answer = answer(&[], true);
+        let deltas: Vec<String> = ["h", "Ã", "©", "!"]
+            .iter()
+            .map(|token| answer.push(tokenizer.token_to_id(token).unwrap()).unwrap().delta)
+            .collect();
+        assert_eq!(deltas, ["h", "", "é", "!"]);
+    }
+}

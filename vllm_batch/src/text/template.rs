@@ -1,0 +1,303 @@
+//! Messages to one text, as the model's chat template says.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::SystemTime,
+};
+
+use minijinja::{AutoEscape, Environment, Value};
+use minijinja_contrib::pycompat::unknown_method_callback;
+
+use super::template_functions::{self, Raised};
+use crate::{
+    error::{LoadError, RequestError},
+    request::Message,
+};
+
+/// A model's chat template: Jinja, as `transformers` runs it.
+///
+/// Templates see `messages`, `add_generation_prompt`, the model's special tokens, and `tools` and `documents` as none.
+/// They may call `raise_exception(message)` and `strftime_now(format)` (in UTC), Python's methods of strings and
+/// dictionaries, and `tojson` with Python's spelling of JSON. A template that runs away is stopped.
+///
+/// # Example
+/// ```
+/// use vllm_batch::{Message, text::{ChatTemplate, SpecialTokens}};
+///
+/// let source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+/// let template = ChatTemplate::new(source, SpecialTokens::default())?;
+/// assert_eq!(template.render(&[Message::user("Hi")], true)?, "<user>Hi<assistant>");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    tokens: SpecialTokens,
+}
+
+/// The special tokens that a template may write, as text. Those that are absent are undefined in the template.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpecialTokens {
+    /// `bos_token`: begins a text.
+    pub bos_token: Option<String>,
+    /// `eos_token`: ends a text.
+    pub eos_token: Option<String>,
+    /// `unk_token`: stands for what the vocabulary cannot write.
+    pub unk_token: Option<String>,
+    /// `pad_token`: fills up a batch.
+    pub pad_token: Option<String>,
+}
+
+impl SpecialTokens {
+    /// The two tokens that templates use.
+    #[must_use]
+    pub fn new(bos_token: Option<String>, eos_token: Option<String>) -> Self {
+        Self { bos_token, eos_token, ..Self::default() }
+    }
+}
+
+/// Steps that one rendering may take: some seconds of work, and a thousand times what a long conversation needs.
+const FUEL: u64 = 50_000_000;
+const NAME: &str = "chat_template";
+
+impl ChatTemplate {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// [`LoadError::ChatTemplate`] when the source is not a template.
+    pub fn new(source: &str, tokens: SpecialTokens) -> Result<Self, LoadError> {
+        Self::with_clock(source, tokens, SystemTime::now)
+    }
+
+    /// Renders a conversation; `add_generation_prompt` makes the text end where the model's answer begins.
+    ///
+    /// # Errors
+    /// [`RequestError::Template`] when the template refuses the messages (with its own words), fails, or does not come
+    /// to an end.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, RequestError> {
+        let variables = self.variables(messages, add_generation_prompt);
+        let rendered = catch_unwind(AssertUnwindSafe(|| self.environment.get_template(NAME)?.render(variables)));
+        match rendered {
+            Ok(result) => result.map_err(|error| RequestError::Template { message: explain(&error) }),
+            Err(_) => Err(RequestError::Template { message: "the template engine broke off".to_owned() }),
+        }
+    }
+
+    fn variables(&self, messages: &[Message], add_generation_prompt: bool) -> BTreeMap<&'static str, Value> {
+        let tokens = [
+            ("bos_token", &self.tokens.bos_token),
+            ("eos_token", &self.tokens.eos_token),
+            ("unk_token", &self.tokens.unk_token),
+            ("pad_token", &self.tokens.pad_token),
+        ];
+        let mut variables = BTreeMap::from([
+            ("messages", Value::from_serialize(messages)),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+        ]);
+        variables.extend(tokens.into_iter().filter_map(|(name, token)| Some((name, Value::from(token.as_deref()?)))));
+        variables
+    }
+
+    fn with_clock(source: &str, tokens: SpecialTokens, clock: fn() -> SystemTime) -> Result<Self, LoadError> {
+        let mut environment = Environment::new();
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_unknown_method_callback(unknown_method_callback);
+        environment.set_fuel(Some(FUEL));
+        template_functions::install(&mut environment, clock);
+        let source = without_generation_marks(source);
+        let added = environment.add_template_owned(NAME, source);
+        added.map_err(|error| LoadError::ChatTemplate { message: explain(&error) })?;
+        Ok(Self { environment, tokens })
+    }
+}
+
+impl fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatTemplate").field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}
+
+/// The words of `raise_exception`, or else what the template engine says with the reason behind it.
+fn explain(error: &minijinja::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(Raised(words)) = cause.downcast_ref() {
+            return words.clone();
+        }
+        message.push_str(": ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    message
+}
+
+/// Templates may mark the assistant's words with `{% generation %}` for training. The marks write nothing; they become
+/// a block that always applies, so that the white space around them is treated as before.
+fn without_generation_marks(source: &str) -> String {
+    let mut output = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        let Some(end) = tag.find("%}") else { break };
+        let (tag, after) = tag.split_at(end);
+        let name = tag.trim_start_matches("{%").trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        output.push_str(before);
+        match name {
+            "generation" => output.push_str(&tag.replacen(name, "if true", 1)),
+            "endgeneration" => output.push_str(&tag.replacen(name, "endif", 1)),
+            _ => output.push_str(tag),
+        }
+        rest = after;
+    }
+    output + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::request::Role;
+
+    /// One line of `golden.jsonl`: what Jinja itself made of a template.
+    #[derive(Deserialize)]
+    struct Golden {
+        template: String,
+        tokens: BTreeMap<String, String>,
+        messages: Vec<Message>,
+        add_generation_prompt: bool,
+        text: Option<String>,
+        error: Option<String>,
+    }
+
+    /// 2025-03-07 08:05 UTC, a Friday.
+    fn clock() -> SystemTime {
+        UNIX_EPOCH + Duration::from_mins(29_022_245)
+    }
+
+    fn template(source: &str) -> ChatTemplate {
+        let tokens = SpecialTokens::new(Some("<s>".to_owned()), Some("</s>".to_owned()));
+        ChatTemplate::with_clock(source, tokens, clock).unwrap()
+    }
+
+    fn render(source: &str) -> Result<String, RequestError> {
+        template(source).render(&[Message::user("a <b> 'c' \"d\"")], false)
+    }
+
+    #[test]
+    fn families_render_as_in_transformers() {
+        let sources = BTreeMap::from([
+            ("features", include_str!("../../tests/data/templates/features.jinja")),
+            ("gemma2", include_str!("../../tests/data/templates/gemma2.jinja")),
+            ("llama3", include_str!("../../tests/data/templates/llama3.jinja")),
+            ("mistral", include_str!("../../tests/data/templates/mistral.jinja")),
+            ("qwen2_5", include_str!("../../tests/data/templates/qwen2_5.jinja")),
+            ("qwen3", include_str!("../../tests/data/templates/qwen3.jinja")),
+            ("smollm2", include_str!("../../tests/data/templates/smollm2.jinja")),
+        ]);
+        for line in include_str!("../../tests/data/templates/golden.jsonl").lines() {
+            let golden: Golden = serde_json::from_str(line).unwrap();
+            let token = |name: &str| golden.tokens.get(name).cloned();
+            let tokens = SpecialTokens::new(token("bos_token"), token("eos_token"));
+            let template = ChatTemplate::with_clock(sources[golden.template.as_str()], tokens, clock).unwrap();
+            let expected = match (golden.text, golden.error) {
+                (Some(text), _) => Ok(text),
+                (None, error) => Err(RequestError::Template { message: error.unwrap() }),
+            };
+            assert_eq!(template.render(&golden.messages, golden.add_generation_prompt), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_role_has_its_name() {
+        let roles = [Role::System, Role::Developer, Role::User, Role::Assistant, Role::Tool];
+        let messages = roles.map(|role| Message::new(role, ""));
+        let rendered = template("{% for m in messages %}{{ m.role }} {% endfor %}").render(&messages, false);
+        assert_eq!(rendered.as_deref(), Ok("system developer user assistant tool "));
+    }
+
+    #[test]
+    fn templates_are_python_in_small_things() {
+        let cases = [
+            ("{{ messages[0].content }}", "a <b> 'c' \"d\""),
+            ("{{ messages[0].content | tojson }}", r#""a <b> 'c' \"d\"""#),
+            ("{{ messages | tojson }}", r#"[{"role": "user", "content": "a <b> 'c' \"d\""}]"#),
+            (
+                "{{ {'b': [1, 'é🙂'], 'a': {}} | tojson(ensure_ascii=true) }}",
+                r#"{"b": [1, "\u00e9\ud83d\ude42"], "a": {}}"#,
+            ),
+            ("{{ [[], {'k': none}] | tojson(indent=1) }}", "[\n [],\n {\n  \"k\": null\n }\n]"),
+            ("{{ strftime_now('%d %b %Y, %A %H:%M %-d %%') }}", "07 Mar 2025, Friday 08:05 7 %"),
+            ("{{ none }} {{ true }} {{ false }} {{ tools }} {{ documents }}", "None True False None None"),
+            ("{{ bos_token }}{{ eos_token }}{{ unk_token }}", "<s></s>"),
+            ("{% if true %}\nx\n{% endif %}\n", "x\n"),
+            ("a\n   {% generation %}\nb{%- endgeneration -%}  c", "a\nbc"),
+            ("{% generation", "{% generation"),
+        ];
+        for (source, expected) in &cases[..cases.len() - 1] {
+            assert_eq!(render(source).as_deref(), Ok(*expected), "{source}");
+        }
+        let (unclosed, kept) = cases[cases.len() - 1];
+        assert_eq!(without_generation_marks(unclosed), kept);
+    }
+
+    #[test]
+    fn broken_templates_are_refused() {
+        for source in ["{% for %}", "{{ unclosed", "{% endif %}", "{{ 1 | no_such_filter }}", &"(".repeat(100_000)] {
+            let source = if source.starts_with('(') { format!("{{{{ {source}") } else { source.to_owned() };
+            let made = ChatTemplate::new(&source, SpecialTokens::default());
+            let code = made.and_then(|template| {
+                template.render(&[], false).map_err(|error| LoadError::ChatTemplate { message: error.to_string() })
+            });
+            assert_eq!(code.expect_err(&source[..10.min(source.len())]).code(), "broken_chat_template");
+        }
+    }
+
+    #[test]
+    fn templates_fail_with_a_reason() {
+        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
+        let cases = [
+            ("{{ raise_exception('No! Use \"user\".') }}", "No! Use \"user\"."),
+            ("{% macro m() %}{{ raise_exception('deep') }}{% endmacro %}{{ m() }}", "deep"),
+            ("{{ messages.nothing.at_all }}", "undefined value"),
+            ("{{ strftime_now('%Q') }}", "cannot read the format `%Q`"),
+            ("{{ 1 | tojson(indent=1000000) }}", "cannot indent by 1000000"),
+            ("{{ 1 | tojson(sort_keys=true) }}", "sort_keys"),
+            (endless, "out of fuel"),
+            ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
+            ("{{ 'x' * 100000000000 }}", "too large"),
+            ("{{ range(100000000000) | list }}", "range"),
+            ("{% include 'chat_template' %}", "recursion"),
+            ("{% include '/etc/passwd' %}", "template not found"),
+        ];
+        for (source, part) in cases {
+            match render(source) {
+                Err(RequestError::Template { message }) => assert!(message.contains(part), "{source}: {message}"),
+                other => panic!("{source}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn one_template_serves_many_threads() {
+        let template = template("{{ messages[0].content }}");
+        std::thread::scope(|scope| {
+            let render = |n: usize| template.render(&[Message::user(n.to_string())], true);
+            let threads: Vec<_> = (0..4).map(|n| scope.spawn(move || (n, render(n)))).collect();
+            for thread in threads {
+                let (n, rendered) = thread.join().unwrap();
+                assert_eq!(rendered, Ok(n.to_string()));
+            }
+        });
+        assert!(format!("{template:?}").starts_with("ChatTemplate { tokens"));
+    }
+}
