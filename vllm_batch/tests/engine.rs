@@ -1,6 +1,8 @@
 //! The engine on a tiny model: the same bits however requests are batched, preemption, abort, limits, every way an
 //! answer can end, and every way a request can be wrong.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 use futures::StreamExt;

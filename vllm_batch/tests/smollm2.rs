@@ -2,7 +2,6 @@
 //! requests are batched.
 
 #[path = "../../examples/demo_model/mod.rs"]
-#[allow(dead_code)]
 mod demo_model;
 
 use std::sync::OnceLock;
@@ -45,10 +44,6 @@ fn requests() -> Vec<Request> {
 fn run(engine: EngineBuilder, requests: Vec<Request>) -> Vec<RequestOutput> {
     let engine = engine.build().expect("the model loads");
     engine.generate(requests).into_iter().map(|result| result.expect("an answer")).collect()
-}
-
-fn tokens(outputs: &[RequestOutput]) -> Vec<&[u32]> {
-    outputs.iter().map(|output| output.outputs[0].token_ids.as_slice()).collect()
 }
 
 #[test]

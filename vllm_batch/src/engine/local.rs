@@ -138,7 +138,9 @@ impl EngineLoop {
                     Err(_) => return,
                 }
             }
-            requests.try_iter().for_each(|request| self.admit(request));
+            for request in requests.try_iter() {
+                self.admit(request);
+            }
             self.abort_dropped();
             match self.core.step() {
                 Ok(events) => self.deliver(events),

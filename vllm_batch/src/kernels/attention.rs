@@ -189,7 +189,9 @@ fn attend<const WIDE: bool>(tile: &Tile<'_>, sums: &mut [Lane]) {
     }
     for (sums, softmax) in sums.chunks_exact_mut(panels).zip(softmax) {
         let total = sum_lane(softmax.total);
-        sums.iter_mut().for_each(|sum| *sum = sum.map(|x| x / total));
+        for sum in sums {
+            *sum = sum.map(|x| x / total);
+        }
     }
 }
 

@@ -50,10 +50,8 @@ impl Decoder {
     ) -> std::result::Result<Self, LoadError> {
         let (vocab, hidden) = (spec.vocab_size, spec.hidden_size);
         let embedding = loader.matrix(&[(Slot::Embedding, vocab)], hidden, false)?;
-        let head = match spec.tie_word_embeddings {
-            true => None,
-            false => Some(loader.matrix(&[(Slot::Head, vocab)], hidden, false)?),
-        };
+        let head =
+            if spec.tie_word_embeddings { None } else { Some(loader.matrix(&[(Slot::Head, vocab)], hidden, false)?) };
         let final_norm = loader.vector(Slot::FinalNorm, hidden)?;
         let layers = (0..spec.num_hidden_layers).into_par_iter().map(|i| Layer::load(&spec, loader, i));
         let layers = layers.collect::<std::result::Result<_, _>>()?;

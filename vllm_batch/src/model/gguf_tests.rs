@@ -88,7 +88,9 @@ fn with_tensor(dims: &[u64], format: u32, offset: u64) -> Vec<u8> {
     bytes.extend(1u64.to_le_bytes());
     bytes.extend(b"t");
     bytes.extend((dims.len() as u32).to_le_bytes());
-    dims.iter().for_each(|dim| bytes.extend(dim.to_le_bytes()));
+    for dim in dims {
+        bytes.extend(dim.to_le_bytes());
+    }
     bytes.extend(format.to_le_bytes());
     bytes.extend(offset.to_le_bytes());
     bytes.resize(bytes.len().next_multiple_of(32) + 256, 0);

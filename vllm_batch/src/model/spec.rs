@@ -59,6 +59,9 @@ pub enum RopeScaling {
     Factors(Vec<f32>),
 }
 
+/// Far above any model, and far below what overflows when dimensions are multiplied.
+const MAX_DIMENSION: usize = 1 << 24;
+
 impl DecoderSpec {
     /// Checks that the dimensions fit each other.
     ///
@@ -75,10 +78,8 @@ impl DecoderSpec {
             ("head_dim", self.head_dim),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
-        // Far above any model, and far below what overflows when dimensions are multiplied.
-        const LIMIT: usize = 1 << 24;
-        if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=LIMIT).contains(value)) {
-            return Err(broken(key, format!("{value} is not between 1 and {LIMIT}")));
+        if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=MAX_DIMENSION).contains(value)) {
+            return Err(broken(key, format!("{value} is not between 1 and {MAX_DIMENSION}")));
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let message = format!("{} does not divide {}", self.num_key_value_heads, self.num_attention_heads);

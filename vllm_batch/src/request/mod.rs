@@ -134,7 +134,7 @@ impl Message {
 pub enum Role {
     /// Instructions that hold for the whole conversation.
     System,
-    /// OpenAI's newer name for system instructions; chat templates that do not know it see `system`.
+    /// OpenAI's newer name for system instructions, passed to the chat template as it is.
     Developer,
     /// The human.
     User,
