@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Storage, Tensor};
 use rayon::prelude::*;
 
 use super::lower::{LoweredRequest, Lowering, StopTokens};
@@ -163,7 +163,11 @@ impl EngineCore {
 
     /// One token for each row of `logits`, all rows in parallel.
     fn sample(&self, ids: &[SequenceId], logits: &Tensor) -> candle_core::Result<Vec<u32>> {
-        let logits: Vec<f32> = logits.flatten_all()?.to_vec1()?;
+        let (storage, layout) = logits.storage_and_layout();
+        let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("the logits are not one piece of this machine's memory");
+        };
+        let logits = &storage.as_slice::<f32>()?[start..end];
         let choose = |scratch: &mut SampleScratch, (id, row): (&SequenceId, &[f32])| {
             let position = self.scheduler.get(*id).map_or(0, |sequence| sequence.output_token_ids().len());
             self.active.get(id).map_or(0, |active| active.sampler.sample(row, position, scratch))

@@ -22,6 +22,7 @@ mod linear;
 mod norm;
 mod packed;
 mod parallel;
+mod registers;
 mod rotary;
 mod storage;
 mod tile;
@@ -33,8 +34,8 @@ pub(crate) use activation::swiglu;
 pub(crate) use attention::{Attention, MAX_HEAD_DIM, QuerySpan};
 pub(crate) use embedding::embed;
 pub(crate) use isa::Isa;
-pub(crate) use linear::linear;
-pub(crate) use norm::rms_norm;
+pub(crate) use linear::{linear, linear_add};
+pub(crate) use norm::{rms_norm, rms_norm_rows};
 pub(crate) use rotary::{HeadShape, KvWrite, rotate_queries};
 
 /// Numbers in a vector register of the widest instruction set; also the width of a weight panel and the number of
