@@ -4,6 +4,8 @@ pub mod engine;
 pub mod error;
 pub mod output;
 pub mod request;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use engine::{BatchEngine, BatchEngineExt, EngineSpec, OutputStream};
 pub use error::{EngineError, LoadError, RequestError};
