@@ -144,8 +144,8 @@ impl Scan {
 
     fn finish(mut self, parser: &LineParser<'_>) -> Index {
         let duplicates = duplicates(&self.names);
-        for line in duplicates.keys() {
-            self.keys[*line] = parser.duplicate_key(self.keys[*line], *line as u64 + 1);
+        for (line, first) in &duplicates {
+            self.keys[*line] = parser.duplicate_key(self.keys[*line], *line as u64 + 1, *first as u64 + 1);
         }
         let total = self.keys.iter().filter(|key| **key != RowKey::NONE).count();
         Index { keys: self.keys, duplicates, total }
@@ -213,8 +213,9 @@ fn as_duplicate(parsed: Option<ParsedLine>, number: u64, parser: &LineParser<'_>
     let mut parsed = parsed?;
     if let Some(first) = index.duplicates.get(&((number - 1) as usize)) {
         let custom_id = parsed.custom_id.clone().unwrap_or_default();
-        parsed.key = parser.duplicate_key(parsed.key, number);
-        parsed.result = Err(LineErrorKind::DuplicateCustomId { custom_id, first_line: *first as u64 + 1 });
+        let first_line = *first as u64 + 1;
+        parsed.key = parser.duplicate_key(parsed.key, number, first_line);
+        parsed.result = Err(LineErrorKind::DuplicateCustomId { custom_id, first_line });
     }
     Some(parsed)
 }

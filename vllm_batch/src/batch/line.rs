@@ -73,9 +73,10 @@ impl<'a> LineParser<'a> {
         }
     }
 
-    /// A line whose name an earlier one has. The refusal tells `number`, so that no two lines get the same key.
-    pub(super) fn duplicate_key(&self, key: RowKey, number: u64) -> RowKey {
-        self.keyer.refused(key, "duplicate_custom_id", &number.to_string())
+    /// The key of a line whose name the line `first` has. It depends on both lines, so that no two lines get the same
+    /// key, and a row that tells another line than the first counts as changed.
+    pub(super) fn duplicate_key(&self, key: RowKey, line: u64, first: u64) -> RowKey {
+        self.keyer.refused(key, "duplicate_custom_id", &format!("{line} {first}"))
     }
 
     fn parse_bytes(&mut self, number: u64, bytes: &[u8]) -> ParsedLine {

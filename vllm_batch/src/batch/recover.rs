@@ -231,3 +231,25 @@ fn copy_range(source: &mut File, range: Range<u64>, target: &mut File) -> io::Re
     source.seek(SeekFrom::Start(range.start))?;
     io::copy(&mut source.take(range.end - range.start), target).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::RequestError;
+
+    #[test]
+    fn what_is_tried_again_are_the_retryable_request_errors() {
+        let errors = [RequestError::Aborted, RequestError::EngineFailed { message: String::new() }];
+        assert!(errors.iter().all(RequestError::is_retryable));
+        assert_eq!(errors.map(|error| error.code()), RETRYABLE);
+    }
+
+    #[test]
+    fn neighbours_are_joined() {
+        let mut survey = Survey::default();
+        for span in [0..3, 3..5, 8..9, 9..12] {
+            survey.mark_stale(span);
+        }
+        assert_eq!(survey.stale, [0..5, 8..12]);
+    }
+}
