@@ -14,6 +14,7 @@ fn engine(max_num_seqs: usize) -> EngineCore {
     LocalEngine::builder(demo_model::gguf().expect("the demo model"))
         .max_num_seqs(max_num_seqs)
         .enable_prefix_caching(false)
+        .kv_cache_memory(2 << 30)
         .max_model_len(2048)
         .build_core()
         .expect("the model loads")
