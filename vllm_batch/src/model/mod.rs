@@ -1,6 +1,6 @@
 //! What is the network?
 //!
-//! An architecture is data: a [`DecoderSpec`] says what one [`Decoder`] computes, a file in `families/` maps a model's
+//! An architecture is data: a [`DecoderSpec`] says what one `Decoder` computes, a file in `families/` maps a model's
 //! own configuration to a spec and its tensor names to the decoder's slots, and `weights.rs` reads the tensors from
 //! safetensors or GGUF. Anything in a configuration that would change the results and is not implemented is an error.
 

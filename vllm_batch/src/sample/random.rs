@@ -1,7 +1,7 @@
 //! Random numbers that depend on seed and position alone.
 
 use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
 /// A seed for a request that has none: it depends on the engine's seed and the request's id, so that a request gets the
