@@ -18,6 +18,7 @@ pub use error::{EngineError, LoadError, RequestError};
 pub use kernels::WeightDtype;
 pub use model::{HubModel, ModelSource};
 pub use output::{
-    CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, TokenLogprob, TokenLogprobs, Usage,
+    CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, TokenLogprob, TokenLogprobs,
+    Usage,
 };
 pub use request::{Message, Prompt, RepetitionDetection, Request, Role, SamplingParams};

@@ -243,7 +243,9 @@ impl SamplingParams {
     /// [`RequestError::InvalidParam`] for the first field outside its domain.
     pub fn validate(&self) -> Result<(), RequestError> {
         let failed = |checks: &[Check]| checks.iter().find(|check| !check.1).copied();
-        match failed(&self.choice_checks()).or_else(|| failed(&self.logit_checks())).or_else(|| failed(&self.end_checks()))
+        match failed(&self.choice_checks())
+            .or_else(|| failed(&self.logit_checks()))
+            .or_else(|| failed(&self.end_checks()))
         {
             Some((param, _, message)) => Err(RequestError::invalid(param, message)),
             None => Ok(()),
