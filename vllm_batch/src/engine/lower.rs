@@ -85,12 +85,13 @@ impl Lowering {
             Prompt::Text(text) if num_cut == 0 => Some(text.clone()),
             _ => Some(self.tokenizer.decode(&prompt_token_ids, false)?),
         };
-        let active = Active { prompt, ..self.active(&request, &prompt_token_ids, max_num_tokens)? };
-        Ok(LoweredRequest { prompt_token_ids, max_num_tokens, priority: request.priority, active })
+        let priority = request.priority;
+        let active = Active { prompt, ..self.active(request, &prompt_token_ids, max_num_tokens)? };
+        Ok(LoweredRequest { prompt_token_ids, max_num_tokens, priority, active })
     }
 
     /// The request without a token of an answer.
-    fn active(&self, request: &Request, prompt: &[u32], max_num_tokens: usize) -> Result<Active, RequestError> {
+    fn active(&self, request: Request, prompt: &[u32], max_num_tokens: usize) -> Result<Active, RequestError> {
         let params = &request.sampling_params;
         let rules = Arc::new(self.rules(params, max_num_tokens));
         let seed = params.seed.unwrap_or_else(|| derive_seed(self.seed, &request.request_id));
@@ -102,7 +103,7 @@ impl Lowering {
         };
         let prompt_logprobs = params.prompt_logprobs.or(params.logprobs.filter(|_| request.echo));
         Ok(Active {
-            request_id: request.request_id.clone(),
+            request_id: request.request_id,
             prompt: None,
             prompt_logprobs: self.num_top(prompt_logprobs).map(|num_top| PromptLogprobs { num_top, rows: Vec::new() }),
             answers: (0..params.num_generated()).map(answer).collect(),

@@ -72,10 +72,9 @@ fn total(logits: &[f32], maximum: f32) -> f64 {
     lanes.iter().sum()
 }
 
-/// One more than the number of tokens that rank before this one: with arithmetic alone, so that several are compared at
-/// a time.
+/// One more than the number of tokens that rank before this one.
 fn rank(logits: &[f32], token_id: u32, logit: f32) -> u32 {
-    let is_before = |(other_id, other): (u32, &f32)| (*other > logit) | ((*other == logit) & (other_id < token_id));
+    let is_before = |(other_id, other): (u32, &f32)| *other > logit || (*other == logit && other_id < token_id);
     1 + (0..).zip(logits).map(|other| u32::from(is_before(other))).sum::<u32>()
 }
 
@@ -87,14 +86,14 @@ fn top(logits: &[f32], count: usize, maxima: &Maxima, buffer: &mut Vec<f32>) -> 
     let bound = maxima.bound(count, buffer);
     let mut tokens: Vec<(u32, f32)> = maxima.reaching(logits, bound).collect();
     if count < tokens.len() {
-        tokens.select_nth_unstable_by(count - 1, by_rank);
+        tokens.select_nth_unstable_by(count - 1, |a, b| by_rank(*a, *b));
         tokens.truncate(count);
     }
-    tokens.sort_unstable_by(by_rank);
+    tokens.sort_unstable_by(|a, b| by_rank(*a, *b));
     tokens
 }
 
 /// The larger logit first, then the lower id. There is no NaN.
-fn by_rank(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
+fn by_rank(a: (u32, f32), b: (u32, f32)) -> Ordering {
     b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0))
 }
