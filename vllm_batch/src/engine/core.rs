@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Storage, Tensor};
 use rayon::prelude::*;
 
 use super::active::ActiveRequests;
@@ -188,7 +188,11 @@ impl EngineCore {
 
     /// All rows in parallel.
     fn evaluate(&self, rows: &[LogitRow], logits: &Tensor) -> candle_core::Result<Vec<Result<Outcome, RequestError>>> {
-        let logits: Vec<f32> = logits.flatten_all()?.to_vec1()?;
+        let (storage, layout) = logits.storage_and_layout();
+        let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("the logits are not one piece of this machine's memory");
+        };
+        let logits = &storage.as_slice::<f32>()?[start..end];
         let rows: Vec<_> = rows.iter().zip(logits.chunks_exact(self.spec.vocab_size)).collect();
         let evaluate = |scratch: &mut SampleScratch, (row, logits): (&LogitRow, &[f32])| {
             self.outcome(*row, logits, scratch).unwrap_or(Err(RequestError::Aborted))

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use super::exp::exp;
 use super::isa::{Isa, per_isa};
 use super::parallel::{Shared, for_each};
+use super::registers::Registers;
 use super::storage::f32_slice;
 
 /// `silu(gate) · up`: `x` is `[tokens, 2 · width]`, gates first; the result is `[tokens, width]`
@@ -40,7 +41,7 @@ impl CustomOp1 for SwiGlu {
 per_isa! { fn swiglu_row(gate: &[f32], up: &[f32], y: &mut [f32]) = gated }
 
 #[inline(always)]
-fn gated<const WIDE: bool>(gate: &[f32], up: &[f32], y: &mut [f32]) {
+fn gated<V: Registers>(gate: &[f32], up: &[f32], y: &mut [f32]) {
     for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
         *y = gate / (1.0 + exp(-gate)) * up;
     }

@@ -2,13 +2,14 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, bail};
 
-use super::exp::{exp, exp_lane};
+use super::exp::exp;
 use super::isa::{Isa, per_isa};
 use super::norm::sum_lane;
 use super::parallel::{Shared, for_each};
+use super::registers::Registers;
 use super::rotary::HeadShape;
 use super::storage::{f32_slice, lanes};
-use super::tile::multiply;
+use super::tile::{Rows, multiply};
 use super::{LANES, Lane};
 
 /// Largest head that fits the registers' scratch space.
@@ -110,15 +111,15 @@ impl Attention<'_> {
             let token = task.span.query_start + row / group;
             (token * num_heads + task.kv_head * group + row % group) * head_dim
         };
-        let mut rows: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
+        let mut rows = [0f32; MAX_ROWS * MAX_HEAD_DIM];
         let mut positions = [0; MAX_ROWS];
         for (i, row) in task.rows.clone().enumerate() {
-            rows[i] = &queries[start(row)..][..head_dim];
+            rows[i * head_dim..][..head_dim].copy_from_slice(&queries[start(row)..][..head_dim]);
             positions[i] = task.span.position + row / group;
         }
         let count = task.rows.len();
         let tile = Tile {
-            rows: &rows[..count],
+            rows: Rows { numbers: &rows[..count * head_dim], stride: head_dim, count },
             positions: &positions[..count],
             blocks: Blocks { cache, table: &task.span.block_table, heads: self.heads, kv_head: task.kv_head },
             scale: self.scale,
@@ -136,7 +137,7 @@ impl Attention<'_> {
 
 /// What one task computes.
 struct Tile<'a> {
-    rows: &'a [&'a [f32]],
+    rows: Rows<'a>,
     positions: &'a [usize],
     blocks: Blocks<'a>,
     scale: f32,
@@ -169,29 +170,34 @@ per_isa! { fn attend_on(tile: &Tile<'_>, sums: &mut [Lane]) = attend }
 
 /// `sums[row * panels + panel]`, zero at first, becomes the result.
 #[inline(always)]
-fn attend<const WIDE: bool>(tile: &Tile<'_>, sums: &mut [Lane]) {
-    let panels = sums.len() / tile.rows.len();
+fn attend<V: Registers>(tile: &Tile<'_>, sums: &mut [Lane]) {
+    let panels = sums.len() / tile.rows.count;
     let num_blocks = tile.positions.iter().max().map_or(0, |last| last / LANES + 1);
     let mut softmax = [RunningSoftmax { max: f32::NEG_INFINITY, total: [0.0; LANES] }; MAX_ROWS];
     let mut weights = [[0f32; LANES]; MAX_ROWS * BLOCKS_PER_STEP];
     for first in (0..num_blocks).step_by(BLOCKS_PER_STEP) {
         let count = BLOCKS_PER_STEP.min(num_blocks - first);
         let keys: [&[Lane]; BLOCKS_PER_STEP] = std::array::from_fn(|b| tile.blocks.keys(first + b.min(count - 1)));
-        let weights = &mut weights[..tile.rows.len() * count];
+        let weights = &mut weights[..tile.rows.count * count];
         weights.fill([0.0; LANES]);
-        multiply::<WIDE>(tile.rows, &keys[..count], weights);
+        multiply::<V>(tile.rows, &keys[..count], weights);
         for (row, weights) in weights.chunks_exact_mut(count).enumerate() {
             mask_and_scale(weights, first * LANES, tile.positions[row], tile.scale);
             let shrink = softmax[row].absorb(weights);
-            sums[row * panels..(row + 1) * panels].iter_mut().for_each(|sum| *sum = sum.map(|x| x * shrink));
+            scale_all(&mut sums[row * panels..(row + 1) * panels], shrink);
         }
-        add_values::<WIDE>(tile, (first, count), weights, sums);
+        add_values::<V>(tile, (first, count), weights, sums);
     }
     for (sums, softmax) in sums.chunks_exact_mut(panels).zip(softmax) {
         let total = sum_lane(softmax.total);
-        for sum in sums {
-            *sum = sum.map(|x| x / total);
-        }
+        scale_all(sums, 1.0 / total);
+    }
+}
+
+#[inline(always)]
+fn scale_all(lanes: &mut [Lane], factor: f32) {
+    for x in lanes.as_flattened_mut() {
+        *x *= factor;
     }
 }
 
@@ -208,18 +214,16 @@ fn mask_and_scale(scores: &mut [Lane], first_key: usize, query: usize, scale: f3
 
 /// Adds `weights · values` of the blocks from `first` on, block by block.
 #[inline(always)]
-fn add_values<const WIDE: bool>(tile: &Tile<'_>, (first, count): (usize, usize), weights: &[Lane], sums: &mut [Lane]) {
-    let panels = sums.len() / tile.rows.len();
+fn add_values<V: Registers>(tile: &Tile<'_>, (first, count): (usize, usize), weights: &[Lane], sums: &mut [Lane]) {
+    let panels = sums.len() / tile.rows.count;
     for block in 0..count {
-        let mut rows: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
-        for (row, weights) in rows.iter_mut().zip(weights.chunks_exact(count)) {
-            *row = &weights[block];
-        }
+        let numbers = &weights.as_flattened()[block * LANES..];
+        let rows = Rows { numbers, stride: count * LANES, count: tile.rows.count };
         let mut values: [&[Lane]; MAX_PANELS] = [&[]; MAX_PANELS];
         for (panel, values) in values[..panels].iter_mut().enumerate() {
             *values = tile.blocks.values(first + block, panel);
         }
-        multiply::<WIDE>(&rows[..tile.rows.len()], &values[..panels], sums);
+        multiply::<V>(rows, &values[..panels], sums);
     }
 }
 
@@ -242,11 +246,11 @@ impl RunningSoftmax {
         }
         let max = maxima.into_iter().fold(self.max, f32::max);
         let shrink = exp(self.max - max);
-        self.total = self.total.map(|x| x * shrink);
+        scale_all(std::slice::from_mut(&mut self.total), shrink);
         for scores in scores.iter_mut() {
-            *scores = exp_lane(scores.map(|score| score - max));
-            for (total, weight) in self.total.iter_mut().zip(scores.iter()) {
-                *total += weight;
+            for (total, score) in self.total.iter_mut().zip(scores.iter_mut()) {
+                *score = exp(*score - max);
+                *total += *score;
             }
         }
         self.max = max;

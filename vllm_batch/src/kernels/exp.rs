@@ -1,7 +1,5 @@
 //! The exponential function, the same bits on every instruction set.
 
-use super::Lane;
-
 /// `e^x` to about 2 units in the last place for `x` in [-87, 88]; exactly 0 below and at minus infinity, exactly 1 at 0,
 /// and the value at 88 above.
 ///
@@ -22,12 +20,6 @@ pub(super) fn exp(x: f32) -> f32 {
     // The integer sits in the low bits of `rounded`; shifted into the exponent it multiplies by 2ⁿ.
     let power = f32::from_bits(rounded.to_bits().wrapping_add(127) << 23);
     if x < -87.0 { 0.0 } else { sum * power }
-}
-
-/// [`exp`] of each number.
-#[inline(always)]
-pub(super) fn exp_lane(x: Lane) -> Lane {
-    x.map(exp)
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ fn detected(feature: &str) -> bool {
 }
 
 /// Declares a function that runs `$body` as compiled for the instruction set in its first argument. `$body` is an
-/// `#[inline(always)]` function with one const parameter: whether registers hold 16 numbers.
+/// `#[inline(always)]` function with one type parameter: its [`Registers`](super::registers::Registers).
 macro_rules! per_isa {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $body:ident) => {
         $(#[$meta])*
@@ -59,15 +59,15 @@ macro_rules! per_isa {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($arg: $type),*) {
-                $body::<false>($($arg),*);
+                $body::<$crate::kernels::registers::Avx2>($($arg),*);
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512bw,avx512dq")]
             fn avx512($($arg: $type),*) {
-                $body::<true>($($arg),*);
+                $body::<$crate::kernels::registers::Avx512>($($arg),*);
             }
             match isa {
-                $crate::kernels::isa::Isa::Baseline => $body::<false>($($arg),*),
+                $crate::kernels::isa::Isa::Baseline => $body::<$crate::kernels::Lane>($($arg),*),
                 // SAFETY: `Isa::available` reports AVX2 only where both features were detected.
                 #[cfg(target_arch = "x86_64")]
                 $crate::kernels::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },

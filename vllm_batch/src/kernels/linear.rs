@@ -1,12 +1,13 @@
 //! Dense layers: rows of activations times a packed weight matrix.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::isa::{Isa, per_isa};
 use super::packed::{GROUP_WIDTH, PANELS_PER_GROUP, PackedMatrix, Weights};
 use super::parallel::{Shared, for_each};
+use super::registers::Registers;
 use super::storage::{f32_slice, lanes, lanes_mut};
-use super::tile::multiply;
+use super::tile::{Rows, multiply};
 use super::{LANES, Lane};
 
 /// Rows of activations that are multiplied at once.
@@ -15,6 +16,11 @@ const MAX_ROWS: usize = 64;
 /// `x · weightsᵀ + bias`: `x` is `[tokens, depth]`, the result `[tokens, rows]`.
 pub(crate) fn linear(x: &Tensor, weights: &PackedMatrix) -> Result<Tensor> {
     x.apply_op2_no_bwd(&weights.panels, &Linear { weights, isa: Isa::detect() })
+}
+
+/// `addend + x · weightsᵀ + bias`: `addend` is `[tokens, rows]`, as the result.
+pub(crate) fn linear_add(x: &Tensor, weights: &PackedMatrix, addend: &Tensor) -> Result<Tensor> {
+    x.apply_op3_no_bwd(&weights.panels, addend, &Linear { weights, isa: Isa::detect() })
 }
 
 struct Linear<'a> {
@@ -28,18 +34,46 @@ impl CustomOp2 for Linear<'_> {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (tokens, depth) = xl.shape().dims2()?;
-        if depth != self.weights.depth() {
-            bail!("linear: x has {depth} columns, the weights {}", self.weights.depth());
-        }
-        let (x, w) = (f32_slice(x, xl)?, Weights::of(w, wl)?);
-        let mut y = vec![0f32; tokens * self.weights.rows()];
-        self.all_tasks(x, &w, Shared::new(&mut y));
-        Ok((CpuStorage::F32(y), (tokens, self.weights.rows()).into()))
+        self.forward((x, xl), (w, wl), None)
+    }
+}
+
+impl CustomOp3 for Linear<'_> {
+    fn name(&self) -> &'static str {
+        "linear_add"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+        addend: &CpuStorage,
+        al: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward((x, xl), (w, wl), Some(f32_slice(addend, al)?))
     }
 }
 
 impl Linear<'_> {
+    fn forward(
+        &self,
+        (x, xl): (&CpuStorage, &Layout),
+        (w, wl): (&CpuStorage, &Layout),
+        addend: Option<&[f32]>,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (tokens, depth) = xl.shape().dims2()?;
+        let rows = self.weights.rows();
+        if depth != self.weights.depth() || addend.is_some_and(|addend| addend.len() != tokens * rows) {
+            bail!("linear: {tokens} rows of {depth} numbers do not fit {rows} x {}", self.weights.depth());
+        }
+        let (x, w) = (f32_slice(x, xl)?, Weights::of(w, wl)?);
+        let mut y = addend.map_or_else(|| vec![0f32; tokens * rows], <[f32]>::to_vec);
+        self.all_tasks(x, &w, Shared::new(&mut y));
+        Ok((CpuStorage::F32(y), (tokens, rows).into()))
+    }
+
     /// A task is one group of columns for one block of tokens: small enough to share the work out evenly.
     fn all_tasks(&self, x: &[f32], w: &Weights<'_>, y: Shared<'_>) {
         let depth = self.weights.depth();
@@ -59,40 +93,41 @@ impl Linear<'_> {
         });
     }
 
-    /// One group of columns for the rows of `x`, which are the tokens from `first` on.
+    /// Adds one group of columns for the rows of `x`, which are the tokens from `first` on, to what `y` holds.
     fn task(&self, x: &[f32], weights: &[f32], (first, group): (usize, usize), y: Shared<'_>) {
         let (depth, width) = (self.weights.depth(), self.weights.rows());
         let column = group * GROUP_WIDTH;
         let columns = GROUP_WIDTH.min(width - column);
         let mut sums = [[0f32; GROUP_WIDTH]; MAX_ROWS];
-        let mut rows: [&[f32]; MAX_ROWS] = [&[]; MAX_ROWS];
         let count = x.len() / depth;
-        for (row, x) in rows.iter_mut().zip(x.chunks_exact(depth)) {
-            *row = x;
+        // SAFETY: each task touches the columns of its own group, for its own tokens.
+        let part = |row: usize| unsafe { y.part((first + row) * width + column, columns) };
+        for (row, sum) in sums[..count].iter_mut().enumerate() {
+            sum[..columns].copy_from_slice(part(row));
+            if let Some(bias) = &self.weights.bias {
+                let bias = &bias[column..column + columns];
+                sum.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
+            }
         }
-        if let Some(bias) = &self.weights.bias {
-            sums[..count].iter_mut().for_each(|sum| sum[..columns].copy_from_slice(&bias[column..column + columns]));
-        }
-        multiply_group(self.isa, &rows[..count], weights, lanes_mut(sums[..count].as_flattened_mut()));
+        let rows = Rows { numbers: x, stride: depth, count };
+        multiply_group(self.isa, rows, weights, lanes_mut(sums[..count].as_flattened_mut()));
         for (row, sum) in sums[..count].iter().enumerate() {
-            // SAFETY: each task writes the columns of its own group, for its own tokens.
-            let part = unsafe { y.part((first + row) * width + column, columns) };
-            part.copy_from_slice(&sum[..columns]);
+            part(row).copy_from_slice(&sum[..columns]);
         }
     }
 }
 
 per_isa! {
-    fn multiply_group(rows: &[&[f32]], weights: &[f32], sums: &mut [Lane]) = multiply_panels
+    fn multiply_group(rows: Rows<'_>, weights: &[f32], sums: &mut [Lane]) = multiply_panels
 }
 
 /// `rows` times the panels of one group, added to `sums`.
 #[inline(always)]
-fn multiply_panels<const WIDE: bool>(rows: &[&[f32]], weights: &[f32], sums: &mut [Lane]) {
+fn multiply_panels<V: Registers>(rows: Rows<'_>, weights: &[f32], sums: &mut [Lane]) {
     let weights = lanes(weights);
     let depth = weights.len() / PANELS_PER_GROUP;
     let panels: [&[Lane]; PANELS_PER_GROUP] = std::array::from_fn(|p| &weights[p * depth..(p + 1) * depth]);
-    multiply::<WIDE>(rows, &panels, sums);
+    multiply::<V>(rows, &panels, sums);
 }
 
 #[cfg(test)]
@@ -125,6 +160,20 @@ mod tests {
                 assert_eq!(y, expected, "{tokens}x{rows}x{depth} {dtype:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_addend_is_where_the_sums_start() {
+        let (tokens, rows, depth) = (7, 70, 12);
+        let (x, w, addend) = (matrix(tokens, depth, 1), matrix(rows, depth, 2), matrix(tokens, rows, 3));
+        let expected: Vec<f32> = (0..tokens)
+            .flat_map(|t| product(&x[t * depth..(t + 1) * depth], &w, &addend[t * rows..(t + 1) * rows], depth))
+            .collect();
+        let packed = PackedMatrix::pack(&w, (rows, depth), WeightDtype::F32).unwrap();
+        let tensor = |numbers: &[f32], width| Tensor::from_slice(numbers, (tokens, width), &Device::Cpu).unwrap();
+        let y = linear_add(&tensor(&x, depth), &packed, &tensor(&addend, rows)).unwrap();
+        assert_eq!(y.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected);
+        assert!(linear_add(&tensor(&x, depth), &packed, &tensor(&x, depth)).is_err());
     }
 
     #[test]

@@ -22,24 +22,27 @@ mod linear;
 mod norm;
 mod packed;
 mod parallel;
+mod registers;
 mod rotary;
 mod storage;
 mod tile;
 
-pub use packed::{PackedMatrix, WeightDtype};
-pub use rotary::RotaryTable;
+pub use packed::WeightDtype;
+
+pub(crate) use packed::PackedMatrix;
+pub(crate) use rotary::RotaryTable;
 
 pub(crate) use activation::swiglu;
 pub(crate) use attention::{Attention, MAX_HEAD_DIM, QuerySpan};
 pub(crate) use embedding::embed;
 pub(crate) use isa::Isa;
-pub(crate) use linear::linear;
-pub(crate) use norm::rms_norm;
+pub(crate) use linear::{linear, linear_add};
+pub(crate) use norm::{rms_norm, rms_norm_rows};
 pub(crate) use rotary::{HeadShape, KvWrite, rotate_queries};
 
 /// Numbers in a vector register of the widest instruction set; also the width of a weight panel and the number of
 /// tokens in a block of the KV cache.
-pub const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// One register's worth of numbers.
 type Lane = [f32; LANES];

@@ -5,20 +5,28 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use super::LANES;
 use super::isa::{Isa, per_isa};
 use super::parallel::{Shared, for_each};
+use super::registers::Registers;
 use super::storage::f32_slice;
 
 /// `x / sqrt(mean(x²) + eps) · weight` for each row: `x` is `[tokens, width]`, `weight` `[width]`
 /// (Zhang and Sennrich, <https://arxiv.org/abs/1910.07467>).
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
-    x.apply_op2_no_bwd(weight, &RmsNorm { eps, isa: Isa::detect() })
+    x.apply_op2_no_bwd(weight, &RmsNorm { eps, rows: None, isa: Isa::detect() })
 }
 
-struct RmsNorm {
+/// [`rms_norm`] of some rows alone: the result is `[rows.len(), width]`.
+pub(crate) fn rms_norm_rows(x: &Tensor, rows: &[u32], weight: &Tensor, eps: f32) -> Result<Tensor> {
+    x.apply_op2_no_bwd(weight, &RmsNorm { eps, rows: Some(rows), isa: Isa::detect() })
+}
+
+struct RmsNorm<'a> {
     eps: f32,
+    /// The rows to normalise; all if absent.
+    rows: Option<&'a [u32]>,
     isa: Isa,
 }
 
-impl CustomOp2 for RmsNorm {
+impl CustomOp2 for RmsNorm<'_> {
     fn name(&self) -> &'static str {
         "rms_norm"
     }
@@ -26,24 +34,27 @@ impl CustomOp2 for RmsNorm {
     fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, weight) = (f32_slice(x, xl)?, f32_slice(w, wl)?);
         let (tokens, width) = xl.shape().dims2()?;
-        if weight.len() != width {
-            bail!("rms_norm: rows of {width} numbers, {} weights", weight.len());
+        let out_of_range = |rows: &[u32]| rows.iter().any(|row| *row as usize >= tokens);
+        if weight.len() != width || self.rows.is_some_and(out_of_range) {
+            bail!("rms_norm: {tokens} rows of {width} numbers, {} weights, rows {:?}", weight.len(), self.rows);
         }
-        let mut y = vec![0f32; x.len()];
+        let count = self.rows.map_or(tokens, <[u32]>::len);
+        let mut y = vec![0f32; count * width];
         let out = Shared::new(&mut y);
-        for_each(tokens, width, |token| {
+        for_each(count, width, |i| {
+            let row = self.rows.map_or(i, |rows| rows[i] as usize);
             // SAFETY: each call writes its own row.
-            let y = unsafe { out.part(token * width, width) };
-            norm_row(self.isa, &x[token * width..(token + 1) * width], weight, self.eps, y);
+            let y = unsafe { out.part(i * width, width) };
+            norm_row(self.isa, &x[row * width..(row + 1) * width], weight, self.eps, y);
         });
-        Ok((CpuStorage::F32(y), xl.shape().clone()))
+        Ok((CpuStorage::F32(y), (count, width).into()))
     }
 }
 
 per_isa! { fn norm_row(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) = norm }
 
 #[inline(always)]
-fn norm<const WIDE: bool>(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+fn norm<V: Registers>(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
     let scale = 1.0 / (sum_of_squares(x) / x.len() as f32 + eps).sqrt();
     for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
         *y = x * scale * weight;
@@ -97,5 +108,15 @@ mod tests {
                 assert_eq!(first.get_or_insert_with(|| y.clone()), &y, "{isa:?} {width}");
             }
         }
+    }
+
+    #[test]
+    fn chosen_rows_are_those_of_the_whole() {
+        let x = candle_core::Tensor::arange(0f32, 12.0, &candle_core::Device::Cpu).unwrap().reshape((4, 3)).unwrap();
+        let weight = candle_core::Tensor::new(&[1f32, 2.0, 3.0], &candle_core::Device::Cpu).unwrap();
+        let all = rms_norm(&x, &weight, 1e-5).unwrap().to_vec2::<f32>().unwrap();
+        let some = rms_norm_rows(&x, &[3, 0], &weight, 1e-5).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(some, [all[3].clone(), all[0].clone()]);
+        assert!(rms_norm_rows(&x, &[4], &weight, 1e-5).is_err());
     }
 }

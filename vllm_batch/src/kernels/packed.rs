@@ -39,7 +39,7 @@ impl WeightDtype {
 /// A weight matrix of `rows` × `depth`, stored as panels of 16 rows so that a multiplication reads memory in order:
 /// shape `[groups, 4, depth, 16]`, the last rows padded with zeros.
 #[derive(Debug, Clone)]
-pub struct PackedMatrix {
+pub(crate) struct PackedMatrix {
     pub(super) panels: Tensor,
     /// One number per row, or nothing.
     pub(super) bias: Option<Vec<f32>>,
@@ -52,7 +52,7 @@ impl PackedMatrix {
     ///
     /// # Errors
     /// If the number of weights is not `rows * depth`.
-    pub fn pack(weights: &[f32], shape: (usize, usize), dtype: WeightDtype) -> Result<Self> {
+    pub(crate) fn pack(weights: &[f32], shape: (usize, usize), dtype: WeightDtype) -> Result<Self> {
         let (rows, depth) = shape;
         if weights.len() != rows * depth {
             bail!("{} weights cannot be {rows} rows of {depth}", weights.len());
@@ -69,7 +69,7 @@ impl PackedMatrix {
     ///
     /// # Errors
     /// If the number of values is not the number of rows.
-    pub fn with_bias(mut self, bias: Vec<f32>) -> Result<Self> {
+    pub(crate) fn with_bias(mut self, bias: Vec<f32>) -> Result<Self> {
         if bias.len() != self.rows {
             bail!("a bias of {} numbers does not fit {} rows", bias.len(), self.rows);
         }
@@ -78,18 +78,13 @@ impl PackedMatrix {
     }
 
     /// Number of rows: the width of a product.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Length of a row: the width of what is multiplied.
-    pub fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.depth
-    }
-
-    /// Bytes of memory that the weights take.
-    pub fn size_in_bytes(&self) -> usize {
-        self.panels.elem_count() * self.panels.dtype().size_in_bytes()
     }
 }
 

@@ -52,7 +52,7 @@ impl HeadShape {
 
 /// Cosines and sines for each position: shape `[positions, head_dim / 2]`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RotaryTable {
+pub(crate) struct RotaryTable {
     cos: Vec<f32>,
     sin: Vec<f32>,
     half: usize,
@@ -62,7 +62,7 @@ impl RotaryTable {
     /// The table for positions `0..positions`: pair `i` turns by `position * inv_freq[i]`.
     ///
     /// The angle is rounded to f32, as transformers computes it.
-    pub fn new(inv_freq: &[f32], positions: usize) -> Self {
+    pub(crate) fn new(inv_freq: &[f32], positions: usize) -> Self {
         let angles = (0..positions).flat_map(|position| inv_freq.iter().map(move |freq| position as f32 * freq));
         let (sin, cos) = angles.map(|angle| f64::from(angle).sin_cos()).map(|(s, c)| (s as f32, c as f32)).unzip();
         Self { cos, sin, half: inv_freq.len() }

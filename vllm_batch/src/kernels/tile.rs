@@ -4,64 +4,119 @@
 //! `((init + a₀·b₀) + a₁·b₁) + …` of fused multiply-adds, whatever the shape of the tile that computes it.
 
 use super::Lane;
+use super::registers::Registers;
+
+/// Rows of numbers at equal distances: one address and one stride, however many rows a tile takes at once.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    /// The first row starts at the first number.
+    pub(super) numbers: &'a [f32],
+    /// Numbers from one row's start to the next one's.
+    pub(super) stride: usize,
+    /// Number of rows.
+    pub(super) count: usize,
+}
 
 /// `out[r * panels.len() + p] += rows[r] · panels[p]` for all rows and panels. Each row has as many numbers as each panel
-/// has lanes.
+/// has lanes; all panels have the same number.
+///
+/// # Panics
+/// If the rows, the panels or the results are shorter than that.
 #[inline(always)]
-pub(super) fn multiply<const WIDE: bool>(rows: &[&[f32]], panels: &[&[Lane]], out: &mut [Lane]) {
+pub(super) fn multiply<V: Registers>(rows: Rows<'_>, panels: &[&[Lane]], out: &mut [Lane]) {
+    let Some(depth) = panels.first().map(|panel| panel.len()) else { return };
+    assert!(panels.iter().all(|panel| panel.len() == depth), "panels of equal length");
+    assert!(rows.count == 0 || rows.numbers.len() >= (rows.count - 1) * rows.stride + depth, "rows as long as panels");
+    assert!(out.len() >= rows.count * panels.len(), "room for the results");
     let mut first = 0;
-    while first < rows.len() {
-        let (rows, out) = (&rows[first..], &mut out[first * panels.len()..]);
-        first += match rows.len() {
-            16.. if WIDE => row_of_tiles::<16, 1>(rows, panels, out),
-            8.. if WIDE => row_of_tiles::<8, 1>(rows, panels, out),
-            2.. if WIDE => row_of_tiles::<2, 4>(rows, panels, out),
-            4.. => row_of_tiles::<4, 1>(rows, panels, out),
-            2.. => row_of_tiles::<2, 2>(rows, panels, out),
-            _ => row_of_tiles::<1, 4>(rows, panels, out),
+    while first < rows.count {
+        let row = Strided { start: rows.numbers[first * rows.stride..].as_ptr(), stride: rows.stride };
+        let result = out[first * panels.len()..].as_mut_ptr();
+        // SAFETY: as asserted above, for as many rows as the match takes.
+        first += unsafe {
+            match rows.count - first {
+                6.. if V::WIDE => row_of_tiles::<V, 6, 4>(row, panels, result),
+                4.. if V::WIDE => row_of_tiles::<V, 4, 4>(row, panels, result),
+                2.. if V::WIDE => row_of_tiles::<V, 2, 4>(row, panels, result),
+                6.. => row_of_tiles::<V, 6, 1>(row, panels, result),
+                2.. => row_of_tiles::<V, 2, 2>(row, panels, result),
+                _ => row_of_tiles::<V, 1, 4>(row, panels, result),
+            }
         };
     }
 }
 
-/// The first `R` rows times all panels, `P` panels at a time. Returns `R`.
+/// Where the rows of a tile start.
+#[derive(Clone, Copy)]
+struct Strided {
+    start: *const f32,
+    stride: usize,
+}
+
+/// `R` rows times all panels, `P` panels at a time. Returns `R`.
+///
+/// # Safety
+/// There must be `R` rows as long as the panels, all panels must be equally long, and `out` must have room for `R` times
+/// their number.
 #[inline(always)]
-fn row_of_tiles<const R: usize, const P: usize>(rows: &[&[f32]], panels: &[&[Lane]], out: &mut [Lane]) -> usize {
-    let stride = panels.len();
-    let rows: [&[f32]; R] = std::array::from_fn(|r| rows[r]);
+unsafe fn row_of_tiles<V: Registers, const R: usize, const P: usize>(
+    rows: Strided,
+    panels: &[&[Lane]],
+    out: *mut Lane,
+) -> usize {
     let mut first = 0;
-    while first + P <= stride {
-        tile::<R, P>(rows, std::array::from_fn(|p| panels[first + p]), &mut out[first..], stride);
-        first += P;
-    }
-    while first < stride {
-        tile::<R, 1>(rows, [panels[first]], &mut out[first..], stride);
-        first += 1;
+    while first < panels.len() {
+        // SAFETY: the panels from `first` on are within both `panels` and a row of `out`.
+        unsafe {
+            if first + P <= panels.len() {
+                let some: [&[Lane]; P] = std::array::from_fn(|p| panels[first + p]);
+                tile::<V, R, P>(rows, some, out.add(first), panels.len());
+                first += P;
+            } else {
+                tile::<V, R, 1>(rows, [panels[first]], out.add(first), panels.len());
+                first += 1;
+            }
+        }
     }
     R
 }
 
-/// The accumulators of `R` rows and `P` panels stay in registers over the whole of `k`. The shapes that
-/// [`multiply`] uses are those that the compiler turns into register tiles.
+/// The sums of `R` rows and `P` panels stay in registers over the whole depth.
+///
+/// # Safety
+/// As [`row_of_tiles`]; `stride` is the distance of the results of neighbouring rows.
 #[inline(always)]
-fn tile<const R: usize, const P: usize>(rows: [&[f32]; R], panels: [&[Lane]; P], out: &mut [Lane], stride: usize) {
-    let depth = panels[0].len();
-    let rows: [&[f32]; R] = std::array::from_fn(|r| &rows[r][..depth]);
-    let panels: [&[Lane]; P] = std::array::from_fn(|p| &panels[p][..depth]);
-    let mut sums: [[Lane; P]; R] = std::array::from_fn(|r| std::array::from_fn(|p| out[r * stride + p]));
-    for k in 0..depth {
-        for p in 0..P {
-            let weights = &panels[p][k];
+#[allow(clippy::needless_range_loop)] // `r` and `p` index registers and memory alike.
+unsafe fn tile<V: Registers, const R: usize, const P: usize>(
+    rows: Strided,
+    panels: [&[Lane]; P],
+    out: *mut Lane,
+    stride: usize,
+) {
+    // SAFETY: all places are within the rows, the panels and the results, as the caller promises.
+    unsafe {
+        let mut sums = [[V::splat(0.0); P]; R];
+        for r in 0..R {
+            for p in 0..P {
+                sums[r][p] = V::load(out.add(r * stride + p));
+            }
+        }
+        for k in 0..panels[0].len() {
+            let mut weights = [V::splat(0.0); P];
+            for p in 0..P {
+                weights[p] = V::load(panels[p].as_ptr().add(k));
+            }
             for r in 0..R {
-                let factor = rows[r][k];
-                for (sum, weight) in sums[r][p].iter_mut().zip(weights) {
-                    *sum = factor.mul_add(*weight, *sum);
+                let factor = V::splat(*rows.start.add(r * rows.stride + k));
+                for p in 0..P {
+                    sums[r][p] = factor.mul_add(weights[p], sums[r][p]);
                 }
             }
         }
-    }
-    for r in 0..R {
-        for p in 0..P {
-            out[r * stride + p] = sums[r][p];
+        for r in 0..R {
+            for p in 0..P {
+                sums[r][p].store(out.add(r * stride + p));
+            }
         }
     }
 }
@@ -72,7 +127,7 @@ mod tests {
     use crate::kernels::LANES;
     use crate::kernels::isa::{Isa, per_isa};
 
-    per_isa! { fn multiply_on(rows: &[&[f32]], panels: &[&[Lane]], out: &mut [Lane]) = multiply }
+    per_isa! { fn multiply_on(rows: Rows<'_>, panels: &[&[Lane]], out: &mut [Lane]) = multiply }
 
     fn numbers(count: usize, seed: u64) -> Vec<f32> {
         let mut state = seed;
@@ -112,7 +167,7 @@ mod tests {
             reference(&rows, &panels, &mut expected);
             for isa in Isa::available() {
                 let mut actual = start.clone();
-                multiply_on(isa, &rows, &panels, &mut actual);
+                multiply_on(isa, Rows { numbers: &values, stride: depth, count: num_rows }, &panels, &mut actual);
                 assert_eq!(actual, expected, "{isa:?} {num_rows}x{num_panels}x{depth}");
             }
         }

@@ -1,6 +1,6 @@
 //! The network: packed weights, and one forward pass over any mix of sequences.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::cache::{KvCache, heads};
@@ -10,7 +10,8 @@ use super::spec::DecoderSpec;
 use super::weights::WeightLoader;
 use crate::error::LoadError;
 use crate::kernels::{
-    Attention, HeadShape, Isa, KvWrite, PackedMatrix, RotaryTable, embed, linear, rms_norm, rotate_queries, swiglu,
+    Attention, HeadShape, Isa, KvWrite, PackedMatrix, RotaryTable, embed, linear, linear_add, rms_norm, rms_norm_rows,
+    rotate_queries, swiglu,
 };
 
 /// The weights of a model. Immutable: what belongs to sequences lives in the [`KvCache`].
@@ -69,8 +70,7 @@ impl Decoder {
         for (layer, kv) in self.layers.iter().zip(&mut cache.layers) {
             x = self.layer(layer, &x, input, kv)?;
         }
-        let rows = Tensor::from_slice(&input.logit_rows, input.logit_rows.len(), &Device::Cpu)?;
-        rms_norm(&x.index_select(&rows, 0)?, &self.final_norm, self.spec.rms_norm_eps)
+        rms_norm_rows(&x, &input.logit_rows, &self.final_norm, self.spec.rms_norm_eps)
     }
 
     /// The logits that belong to hidden states, of shape `[rows, vocab_size]`. A row's bits do not depend on the others.
@@ -85,9 +85,9 @@ impl Decoder {
         let (heads, eps) = (heads(&self.spec), self.spec.rms_norm_eps);
         let qkv = linear(&rms_norm(x, &layer.attention_norm, eps)?, &layer.qkv)?;
         let attended = self.attend(&qkv, input, kv, heads)?;
-        let x = (x + linear(&attended, &layer.output)?)?;
+        let x = linear_add(&attended, &layer.output, x)?;
         let gated = swiglu(&linear(&rms_norm(&x, &layer.feed_forward_norm, eps)?, &layer.gate_up)?)?;
-        &x + linear(&gated, &layer.down)?
+        linear_add(&gated, &layer.down, &x)
     }
 
     /// Writes keys and values first, for all sequences: a block that one sequence fills in this step can be read by

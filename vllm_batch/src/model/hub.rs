@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use sha2::{Digest, Sha256};
 
 use super::safetensors::shard_names;
 use super::source::{HubModel, LocalFiles};
@@ -66,7 +67,25 @@ fn download(model: &HubModel, api: &ApiRepo) -> Result<LocalFiles, LoadError> {
 }
 
 fn get(model: &HubModel, api: &ApiRepo, file: &str) -> Result<PathBuf, LoadError> {
-    api.get(file).map_err(|error| failed(model, file, &error))
+    let path = api.get(file).map_err(|error| failed(model, file, &error))?;
+    match mismatch(&path) {
+        None => Ok(path),
+        Some(message) => Err(LoadError::Hub { repo: model.repo.clone(), file: file.to_owned(), message }),
+    }
+}
+
+/// What is wrong with a downloaded file. The cache names the content of a large file after its SHA-256.
+fn mismatch(path: &Path) -> Option<String> {
+    let blob = path.canonicalize().ok()?;
+    let expected = blob.file_name()?.to_str()?;
+    if expected.len() != 64 || !expected.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut hash = Sha256::new();
+    std::io::copy(&mut std::fs::File::open(&blob).ok()?, &mut hash).ok()?;
+    let found = format!("{:x}", hash.finalize());
+    let broken = format!("the download {} has the SHA-256 {found}: delete it and try again", blob.display());
+    (found != expected).then_some(broken)
 }
 
 fn failed(model: &HubModel, file: &str, error: &ApiError) -> LoadError {
@@ -128,6 +147,19 @@ mod tests {
             let model = HubModel::new("owner/name");
             let repo = Repo::with_revision(model.repo.clone(), RepoType::Model, model.revision.clone());
             assert_eq!(cached(&model, &Cache::new(root.path().to_owned()).repo(repo)), None);
+        }
+    }
+
+    #[test]
+    fn a_blob_must_have_the_hash_that_is_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let sha256_of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let cases =
+            [(sha256_of_abc, "abc", false), (sha256_of_abc, "abd", true), ("etag-of-a-small-file", "abd", false)];
+        for (name, text, is_broken) in cases {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(mismatch(&path).is_some(), is_broken, "{name} with {text}");
         }
     }
 }

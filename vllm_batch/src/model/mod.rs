@@ -19,7 +19,6 @@ mod spec;
 mod weights;
 
 pub use source::{HubModel, ModelSource};
-pub use spec::{DecoderSpec, RopeScaling};
 
 pub(crate) use cache::{BLOCK_SIZE, KvCache};
 pub(crate) use decoder::Decoder;

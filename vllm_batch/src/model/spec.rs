@@ -6,42 +6,40 @@ use crate::kernels::MAX_HEAD_DIM;
 /// The architecture of a decoder-only transformer: pre-norm blocks of grouped-query attention and a gated feed-forward
 /// layer.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct DecoderSpec {
+pub(crate) struct DecoderSpec {
     /// Number of tokens in the vocabulary.
-    pub vocab_size: usize,
+    pub(crate) vocab_size: usize,
     /// Width of the residual stream.
-    pub hidden_size: usize,
+    pub(crate) hidden_size: usize,
     /// Width of the feed-forward layer.
-    pub intermediate_size: usize,
+    pub(crate) intermediate_size: usize,
     /// Number of blocks.
-    pub num_hidden_layers: usize,
+    pub(crate) num_hidden_layers: usize,
     /// Query heads in each block.
-    pub num_attention_heads: usize,
+    pub(crate) num_attention_heads: usize,
     /// Key and value heads in each block; divides `num_attention_heads`.
-    pub num_key_value_heads: usize,
+    pub(crate) num_key_value_heads: usize,
     /// Width of a head.
-    pub head_dim: usize,
+    pub(crate) head_dim: usize,
     /// Added to the mean square in every normalisation.
-    pub rms_norm_eps: f32,
+    pub(crate) rms_norm_eps: f32,
     /// Base of the rotary frequencies.
-    pub rope_theta: f64,
+    pub(crate) rope_theta: f64,
     /// How the rotary frequencies are stretched beyond the length they were trained on.
-    pub rope_scaling: RopeScaling,
+    pub(crate) rope_scaling: RopeScaling,
     /// The longest context that the model was made for, in tokens.
-    pub max_position_embeddings: usize,
+    pub(crate) max_position_embeddings: usize,
     /// Whether query, key, value and output projections have a bias.
-    pub attention_bias: bool,
+    pub(crate) attention_bias: bool,
     /// Whether the feed-forward layers have a bias.
-    pub mlp_bias: bool,
+    pub(crate) mlp_bias: bool,
     /// Whether the head is the embedding matrix.
-    pub tie_word_embeddings: bool,
+    pub(crate) tie_word_embeddings: bool,
 }
 
 /// How rotary frequencies are stretched.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum RopeScaling {
+pub(crate) enum RopeScaling {
     /// Not at all.
     None,
     /// Llama 3.1's: long waves are slowed down by `factor`, short ones kept, those between interpolated.
@@ -67,7 +65,7 @@ impl DecoderSpec {
     ///
     /// # Errors
     /// [`LoadError::BrokenConfig`] or [`LoadError::UnsupportedConfig`] for the first that does not.
-    pub fn validate(&self) -> Result<(), LoadError> {
+    pub(crate) fn validate(&self) -> Result<(), LoadError> {
         let positive = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
@@ -99,7 +97,7 @@ impl DecoderSpec {
     }
 
     /// The angle by which each pair of a head turns per position: `head_dim / 2` numbers.
-    pub fn inv_freq(&self) -> Vec<f32> {
+    pub(crate) fn inv_freq(&self) -> Vec<f32> {
         let pairs = self.head_dim / 2;
         let plain = (0..pairs).map(|i| {
             let exponent = (2 * i) as f32 / self.head_dim as f32;

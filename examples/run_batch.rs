@@ -1,0 +1,211 @@
+//! Answers a file of OpenAI batch requests with a model in this process.
+//!
+//! Without options it takes the demo model and `examples/data/review_passages.jsonl`. Kill it whenever you like and run it
+//! again: it goes on where it was.
+//!
+//! Exit codes: 0 all rows were answered, 1 the run failed, 2 wrong options, 3 the run is complete but some rows failed,
+//! 130 cancelled with Ctrl-C (what was done is kept).
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod demo_model;
+
+use std::error::Error;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use vllm_batch::batch::{BatchRequestOutput, RunStatus};
+use vllm_batch::{BatchReport, BatchRunner, CancellationToken, EngineBuilder, LocalEngine, Progress, WeightDtype};
+
+/// Answer a file of OpenAI batch requests with a model in this process.
+#[derive(Parser)]
+struct Options {
+    /// A model's folder, a .gguf file, or a hub id such as owner/name [default: the demo model]
+    #[arg(long)]
+    model: Option<String>,
+    /// A name that requests may use for the model [default: the model's path or id, and its last part]
+    #[arg(long)]
+    served_model_name: Vec<String>,
+    /// Requests, one JSON object a line
+    #[arg(long, short, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/review_passages.jsonl"))]
+    input: PathBuf,
+    /// Answers, one JSON object a line, appended as they come
+    #[arg(long, short, default_value = "out/review_passages.output.jsonl")]
+    output: PathBuf,
+    /// Rows that failed [default: the output's name with .errors.jsonl]
+    #[arg(long)]
+    errors: Option<PathBuf>,
+    /// Go on where an earlier run stopped; with =false an existing output is refused
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    resume: bool,
+    /// The most requests that run at the same time
+    #[arg(long, default_value_t = 64)]
+    max_num_seqs: usize,
+    /// The most tokens that one step computes
+    #[arg(long, default_value_t = 512)]
+    max_num_batched_tokens: usize,
+    /// Context length in tokens [default: the model's, or what fits the KV cache]
+    #[arg(long)]
+    max_model_len: Option<usize>,
+    /// Memory for keys and values, in MiB
+    #[arg(long, default_value_t = 512)]
+    kv_cache_memory: usize,
+    /// Compute every prompt anew instead of sharing common beginnings
+    #[arg(long)]
+    no_enable_prefix_caching: bool,
+    /// How weights are kept in memory
+    #[arg(long, value_enum, default_value_t = Dtype::Float32)]
+    dtype: Dtype,
+    /// Threads that compute [default: one for each processor]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Seed for requests without one of their own
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Progress as a bar, as JSON lines on standard error, or not at all [default: a bar on a terminal]
+    #[arg(long, value_enum)]
+    progress: Option<Show>,
+    /// The least time between two reports of progress, in milliseconds
+    #[arg(long, default_value_t = 200)]
+    progress_interval: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    Float32,
+    Float16,
+    Bfloat16,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Show {
+    Bar,
+    Json,
+    None,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(report) => {
+            println!("{report}");
+            show_some(&report.output_path);
+            match (report.status, report.failed + report.skipped_failed) {
+                (RunStatus::Cancelled, _) => ExitCode::from(130),
+                (_, 0) => ExitCode::SUCCESS,
+                _ => ExitCode::from(3),
+            }
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<BatchReport, Box<dyn Error>> {
+    let engine = engine(options)?;
+    if let Some(folder) = options.output.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let token = CancellationToken::new();
+    cancel_on_ctrl_c(token.clone())?;
+    let default = if std::io::stderr().is_terminal() { Show::Bar } else { Show::None };
+    let show = options.progress.unwrap_or(default);
+    let bar = if show == Show::Bar { bar()? } else { ProgressBar::hidden() };
+    let mut runner = BatchRunner::new(&engine)
+        .input(&options.input)
+        .output(&options.output)
+        .resume(options.resume)
+        .cancellation(token)
+        .progress_interval(Duration::from_millis(options.progress_interval))
+        .on_progress(|progress| {
+            bar.set_length(progress.total as u64);
+            bar.set_position(progress.done() as u64);
+            bar.set_message(progress.to_string());
+            if show == Show::Json {
+                eprintln!("{}", json(progress));
+            }
+        });
+    if let Some(errors) = &options.errors {
+        runner = runner.errors(errors);
+    }
+    let report = runner.run()?;
+    bar.finish_and_clear();
+    Ok(report)
+}
+
+fn engine(options: &Options) -> Result<LocalEngine, Box<dyn Error>> {
+    match &options.model {
+        Some(model) => Ok(configure(options, LocalEngine::builder(model.as_str())).build()?),
+        None => demo_model::load(|source| {
+            configure(options, LocalEngine::builder(source).served_model_name(demo_model::NAME)).build()
+        }),
+    }
+}
+
+fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
+    builder = builder
+        .max_num_seqs(options.max_num_seqs)
+        .max_num_batched_tokens(options.max_num_batched_tokens)
+        .kv_cache_memory(options.kv_cache_memory << 20)
+        .enable_prefix_caching(!options.no_enable_prefix_caching)
+        .dtype(match options.dtype {
+            Dtype::Float32 => WeightDtype::F32,
+            Dtype::Float16 => WeightDtype::F16,
+            Dtype::Bfloat16 => WeightDtype::Bf16,
+        })
+        .seed(options.seed);
+    if let Some(max_model_len) = options.max_model_len {
+        builder = builder.max_model_len(max_model_len);
+    }
+    if let Some(threads) = options.threads {
+        builder = builder.threads(threads);
+    }
+    options.served_model_name.iter().fold(builder, EngineBuilder::served_model_name)
+}
+
+/// The first Ctrl-C ends the run after the rows that are being written; the second one ends the process.
+fn cancel_on_ctrl_c(token: CancellationToken) -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(move || {
+        if token.is_cancelled() {
+            std::process::exit(130);
+        }
+        eprintln!("Stopping; what is done is kept. Press Ctrl-C again to stop at once.");
+        token.cancel();
+    })
+}
+
+fn bar() -> Result<ProgressBar, Box<dyn Error>> {
+    let style = ProgressStyle::with_template("{bar:30} {msg}")?;
+    Ok(ProgressBar::new(0).with_style(style))
+}
+
+fn json(progress: &Progress) -> serde_json::Value {
+    serde_json::json!({
+        "total": progress.total,
+        "completed": progress.completed,
+        "failed": progress.failed,
+        "skipped": progress.skipped,
+        "running": progress.running,
+        "prompt_tokens": progress.prompt_tokens,
+        "cached_tokens": progress.cached_tokens,
+        "generated_tokens": progress.generated_tokens,
+        "elapsed_seconds": progress.elapsed.as_secs_f64(),
+        "tokens_per_second": progress.tokens_per_second,
+        "eta_seconds": progress.eta.map(|eta| eta.as_secs()),
+    })
+}
+
+/// The first answers, so that there is something to look at.
+fn show_some(output: &Path) {
+    let Ok(text) = std::fs::read_to_string(output) else { return };
+    for row in text.lines().take(3).filter_map(|line| serde_json::from_str::<BatchRequestOutput>(line).ok()) {
+        if let Some(answer) = row.response.and_then(|response| response.body.text().map(str::to_owned)) {
+            println!("\n{}: {}", row.custom_id.unwrap_or_default(), answer.trim());
+        }
+    }
+}

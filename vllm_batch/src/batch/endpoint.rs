@@ -1,0 +1,278 @@
+//! What does the body of a request ask for?
+
+use serde_json::{Map, Value};
+
+use super::json::{kind, list, string, token_ids, wrong_type};
+use super::params::{Draft, unsupported};
+use crate::engine::EngineSpec;
+use crate::error::RequestError;
+use crate::request::{Message, Prompt, Request, Role};
+
+/// `max_tokens` of a `/v1/completions` request that does not say (OpenAI's and vLLM's default).
+const COMPLETIONS_MAX_TOKENS: u32 = 16;
+
+/// An endpoint of the `OpenAI` interface that a batch line can name in its `url`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `/v1/chat/completions`: a conversation, rendered by the model's chat template.
+    ChatCompletions,
+    /// `/v1/completions`: a text or token ids, taken as they are.
+    Completions,
+}
+
+impl Endpoint {
+    /// Every endpoint that is supported.
+    pub const ALL: [Self; 2] = [Self::ChatCompletions, Self::Completions];
+
+    /// The path that a line's `url` must be.
+    #[must_use]
+    pub fn url(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "/v1/chat/completions",
+            Self::Completions => "/v1/completions",
+        }
+    }
+
+    /// The endpoint with this url.
+    #[must_use]
+    pub fn from_url(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|endpoint| endpoint.url() == url)
+    }
+
+    /// Reads a request body.
+    ///
+    /// `null` counts as absent. Where `max_tokens` is absent, a conversation may be answered up to the context limit
+    /// and a completion has 16 tokens, as with `OpenAI` and vLLM; `max_completion_tokens` goes before `max_tokens`. Text
+    /// parts of a message are joined with line feeds, as in vLLM. `user`, `metadata`, `store`, `safety_identifier`,
+    /// `prompt_cache_key` and `service_tier` say nothing about the answer and are accepted; every other parameter that
+    /// is not implemented is accepted only at a value that switches it off.
+    ///
+    /// # Errors
+    /// [`RequestError`] for the first parameter that is missing, wrong or not supported, `model` and the prompt first,
+    /// then in the order of their names.
+    ///
+    /// # Example
+    /// ```
+    /// use serde_json::json;
+    /// use vllm_batch::batch::Endpoint;
+    /// use vllm_batch::{EngineSpec, Request, SamplingParams};
+    ///
+    /// let spec = EngineSpec::new("tiny", "r1");
+    /// let body = json!({"model": "tiny", "prompt": "Once", "temperature": 0, "max_tokens": 8});
+    /// let request = Endpoint::Completions.parse_body("row-1", body.as_object().cloned().unwrap_or_default(), &spec)?;
+    /// let expected = SamplingParams::greedy().with_max_tokens(8);
+    /// assert_eq!(request, Request::new("row-1", "Once").with_sampling_params(expected));
+    /// # Ok::<(), vllm_batch::RequestError>(())
+    /// ```
+    pub fn parse_body(
+        self,
+        request_id: &str,
+        mut body: Map<String, Value>,
+        spec: &EngineSpec,
+    ) -> Result<Request, RequestError> {
+        check_model(required(&mut body, "model")?, spec)?;
+        let prompt = match self {
+            Self::ChatCompletions => Prompt::Messages(messages(required(&mut body, "messages")?)?),
+            Self::Completions => prompt(required(&mut body, "prompt")?)?,
+        };
+        let draft = self.parse_params(body)?;
+        let mut sampling = draft.sampling;
+        sampling.max_tokens = draft.max_completion_tokens.or(sampling.max_tokens).or(self.default_max_tokens());
+        sampling.validate()?;
+        Ok(Request::new(request_id, prompt).with_sampling_params(sampling).with_priority(draft.priority))
+    }
+
+    pub(super) fn supported_urls() -> String {
+        Self::ALL.map(Self::url).join(", ")
+    }
+
+    fn default_max_tokens(self) -> Option<u32> {
+        match self {
+            Self::ChatCompletions => None,
+            Self::Completions => Some(COMPLETIONS_MAX_TOKENS),
+        }
+    }
+
+    /// In the order of the names, so that of two faults always the same one is reported.
+    fn parse_params(self, body: Map<String, Value>) -> Result<Draft, RequestError> {
+        let mut entries: Vec<_> = body.into_iter().collect();
+        entries.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        let mut draft = Draft::default();
+        for (name, value) in entries {
+            draft.set(self, &name, value)?;
+        }
+        Ok(draft)
+    }
+}
+
+fn required(body: &mut Map<String, Value>, param: &str) -> Result<Value, RequestError> {
+    body.remove(param)
+        .filter(|value| !value.is_null())
+        .ok_or_else(|| RequestError::MissingParam { param: param.to_owned() })
+}
+
+fn check_model(model: Value, spec: &EngineSpec) -> Result<(), RequestError> {
+    let model = string(model, "model")?;
+    if spec.served_model_names.contains(&model) {
+        return Ok(());
+    }
+    Err(RequestError::ModelNotFound { model, served: spec.served_model_names.clone() })
+}
+
+/// One text, one list of token ids, or a list that holds one of them.
+fn prompt(value: Value) -> Result<Prompt, RequestError> {
+    match value {
+        Value::String(text) => Ok(Prompt::Text(text)),
+        Value::Array(mut items) => match items.first() {
+            Some(Value::String(_) | Value::Array(_)) if items.len() > 1 => {
+                Err(unsupported("prompt", "several prompts in one request: write one line for each"))
+            }
+            Some(Value::String(_) | Value::Array(_)) => one_prompt(items.swap_remove(0)),
+            _ => token_ids(&items, "prompt").map(Prompt::TokenIds),
+        },
+        other => Err(wrong_type("prompt", "a string or an array of token ids", &other)),
+    }
+}
+
+fn one_prompt(value: Value) -> Result<Prompt, RequestError> {
+    match value {
+        Value::Array(items) => token_ids(&items, "prompt[0]").map(Prompt::TokenIds),
+        text => string(text, "prompt[0]").map(Prompt::Text),
+    }
+}
+
+fn messages(value: Value) -> Result<Vec<Message>, RequestError> {
+    let messages = list(value, "messages", message)?;
+    if messages.is_empty() {
+        return Err(RequestError::invalid("messages", "must hold at least one message"));
+    }
+    Ok(messages)
+}
+
+fn message(value: Value, param: &str) -> Result<Message, RequestError> {
+    let Value::Object(mut fields) = value else {
+        return Err(wrong_type(param, "an object with `role` and `content`", &value));
+    };
+    let role = role(&field(&mut fields, param, "role")?, &format!("{param}.role"))?;
+    let content = content(field(&mut fields, param, "content")?, &format!("{param}.content"))?;
+    let is_nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    match fields.iter().filter(|(_, value)| !is_nothing(value)).map(|(name, _)| name).min() {
+        Some(name) => Err(unsupported(&format!("{param}.{name}"), "a message has only `role` and `content` here")),
+        None => Ok(Message::new(role, content)),
+    }
+}
+
+fn field(fields: &mut Map<String, Value>, param: &str, name: &str) -> Result<Value, RequestError> {
+    fields
+        .remove(name)
+        .filter(|value| !value.is_null())
+        .ok_or_else(|| RequestError::MissingParam { param: format!("{param}.{name}") })
+}
+
+fn role(value: &Value, param: &str) -> Result<Role, RequestError> {
+    match value.as_str() {
+        Some("system") => Ok(Role::System),
+        Some("developer") => Ok(Role::Developer),
+        Some("user") => Ok(Role::User),
+        Some("assistant") => Ok(Role::Assistant),
+        Some("tool") => Ok(Role::Tool),
+        found => {
+            let found = found.map_or_else(|| kind(value).to_owned(), |role| format!("`{role}`"));
+            let message = format!("expected system, developer, user, assistant or tool, found {found}");
+            Err(RequestError::invalid(param, message))
+        }
+    }
+}
+
+fn content(value: Value, param: &str) -> Result<String, RequestError> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Array(_) => {
+            let parts = list(value, param, text_part)?;
+            if parts.is_empty() {
+                return Err(RequestError::invalid(param, "must hold at least one part"));
+            }
+            Ok(parts.join("\n"))
+        }
+        other => Err(wrong_type(param, "a string or an array of parts", &other)),
+    }
+}
+
+fn text_part(value: Value, param: &str) -> Result<String, RequestError> {
+    let Value::Object(mut fields) = value else {
+        return Err(wrong_type(param, "an object with `type` and `text`", &value));
+    };
+    let kind = string(field(&mut fields, param, "type")?, &format!("{param}.type"))?;
+    if kind != "text" {
+        return Err(unsupported(&format!("{param}.type"), &format!("`{kind}` parts cannot be read, only `text`")));
+    }
+    string(field(&mut fields, param, "text")?, &format!("{param}.text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::SamplingParams;
+    use serde_json::json;
+
+    fn parse(endpoint: Endpoint, mut body: Value) -> Result<Request, RequestError> {
+        body["model"] = json!("m");
+        let Value::Object(body) = body else { panic!("a body is an object") };
+        endpoint.parse_body("id", body, &EngineSpec::new("m", "r"))
+    }
+
+    #[test]
+    fn every_parameter_reaches_the_request() {
+        let body = json!({
+            "messages": [
+                {"role": "system", "content": "a"}, {"role": "developer", "content": "b", "name": null},
+                {"role": "user", "content": [{"type": "text", "text": "c"}, {"type": "text", "text": "d"}]},
+                {"role": "assistant", "content": "e", "tool_calls": []}, {"role": "tool", "content": "f"},
+            ],
+            "temperature": 0.5, "top_p": 0.9, "top_k": 7, "min_p": 0.25, "seed": -1, "max_tokens": 5,
+            "max_completion_tokens": 6.0, "min_tokens": 2, "stop": ["x", "y"], "stop_token_ids": [3, 4],
+            "ignore_eos": true, "skip_special_tokens": false, "priority": -3, "user": "u", "n": 1, "tools": null,
+        });
+        let messages = vec![
+            Message::system("a"),
+            Message::new(Role::Developer, "b"),
+            Message::user("c\nd"),
+            Message::assistant("e"),
+            Message::new(Role::Tool, "f"),
+        ];
+        let sampling = SamplingParams::default()
+            .with_temperature(0.5)
+            .with_top_p(0.9)
+            .with_top_k(7)
+            .with_min_p(0.25)
+            .with_seed(u64::MAX)
+            .with_max_tokens(6)
+            .with_min_tokens(2)
+            .with_stop(vec!["x".to_owned(), "y".to_owned()])
+            .with_stop_token_ids(vec![3, 4])
+            .with_ignore_eos(true)
+            .with_skip_special_tokens(false);
+        let expected = Request::new("id", messages).with_sampling_params(sampling).with_priority(-3);
+        assert_eq!(parse(Endpoint::ChatCompletions, body), Ok(expected));
+    }
+
+    #[test]
+    fn defaults_follow_the_endpoint() {
+        let chat = parse(Endpoint::ChatCompletions, json!({"messages": [{"role": "user", "content": "x"}]}));
+        assert_eq!(chat, Ok(Request::new("id", vec![Message::user("x")])));
+        let sixteen = SamplingParams::default().with_max_tokens(16);
+        let prompts = [
+            (json!("x"), Prompt::Text("x".to_owned())),
+            (json!(["x"]), Prompt::Text("x".to_owned())),
+            (json!([1, 2]), Prompt::TokenIds(vec![1, 2])),
+            (json!([[1, 2]]), Prompt::TokenIds(vec![1, 2])),
+            (json!([]), Prompt::TokenIds(vec![])),
+        ];
+        for (body, prompt) in prompts {
+            let mut expected = Request::new("id", "").with_sampling_params(sixteen.clone());
+            expected.prompt = prompt;
+            assert_eq!(parse(Endpoint::Completions, json!({"prompt": body, "top_k": -1})), Ok(expected));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! How does a job survive a crash?
+//!
+//! A batch file in `OpenAI`'s format goes through an engine, and each of its rows comes back exactly once. The output file
+//! is the journal: a row's `id` says which work it is the result of, rows are appended as they end, and a run that is
+//! resumed does what has no row yet. [`BatchRunner`] is the way in.
+//!
+//! The way of a row: a line of the input (`reader`) is parsed (`line`, `endpoint`, `params`), gets its key (`key`), is
+//! looked up among what is done (`input`, `recover`), waits for a place in the window (`run`), and its answer (`row`) is
+//! appended (`journal`).
+//!
+//! # Invariants
+//! * In a run that completed, output ∪ error file = input, each row once.
+//! * Nothing that was in the output or the error file is destroyed: what does not hold any longer is moved aside.
+//! * A row that was written survives `kill -9`; a row that was synced survives a power cut.
+//! * Of each line tens of bytes are held, and bodies only of those in flight.
+
+mod cancel;
+mod endpoint;
+mod error;
+mod files;
+mod input;
+mod journal;
+mod json;
+mod key;
+mod line;
+mod params;
+mod progress;
+mod reader;
+mod recover;
+mod report;
+mod row;
+mod run;
+mod runner;
+
+pub use cancel::CancellationToken;
+pub use endpoint::Endpoint;
+pub use error::{LineError, LineErrorKind, RunError};
+pub use line::BatchLine;
+pub use progress::Progress;
+pub use report::{BatchReport, RunStatus};
+pub use row::{
+    AssistantMessage, BatchError, BatchRequestInput, BatchRequestOutput, BatchResponse, ChatChoice, ChatCompletion,
+    ErrorBody, PromptTokensDetails, ResponseBody, StopReason, TextChoice, TextCompletion, TokenUsage,
+};
+pub use runner::BatchRunner;

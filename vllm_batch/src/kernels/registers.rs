@@ -1,0 +1,148 @@
+//! Sixteen numbers in vector registers, on each instruction set.
+
+use super::Lane;
+
+/// Sixteen numbers, in as many registers as they take.
+///
+/// # Safety
+/// All functions need the instruction set of the implementing type. They are called only from functions that
+/// `per_isa!` compiled for it.
+pub(super) trait Registers: Copy {
+    /// Whether sixteen numbers are one register of many, so that a tile can hold four panels.
+    const WIDE: bool;
+
+    /// The numbers at `source`, which may lie anywhere.
+    ///
+    /// # Safety
+    /// `source` must be readable.
+    unsafe fn load(source: *const Lane) -> Self;
+
+    /// Sixteen times `x`.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn splat(x: f32) -> Self;
+
+    /// `self * factor + addend`, rounded once.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+
+    /// Writes the numbers to `target`, which may lie anywhere.
+    ///
+    /// # Safety
+    /// `target` must be writable.
+    unsafe fn store(self, target: *mut Lane);
+}
+
+/// Whatever the compiler makes of plain arrays.
+impl Registers for Lane {
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    unsafe fn load(source: *const Lane) -> Self {
+        // SAFETY: readable, as the caller promises.
+        unsafe { source.read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        [x; super::LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, mut addend: Self) -> Self {
+        for (sum, (a, b)) in addend.iter_mut().zip(self.iter().zip(factor)) {
+            *sum = a.mul_add(b, *sum);
+        }
+        addend
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut Lane) {
+        // SAFETY: writable, as the caller promises.
+        unsafe { target.write_unaligned(self) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    };
+
+    use super::{Lane, Registers};
+
+    /// Two registers of eight.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx2(__m256, __m256);
+
+    impl Registers for Avx2 {
+        const WIDE: bool = false;
+
+        #[inline(always)]
+        unsafe fn load(source: *const Lane) -> Self {
+            // SAFETY: sixteen numbers are readable, as the caller promises.
+            unsafe { Self(_mm256_loadu_ps(source.cast()), _mm256_loadu_ps(source.cast::<f32>().add(8))) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            // SAFETY: the caller runs on AVX2.
+            let half = unsafe { _mm256_set1_ps(x) };
+            Self(half, half)
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+            // SAFETY: the caller runs on AVX2 with FMA.
+            unsafe { Self(_mm256_fmadd_ps(self.0, factor.0, addend.0), _mm256_fmadd_ps(self.1, factor.1, addend.1)) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, target: *mut Lane) {
+            // SAFETY: sixteen numbers are writable, as the caller promises.
+            unsafe {
+                _mm256_storeu_ps(target.cast(), self.0);
+                _mm256_storeu_ps(target.cast::<f32>().add(8), self.1);
+            }
+        }
+    }
+
+    /// One register.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512(__m512);
+
+    impl Registers for Avx512 {
+        const WIDE: bool = true;
+
+        #[inline(always)]
+        unsafe fn load(source: *const Lane) -> Self {
+            // SAFETY: sixteen numbers are readable, as the caller promises.
+            unsafe { Self(_mm512_loadu_ps(source.cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            // SAFETY: the caller runs on AVX-512.
+            unsafe { Self(_mm512_set1_ps(x)) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+            // SAFETY: the caller runs on AVX-512.
+            unsafe { Self(_mm512_fmadd_ps(self.0, factor.0, addend.0)) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, target: *mut Lane) {
+            // SAFETY: sixteen numbers are writable, as the caller promises.
+            unsafe { _mm512_storeu_ps(target.cast(), self.0) }
+        }
+    }
+}
