@@ -325,11 +325,15 @@ fn masks_and_biases_decide_which_tokens_come() {
     assert_eq!(forced, [9; 12]);
     let banned = answer(&engine, greedy().with_logit_bias(BTreeMap::from([(first, -100.0)]))).token_ids;
     assert!(!banned.contains(&first), "{banned:?}");
-    let penalised = answer(&engine, greedy().with_presence_penalty(2.0).with_frequency_penalty(2.0)).token_ids;
-    let distinct = |token_ids: &[u32]| token_ids.iter().collect::<std::collections::BTreeSet<_>>().len();
-    assert!(distinct(&penalised) >= distinct(&free.token_ids));
-    let repetitive = answer(&engine, greedy().with_repetition_penalty(1e-3)).token_ids;
-    assert!(repetitive.iter().all(|token_id| PROMPT.contains(token_id) || repetitive[0] == *token_id));
+    // " the" for ever, until the penalty on it is more than it has before the others.
+    let the = greedy().with_logit_bias(BTreeMap::from([(267, 30.0)]));
+    let count = |params: SamplingParams| answer(&engine, params).token_ids.iter().filter(|id| **id == 267).count();
+    assert_eq!([count(the.clone()), count(the.clone().with_repetition_penalty(1e3))], [12, 1]);
+    let frequency = count(the.clone().with_logit_bias(BTreeMap::from([(267, 12.0)])).with_frequency_penalty(2.0));
+    assert!((2..12).contains(&frequency), "{frequency}");
+    // A prompt counts for the repetition penalty alone: tokens of it come all the more where the penalty rewards.
+    let rewarded = answer(&engine, greedy().with_repetition_penalty(1e-3)).token_ids;
+    assert!(rewarded.iter().all(|token_id| PROMPT.contains(token_id)), "{rewarded:?}");
 }
 
 #[test]

@@ -135,20 +135,17 @@ impl Lowering {
         logprobs.map(|count| usize::try_from(count).unwrap_or(self.vocab_size))
     }
 
-    /// The tokens of each word, as at the beginning of a text and, where that is another first token, as after a space:
-    /// vLLM's rule.
+    /// The tokens of each word, as at the beginning of a text and as after a space. vLLM leaves the second form out where
+    /// it has another number of tokens, and so lets it through.
     fn bad_words(&self, words: &[String]) -> Result<Vec<Vec<u32>>, RequestError> {
         let mut bad_words: Vec<Vec<u32>> = Vec::new();
         for word in words {
             let word = word.trim_start();
-            let plain = self.tokenizer.encode(word, false)?;
-            let spaced = self.tokenizer.encode(&format!(" {word}"), false)?;
-            if plain.is_empty() {
+            let token_ids = self.tokenizer.encode(word, false)?;
+            if token_ids.is_empty() {
                 return Err(RequestError::invalid("bad_words", "each word must have at least one token"));
             }
-            let is_new = spaced.len() == plain.len() && spaced.first() != plain.first();
-            bad_words.push(plain);
-            bad_words.extend(is_new.then_some(spaced));
+            bad_words.extend([token_ids, self.tokenizer.encode(&format!(" {word}"), false)?]);
         }
         Ok(bad_words)
     }

@@ -61,15 +61,19 @@ pub fn logprobs(logits: &[f32], token_id: u32, num_top: usize, scratch: &mut Sam
 
 /// The sum of all probabilities, in proportion to the largest: in lanes, so that several are computed at a time.
 fn total(logits: &[f32], maximum: f32) -> f64 {
+    let weight = |logit: f32| {
+        let weight = exp(logit - maximum);
+        if logit - maximum > LEAST { weight } else { 0.0 }
+    };
+    let (chunks, rest) = logits.as_chunks::<16>();
     let mut lanes = [0f64; 16];
-    for logits in logits.chunks(lanes.len()) {
-        for (lane, logit) in lanes.iter_mut().zip(logits) {
-            let distance = logit - maximum;
-            let weight = exp(distance);
-            *lane += f64::from(if distance > LEAST { weight } else { 0.0 });
+    for chunk in chunks {
+        let weights = chunk.map(weight);
+        for (lane, weight) in lanes.iter_mut().zip(weights) {
+            *lane += f64::from(weight);
         }
     }
-    lanes.iter().sum()
+    lanes.iter().sum::<f64>() + rest.iter().map(|logit| f64::from(weight(*logit))).sum::<f64>()
 }
 
 /// One more than the number of tokens that rank before this one.
