@@ -241,6 +241,20 @@ fn logprobs_of_an_answer_are_those_of_the_same_tokens_in_a_prompt() {
 }
 
 #[test]
+fn the_bytes_of_the_tokens_make_the_text() {
+    let engine = builder().build().unwrap();
+    // Tokens of parts of characters.
+    let bytes: Vec<u32> = (3..259).chain([0, 267]).collect();
+    let output = answer(&engine, sampled().with_logprobs(-1).with_allowed_token_ids(bytes).with_max_tokens(40));
+    let logprobs = output.logprobs.unwrap();
+    let bytes = logprobs.iter().filter(|logprobs| logprobs.chosen.token_id > 2).map(|logprobs| &logprobs.chosen.bytes);
+    assert_eq!(String::from_utf8_lossy(&bytes.flatten().copied().collect::<Vec<u8>>()), output.text);
+    let named = |token_id: u32| &logprobs[0].top.iter().find(|token| token.token_id == token_id).unwrap().bytes;
+    assert_eq!([named(0), named(267)].map(Vec::as_slice), [&b"<pad>"[..], b" the"]);
+    assert!(logprobs[0].top.iter().any(|token| std::str::from_utf8(&token.bytes).is_err()));
+}
+
+#[test]
 fn prompt_logprobs_are_the_log_softmax_of_the_reference() {
     let tensors = candle_core::safetensors::load(model().join("expected.safetensors"), &Device::Cpu).unwrap();
     let engine = builder().build().unwrap();

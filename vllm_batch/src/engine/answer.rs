@@ -96,7 +96,7 @@ impl Answer {
     /// unless that was asked for.
     ///
     /// # Errors
-    /// If the token has no text.
+    /// If the tokenizer fails on the token.
     pub(super) fn accept(&mut self, choice: Choice, sequence: &Sequence) -> Result<Progress, RequestError> {
         let Choice { token_id, logprobs } = choice;
         self.sampler.observe(token_id);
@@ -173,7 +173,7 @@ impl Ending {
 /// The log-probability of a token, and those of the most likely ones in its place.
 ///
 /// # Errors
-/// If a token has no text.
+/// If the tokenizer fails on a token.
 pub(super) fn token_logprobs(
     tokenizer: &Tokenizer,
     logits: &[f32],
@@ -182,7 +182,7 @@ pub(super) fn token_logprobs(
 ) -> Result<TokenLogprobs, RequestError> {
     let row = logprobs(logits, token_id, num_top, scratch);
     let named = |token: RankedToken| {
-        let bytes = tokenizer.decode(&[token.token_id], false)?.into_bytes();
+        let bytes = tokenizer.token_bytes(token.token_id)?;
         Ok(TokenLogprob::new(token.token_id, token.logprob, token.rank, bytes))
     };
     Ok(TokenLogprobs::new(named(row.chosen)?, row.top.into_iter().map(named).collect::<Result<_, _>>()?))
