@@ -64,5 +64,8 @@ pub use engine::{
 pub use error::{EngineError, LoadError, RequestError};
 pub use kernels::WeightDtype;
 pub use model::{HubModel, ModelSource};
-pub use output::{CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, Usage};
-pub use request::{Message, Prompt, Request, Role, SamplingParams};
+pub use output::{
+    CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, TokenLogprob, TokenLogprobs,
+    Usage,
+};
+pub use request::{Message, Prompt, RepetitionDetection, Request, Role, SamplingParams};

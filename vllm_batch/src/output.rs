@@ -3,6 +3,7 @@
 //! vLLM's names: a [`RequestOutput`] holds one [`CompletionOutput`] per answer. While a request runs its stream yields
 //! [`OutputEvent`]s; the last one is always `Finished` or `Failed`, and there is exactly one of those.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::RequestError;
@@ -15,27 +16,31 @@ pub struct RequestOutput {
     pub request_id: String,
     /// The prompt as the model read it.
     pub prompt_token_ids: Arc<[u32]>,
-    /// The answers; one, since `n` is 1.
+    /// The prompt's text, special tokens included, if the request asked for its echo.
+    pub prompt: Option<String>,
+    /// One entry for each token of the prompt, if asked for. The first is absent: nothing comes before it.
+    pub prompt_logprobs: Option<Vec<Option<TokenLogprobs>>>,
+    /// The `n` answers, by index.
     pub outputs: Vec<CompletionOutput>,
     /// What the request cost.
     pub usage: Usage,
 }
 
 impl RequestOutput {
-    /// An answer of its parts.
+    /// An answer of its parts, without the prompt's text and log-probabilities.
     #[must_use]
     pub fn new(request_id: String, prompt_token_ids: Arc<[u32]>, outputs: Vec<CompletionOutput>, usage: Usage) -> Self {
-        Self { request_id, prompt_token_ids, outputs, usage }
+        Self { request_id, prompt_token_ids, prompt: None, prompt_logprobs: None, outputs, usage }
     }
 }
 
 /// One answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct CompletionOutput {
     /// Which of the request's answers this is, from 0.
     pub index: usize,
-    /// The text, without stop strings and, unless asked for, without special tokens.
+    /// The text; unless asked for, without stop strings and special tokens.
     pub text: String,
     /// The tokens, the one that ended the answer included.
     pub token_ids: Vec<u32>,
@@ -43,10 +48,14 @@ pub struct CompletionOutput {
     pub finish_reason: FinishReason,
     /// What exactly ended it, if a stop string or one of `stop_token_ids` did.
     pub stop_reason: Option<StopReason>,
+    /// One entry for each of `token_ids`, if asked for.
+    pub logprobs: Option<Vec<TokenLogprobs>>,
+    /// The sum of the tokens' log-probabilities, if `logprobs` or `best_of` was asked for.
+    pub cumulative_logprob: Option<f64>,
 }
 
 impl CompletionOutput {
-    /// An answer of its parts, with index 0.
+    /// An answer of its parts, with index 0 and without log-probabilities.
     #[must_use]
     pub fn new(
         text: String,
@@ -54,7 +63,54 @@ impl CompletionOutput {
         finish_reason: FinishReason,
         stop_reason: Option<StopReason>,
     ) -> Self {
-        Self { index: 0, text, token_ids, finish_reason, stop_reason }
+        Self { index: 0, text, token_ids, finish_reason, stop_reason, logprobs: None, cumulative_logprob: None }
+    }
+}
+
+/// How likely the model found a token, and which tokens it found most likely there.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TokenLogprobs {
+    /// The token that is there.
+    pub chosen: TokenLogprob,
+    /// As many of the most likely tokens as were asked for, by rank; `chosen` may be one of them.
+    pub top: Vec<TokenLogprob>,
+}
+
+impl TokenLogprobs {
+    /// An entry of its parts.
+    #[must_use]
+    pub fn new(chosen: TokenLogprob, top: Vec<TokenLogprob>) -> Self {
+        Self { chosen, top }
+    }
+}
+
+/// A token with its log-probability.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TokenLogprob {
+    /// The token.
+    pub token_id: u32,
+    /// The natural logarithm of its probability, as the model has it: temperature, penalties, bias and the like do not
+    /// count. Negative infinity for an impossible token; never NaN.
+    pub logprob: f32,
+    /// Its place among all tokens, from 1; of equally likely ones the lower id comes first.
+    pub rank: u32,
+    /// The bytes that it stands for. They need not be whole characters.
+    pub bytes: Vec<u8>,
+}
+
+impl TokenLogprob {
+    /// A token of its parts.
+    #[must_use]
+    pub fn new(token_id: u32, logprob: f32, rank: u32, bytes: Vec<u8>) -> Self {
+        Self { token_id, logprob, rank, bytes }
+    }
+
+    /// The bytes as text; what is not whole characters becomes U+FFFD.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
     }
 }
 
@@ -66,15 +122,18 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the context limit.
     Length,
+    /// The answer went round in circles, as `repetition_detection` says.
+    Repetition,
 }
 
 impl FinishReason {
-    /// OpenAI's word for it.
+    /// OpenAI's word for it, or vLLM's where OpenAI has none.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::Repetition => "repetition",
         }
     }
 }
@@ -89,13 +148,13 @@ pub enum StopReason {
     String(String),
 }
 
-/// Token counts of one request.
+/// Token counts of one request, all its answers together. The prompt counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Tokens generated.
+    /// Tokens generated, also for answers that `best_of` left out.
     pub completion_tokens: usize,
     /// Those of `prompt_tokens` that were not computed again, because the prefix cache held them.
     pub cached_tokens: usize,
@@ -139,6 +198,9 @@ pub enum OutputEvent {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TextDelta {
+    /// Which answer, in the order of their random numbers. Under `best_of` this is not the index at the end, because the
+    /// order changes then.
+    pub index: usize,
     /// New text; may be empty while a character or a possible stop string is incomplete.
     pub text: String,
     /// New tokens.
@@ -146,9 +208,16 @@ pub struct TextDelta {
 }
 
 impl TextDelta {
-    /// A delta of its parts.
+    /// A delta of its parts, with index 0.
     #[must_use]
     pub fn new(text: String, num_tokens: usize) -> Self {
-        Self { text, num_tokens }
+        Self { index: 0, text, num_tokens }
+    }
+
+    /// Replaces the index.
+    #[must_use]
+    pub fn with_index(mut self, index: usize) -> Self {
+        self.index = index;
+        self
     }
 }

@@ -3,25 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+mod common;
 
+use common::{BLOCK, builder};
 use futures::StreamExt;
 use futures::executor::block_on;
 use vllm_batch::{
     BatchEngine, BatchEngineExt, EngineBuilder, FinishReason, LocalEngine, Message, OutputEvent, Prompt, Request,
     RequestError, RequestOutput, SamplingParams, StopReason,
 };
-
-fn model() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch/llama")
-}
-
-fn builder() -> EngineBuilder {
-    LocalEngine::builder(model()).threads(1)
-}
-
-/// Bytes of one KV block of 16 tokens: 3 layers, keys and values of 2 heads of 16 numbers.
-const BLOCK: usize = 16 * 3 * 2 * 2 * 16 * 4;
 
 /// 40 requests of mixed lengths: greedy and sampled, with and without a common beginning.
 fn requests() -> Vec<Request> {

@@ -1,20 +1,23 @@
 //! The loop itself: schedule, forward, sample, update.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::{Storage, Tensor};
 use rayon::prelude::*;
 
-use super::lower::{LoweredRequest, Lowering, StopTokens};
+use super::active::ActiveRequests;
+use super::answer::{Choice, Ending, Progress, token_logprobs};
+use super::lower::{LoweredRequest, Lowering};
 use super::{EngineSpec, builder::Loaded};
 use crate::error::{EngineError, RequestError};
 use crate::model::{Decoder, KvCache, ModelInput};
-use crate::output::{CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, Usage};
+use crate::output::{OutputEvent, RequestOutput, TextDelta, TokenLogprobs};
 use crate::request::Request;
-use crate::sample::{SampleScratch, Sampler};
-use crate::sched::{NewSequence, Scheduler, SchedulerOutput, SequenceId};
-use crate::text::OutputText;
+use crate::sample::SampleScratch;
+use crate::sched::{Scheduler, SchedulerOutput, SequenceId};
+
+/// So many rows of logits are in memory at the same time.
+const MAX_LOGIT_ROWS: usize = 256;
 
 /// The engine without its thread: for programs that want to own the loop.
 ///
@@ -40,21 +43,29 @@ pub struct EngineCore {
     decoder: Decoder,
     cache: KvCache,
     scheduler: Scheduler,
-    active: HashMap<SequenceId, Active>,
+    active: ActiveRequests,
     threads: rayon::ThreadPool,
     next_id: u64,
     num_preemptions: u64,
 }
 
-/// What the engine keeps of an unfinished request besides its tokens.
-#[derive(Debug)]
-struct Active {
-    request_id: String,
-    sampler: Sampler,
-    stop: StopTokens,
-    max_num_tokens: usize,
-    text: OutputText,
+/// A row of logits, and what it is for.
+#[derive(Debug, Clone, Copy)]
+struct LogitRow {
+    id: SequenceId,
+    /// The logits are those after the token at this position.
+    position: usize,
+    /// Whether the next token is to be chosen; otherwise it is known, and its log-probability is wanted.
+    samples: bool,
 }
+
+/// What came of a row of logits.
+enum Outcome {
+    Prompt(TokenLogprobs),
+    Next(Choice),
+}
+
+type Event = (SequenceId, OutputEvent);
 
 impl EngineCore {
     pub(super) fn new(loaded: Loaded) -> Self {
@@ -64,7 +75,7 @@ impl EngineCore {
             decoder: loaded.decoder,
             cache: loaded.cache,
             scheduler: loaded.scheduler,
-            active: HashMap::new(),
+            active: ActiveRequests::default(),
             threads: loaded.threads,
             next_id: 0,
             num_preemptions: 0,
@@ -87,20 +98,25 @@ impl EngineCore {
 
     /// Takes a request that was lowered elsewhere.
     pub(super) fn add(&mut self, request: LoweredRequest) -> Result<SequenceId, RequestError> {
-        let id = SequenceId(self.next_id);
-        self.next_id += 1;
-        let LoweredRequest { request_id, prompt_token_ids, max_num_tokens, priority, sampler, stop, text } = request;
-        self.scheduler
-            .add(NewSequence { id, prompt_token_ids, max_num_tokens, priority })
-            .map_err(|error| RequestError::EngineFailed { message: error.to_string() })?;
-        self.active.insert(id, Active { request_id, sampler, stop, max_num_tokens, text });
-        Ok(id)
+        let first = SequenceId(self.next_id);
+        let sequences = request.sequences(first);
+        self.next_id += sequences.len() as u64;
+        for new in sequences {
+            if let Err(error) = self.scheduler.add(new) {
+                (first.0..self.next_id).for_each(|id| drop(self.scheduler.finish(SequenceId(id))));
+                return Err(RequestError::EngineFailed { message: error.to_string() });
+            }
+        }
+        self.active.insert(first, request.active);
+        Ok(first)
     }
 
-    /// Forgets a request and frees what it held. Returns whether it was there. It has no further events.
+    /// Forgets a request, given the id that [`add_request`](Self::add_request) returned, and frees what it held. Returns
+    /// whether it was there. It has no further events.
     pub fn abort(&mut self, id: SequenceId) -> bool {
-        self.active.remove(&id);
-        self.scheduler.finish(id).is_some()
+        let Some(request) = self.active.remove(id) else { return false };
+        (id.0..).zip(&request.answers).for_each(|(id, _)| drop(self.scheduler.finish(SequenceId(id))));
+        true
     }
 
     /// Whether there is work for [`step`](Self::step).
@@ -117,22 +133,15 @@ impl EngineCore {
         if step.is_empty() {
             return Ok(Vec::new());
         }
-        let input = self.model_input(&step);
-        let sampled = self.compute(&step, &input).map_err(|source| EngineError::Forward {
-            num_tokens: input.num_tokens(),
-            num_seqs: input.num_seqs(),
-            source,
-        })?;
+        let (input, rows) = self.model_input(&step);
+        let (num_tokens, num_seqs) = (input.num_tokens(), input.num_seqs());
+        let outcomes =
+            self.compute(&input, &rows).map_err(|source| EngineError::Forward { num_tokens, num_seqs, source })?;
         self.scheduler.complete(&step);
-        self.num_preemptions += step.preempted.len() as u64;
-        tracing::trace!(
-            tokens = input.num_tokens(),
-            seqs = input.num_seqs(),
-            waiting = self.scheduler.num_waiting(),
-            preempted = step.preempted.len(),
-            "step"
-        );
-        Ok(sampled.into_iter().flat_map(|(id, token)| self.advance(id, token)).collect())
+        let (waiting, preempted) = (self.scheduler.num_waiting(), step.preempted.len());
+        self.num_preemptions += preempted as u64;
+        tracing::trace!(num_tokens, num_seqs, waiting, preempted, "step");
+        Ok(rows.iter().zip(outcomes).flat_map(|(row, outcome)| self.take(row.id, outcome)).collect())
     }
 
     /// How often a running request lost its place to others because the KV cache was full, and had to be computed
@@ -141,121 +150,116 @@ impl EngineCore {
         self.num_preemptions
     }
 
-    fn model_input(&self, step: &SchedulerOutput) -> ModelInput {
-        let mut input = ModelInput::default();
-        for scheduled in &step.scheduled {
-            let Some(sequence) = self.scheduler.get(scheduled.id) else { continue };
-            let token_ids = &sequence.token_ids()[scheduled.start..scheduled.start + scheduled.num_tokens];
+    /// What lowers requests for this engine.
+    pub(super) fn lowering(&self) -> Arc<Lowering> {
+        Arc::clone(&self.lowering)
+    }
+
+    fn model_input(&self, step: &SchedulerOutput) -> (ModelInput, Vec<LogitRow>) {
+        let (mut input, mut rows) = (ModelInput::default(), Vec::new());
+        for part in &step.scheduled {
+            let Some(sequence) = self.scheduler.get(part.id) else { continue };
+            let (id, start, end) = (part.id, part.start, part.start + part.num_tokens);
             let block_table = sequence.block_table().block_ids().iter().map(|block| block.0).collect();
-            input.push(token_ids, scheduled.start, block_table, scheduled.samples);
+            let wanted = self.active.wanted_rows(part, sequence.num_prompt_tokens());
+            let logits = wanted.start - start..wanted.end - start;
+            input.push(&sequence.token_ids()[start..end], start, block_table, logits);
+            let samples = |position| part.samples && position + 1 == end;
+            rows.extend(wanted.map(|position| LogitRow { id, position, samples: samples(position) }));
         }
-        input
+        (input, rows)
     }
 
-    /// Runs the network and chooses the next token of each sequence that is caught up.
-    fn compute(&mut self, step: &SchedulerOutput, input: &ModelInput) -> candle_core::Result<Vec<(SequenceId, u32)>> {
+    /// Runs the network, and does with each row of logits what it is for.
+    fn compute(
+        &mut self,
+        input: &ModelInput,
+        rows: &[LogitRow],
+    ) -> candle_core::Result<Vec<Result<Outcome, RequestError>>> {
         let (decoder, cache) = (&self.decoder, &mut self.cache);
-        let logits = self.threads.install(|| decoder.forward(input, cache))?;
-        let ids: Vec<_> = step.scheduled.iter().filter(|scheduled| scheduled.samples).map(|s| s.id).collect();
-        let tokens = self.sample(&ids, &logits)?;
-        Ok(ids.into_iter().zip(tokens).collect())
+        let hidden = self.threads.install(|| decoder.forward(input, cache))?;
+        let mut outcomes = Vec::with_capacity(rows.len());
+        for some in rows.chunks(MAX_LOGIT_ROWS) {
+            let hidden = hidden.narrow(0, outcomes.len(), some.len())?;
+            outcomes.extend(self.threads.install(|| self.evaluate(some, &self.decoder.logits(&hidden)?))?);
+        }
+        Ok(outcomes)
     }
 
-    /// One token for each row of `logits`, all rows in parallel.
-    fn sample(&self, ids: &[SequenceId], logits: &Tensor) -> candle_core::Result<Vec<u32>> {
+    /// All rows in parallel.
+    fn evaluate(&self, rows: &[LogitRow], logits: &Tensor) -> candle_core::Result<Vec<Result<Outcome, RequestError>>> {
         let (storage, layout) = logits.storage_and_layout();
         let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
             candle_core::bail!("the logits are not one piece of this machine's memory");
         };
         let logits = &storage.as_slice::<f32>()?[start..end];
-        let choose = |scratch: &mut SampleScratch, (id, row): (&SequenceId, &[f32])| {
-            let position = self.scheduler.get(*id).map_or(0, |sequence| sequence.output_token_ids().len());
-            self.active.get(id).map_or(0, |active| active.sampler.sample(row, position, scratch))
+        let rows: Vec<_> = rows.iter().zip(logits.chunks_exact(self.spec.vocab_size)).collect();
+        let evaluate = |scratch: &mut SampleScratch, (row, logits): (&LogitRow, &[f32])| {
+            self.outcome(*row, logits, scratch).unwrap_or(Err(RequestError::Aborted))
         };
-        let rows: Vec<_> = ids.iter().zip(logits.chunks_exact(self.spec.vocab_size)).collect();
-        Ok(self.threads.install(|| rows.into_par_iter().map_init(SampleScratch::default, choose).collect()))
+        Ok(rows.into_par_iter().map_init(SampleScratch::default, evaluate).collect())
+    }
+
+    /// `None` if the sequence is not there.
+    fn outcome(
+        &self,
+        row: LogitRow,
+        logits: &[f32],
+        scratch: &mut SampleScratch,
+    ) -> Option<Result<Outcome, RequestError>> {
+        let (sequence, (request, index)) = (self.scheduler.get(row.id)?, self.active.get(row.id)?);
+        if row.samples {
+            let answer = request.answers.get(index)?.as_ref()?;
+            return Some(answer.choose(logits, sequence.output_token_ids(), scratch).map(Outcome::Next));
+        }
+        let next = *sequence.token_ids().get(row.position + 1)?;
+        let wanted = (next, request.prompt_logprobs.as_ref()?.num_top);
+        Some(token_logprobs(self.lowering.tokenizer(), logits, wanted, scratch).map(Outcome::Prompt))
+    }
+
+    /// What came of a row, as events of the request. A request fails as a whole.
+    fn take(&mut self, id: SequenceId, outcome: Result<Outcome, RequestError>) -> Vec<Event> {
+        let Some((request, index)) = self.active.find(id) else { return Vec::new() };
+        let events = match outcome {
+            Ok(Outcome::Prompt(logprobs)) => {
+                self.add_prompt_logprobs(id, logprobs);
+                Ok(Vec::new())
+            }
+            Ok(Outcome::Next(choice)) => self.advance(id, index, choice),
+            Err(error) => Err(error),
+        };
+        let events = events.unwrap_or_else(|error| {
+            self.abort(request);
+            vec![OutputEvent::Failed(error)]
+        });
+        events.into_iter().map(|event| (request, event)).collect()
+    }
+
+    fn add_prompt_logprobs(&mut self, id: SequenceId, logprobs: TokenLogprobs) {
+        let request = self.active.get_mut(id);
+        if let Some(prompt_logprobs) = request.and_then(|(request, _)| request.prompt_logprobs.as_mut()) {
+            prompt_logprobs.rows.push(logprobs);
+        }
     }
 
     /// Gives a sequence its next token, and ends it if that was the last.
-    fn advance(&mut self, id: SequenceId, token_id: u32) -> Vec<(SequenceId, OutputEvent)> {
-        let Some(sequence) = self.scheduler.append_token(id, token_id) else { return Vec::new() };
-        let (num_tokens, num_output) = (sequence.num_tokens(), sequence.output_token_ids().len());
-        let Some(active) = self.active.get_mut(&id) else { return Vec::new() };
-        let events = match active.accept(token_id, num_tokens, num_output) {
-            Ok(Progress::Goes(text)) => vec![OutputEvent::Delta(TextDelta::new(text, 1))],
-            Ok(Progress::Ends { text, finish_reason, stop_reason }) => {
-                let delta = OutputEvent::Delta(TextDelta::new(text, 1));
-                let output = self.finish(id, finish_reason, stop_reason);
-                std::iter::once(delta).chain(output.map(OutputEvent::Finished)).collect()
+    fn advance(&mut self, id: SequenceId, index: usize, choice: Choice) -> Result<Vec<OutputEvent>, RequestError> {
+        let Some(sequence) = self.scheduler.append_token(id, choice.token_id) else { return Ok(Vec::new()) };
+        let answer = self.active.get_mut(id).and_then(|(request, index)| request.answers.get_mut(index)?.as_mut());
+        let Some(answer) = answer else { return Ok(Vec::new()) };
+        let delta = |text| OutputEvent::Delta(TextDelta::new(text, 1).with_index(index));
+        Ok(match answer.accept(choice, sequence)? {
+            Progress::Goes { text } => vec![delta(text)],
+            Progress::Ends { text, ending } => {
+                let output = self.finish(id, ending);
+                std::iter::once(delta(text)).chain(output.map(OutputEvent::Finished)).collect()
             }
-            Err(error) => {
-                self.abort(id);
-                vec![OutputEvent::Failed(error)]
-            }
-        };
-        events.into_iter().map(|event| (id, event)).collect()
-    }
-
-    fn finish(
-        &mut self,
-        id: SequenceId,
-        finish_reason: FinishReason,
-        stop_reason: Option<StopReason>,
-    ) -> Option<RequestOutput> {
-        let (active, finished) = (self.active.remove(&id)?, self.scheduler.finish(id)?);
-        let (prompt, output) = finished.token_ids.split_at(finished.num_prompt_tokens);
-        let usage = Usage::new(prompt.len(), output.len(), finished.num_cached_tokens);
-        let completion = CompletionOutput::new(active.text.into_text(), output.to_vec(), finish_reason, stop_reason);
-        Some(RequestOutput::new(active.request_id, prompt.into(), vec![completion], usage))
-    }
-
-    /// What lowers requests for this engine.
-    pub(super) fn lowering(&self) -> Arc<Lowering> {
-        Arc::clone(&self.lowering)
-    }
-}
-
-/// What a new token does to an answer; `text` is what can be shown.
-enum Progress {
-    Goes(String),
-    Ends { text: String, finish_reason: FinishReason, stop_reason: Option<StopReason> },
-}
-
-impl Active {
-    /// Takes a token. The token that ends an answer is not part of the text.
-    fn accept(&mut self, token_id: u32, num_tokens: usize, num_output: usize) -> Result<Progress, RequestError> {
-        let may_stop = num_output > self.stop.min_tokens;
-        if may_stop && self.stop.eos.contains(&token_id) {
-            return self.end(String::new(), FinishReason::Stop, None);
-        }
-        if may_stop && self.stop.requested.contains(&token_id) {
-            return self.end(String::new(), FinishReason::Stop, Some(StopReason::Token(token_id)));
-        }
-        let step = self.text.push(token_id)?;
-        if let Some(stop) = step.stopped_by {
-            let stop_reason = Some(StopReason::String(stop));
-            return Ok(Progress::Ends { text: step.delta, finish_reason: FinishReason::Stop, stop_reason });
-        }
-        if num_tokens >= self.max_num_tokens {
-            return self.end(step.delta, FinishReason::Length, None);
-        }
-        Ok(Progress::Goes(step.delta))
-    }
-
-    /// Ends the answer with what was held back.
-    fn end(
-        &mut self,
-        mut text: String,
-        finish_reason: FinishReason,
-        stop_reason: Option<StopReason>,
-    ) -> Result<Progress, RequestError> {
-        let step = self.text.finish()?;
-        text += &step.delta;
-        Ok(match step.stopped_by {
-            Some(stop) => {
-                Progress::Ends { text, finish_reason: FinishReason::Stop, stop_reason: Some(StopReason::String(stop)) }
-            }
-            None => Progress::Ends { text, finish_reason, stop_reason },
         })
+    }
+
+    /// Ends a sequence; the output of its request if that was the last.
+    fn finish(&mut self, id: SequenceId, ending: Ending) -> Option<RequestOutput> {
+        let finished = self.scheduler.finish(id)?;
+        self.active.complete(&finished, ending)
     }
 }

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use super::active::{Active, PromptLogprobs};
+use super::answer::{Answer, AnswerRules};
 use crate::error::RequestError;
 use crate::model::ModelFiles;
+use crate::output::Usage;
 use crate::request::{Prompt, Request, SamplingParams};
-use crate::sample::{Sampler, derive_seed};
+use crate::sample::{Sampler, answer_seed, derive_seed};
+use crate::sched::{NewSequence, SequenceId};
 use crate::text::{ChatTemplate, OutputText, Tokenizer};
 
 /// What lowering needs to know of the model and the engine. Shared by the threads that lower and compute.
@@ -22,25 +26,26 @@ pub(crate) struct Lowering {
 /// A request with every choice made and every limit checked.
 #[derive(Debug)]
 pub(crate) struct LoweredRequest {
-    pub(super) request_id: String,
-    pub(super) prompt_token_ids: Vec<u32>,
+    prompt_token_ids: Vec<u32>,
     /// The most tokens that prompt and answer can have together.
-    pub(super) max_num_tokens: usize,
-    pub(super) priority: i32,
-    pub(super) sampler: Sampler,
-    pub(super) stop: StopTokens,
-    pub(super) text: OutputText,
+    max_num_tokens: usize,
+    priority: i32,
+    pub(super) active: Active,
 }
 
-/// The tokens that end an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StopTokens {
-    /// The model's own; empty if they are to be ignored.
-    pub(super) eos: Vec<u32>,
-    /// The request's.
-    pub(super) requested: Vec<u32>,
-    /// Neither ends the answer before it has this many tokens.
-    pub(super) min_tokens: usize,
+impl LoweredRequest {
+    /// One sequence for each answer. All share the prompt's blocks; log-probabilities of the prompt take one sequence
+    /// that computes it wholly.
+    pub(super) fn sequences(&self, first: SequenceId) -> Vec<NewSequence> {
+        let sequence = |(id, index): (u64, usize)| NewSequence {
+            id: SequenceId(id),
+            prompt_token_ids: self.prompt_token_ids.clone(),
+            max_num_tokens: self.max_num_tokens,
+            priority: self.priority,
+            skip_reading_prefix_cache: index == 0 && self.active.prompt_logprobs.is_some(),
+        };
+        (first.0..).zip(0..self.active.answers.len()).map(sequence).collect()
+    }
 }
 
 impl Lowering {
@@ -56,6 +61,11 @@ impl Lowering {
         }
     }
 
+    /// What tokens are called.
+    pub(super) fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     /// Renders, tokenises, resolves and checks.
     ///
     /// # Errors
@@ -63,26 +73,81 @@ impl Lowering {
     pub(super) fn lower(&self, request: Request) -> Result<LoweredRequest, RequestError> {
         let params = &request.sampling_params;
         params.validate()?;
-        let prompt_token_ids = self.token_ids(&request.prompt)?;
-        let max_num_tokens = self.max_num_tokens(prompt_token_ids.len(), params)?;
         self.check_tokens("stop_token_ids", &params.stop_token_ids)?;
+        self.check_tokens("allowed_token_ids", params.allowed_token_ids.as_deref().unwrap_or_default())?;
+        self.check_tokens("logit_bias", params.logit_bias.keys())?;
+        let mut prompt_token_ids = self.token_ids(&request.prompt)?;
+        let num_cut = prompt_token_ids.len().saturating_sub(self.max_prompt_len(params)?);
+        prompt_token_ids.drain(..num_cut);
+        let max_num_tokens = self.max_num_tokens(prompt_token_ids.len(), params)?;
+        let prompt = match &request.prompt {
+            _ if !request.echo => None,
+            Prompt::Text(text) if num_cut == 0 => Some(text.clone()),
+            _ => Some(self.tokenizer.decode(&prompt_token_ids, false)?),
+        };
+        let priority = request.priority;
+        let active = Active { prompt, ..self.active(request, &prompt_token_ids, max_num_tokens)? };
+        Ok(LoweredRequest { prompt_token_ids, max_num_tokens, priority, active })
+    }
+
+    /// The request without a token of an answer.
+    fn active(&self, request: Request, prompt: &[u32], max_num_tokens: usize) -> Result<Active, RequestError> {
+        let params = &request.sampling_params;
+        let rules = Arc::new(self.rules(params, max_num_tokens));
         let seed = params.seed.unwrap_or_else(|| derive_seed(self.seed, &request.request_id));
-        let eos = if params.ignore_eos { Vec::new() } else { self.eos_token_ids.clone() };
-        Ok(LoweredRequest {
-            prompt_token_ids,
-            max_num_tokens,
-            priority: request.priority,
-            sampler: Sampler::new(params, seed, self.end_token_ids(params)),
-            stop: StopTokens { eos, requested: params.stop_token_ids.clone(), min_tokens: params.min_tokens as usize },
-            text: OutputText::new(Arc::clone(&self.tokenizer), params),
+        let sampler = Sampler::new(params, seed, [&*rules.eos_token_ids, &*rules.stop_token_ids].concat());
+        let sampler = sampler.with_bad_words(self.bad_words(&params.bad_words)?).with_prompt(prompt);
+        let answer = |index| {
+            let sampler = sampler.clone().with_seed(answer_seed(seed, u64::from(index)));
+            Some(Answer::new(Arc::clone(&rules), sampler, OutputText::new(Arc::clone(&self.tokenizer), params)))
+        };
+        let prompt_logprobs = params.prompt_logprobs.or(params.logprobs.filter(|_| request.echo));
+        Ok(Active {
             request_id: request.request_id,
+            prompt: None,
+            prompt_logprobs: self.num_top(prompt_logprobs).map(|num_top| PromptLogprobs { num_top, rows: Vec::new() }),
+            answers: (0..params.num_generated()).map(answer).collect(),
+            outputs: Vec::new(),
+            n: params.n as usize,
+            is_ranked: params.best_of.is_some(),
+            usage: Usage::default(),
         })
     }
 
-    /// The tokens that `min_tokens` keeps away.
-    fn end_token_ids(&self, params: &SamplingParams) -> Vec<u32> {
-        let eos = if params.ignore_eos { &[] } else { self.eos_token_ids.as_slice() };
-        eos.iter().chain(&params.stop_token_ids).copied().collect()
+    fn rules(&self, params: &SamplingParams, max_num_tokens: usize) -> AnswerRules {
+        let is_restricted = params.allowed_token_ids.is_some();
+        AnswerRules {
+            eos_token_ids: if params.ignore_eos { Vec::new() } else { self.eos_token_ids.clone() },
+            stop_token_ids: params.stop_token_ids.clone(),
+            include_stop: params.include_stop_str_in_output,
+            min_tokens: params.min_tokens as usize,
+            max_num_tokens,
+            repetition_detection: params.repetition_detection,
+            logprobs: self.num_top(params.logprobs),
+            is_scored: params.best_of.is_some(),
+            restriction: if is_restricted { "allowed_token_ids" } else { "bad_words" },
+            tokenizer: Arc::clone(&self.tokenizer),
+        }
+    }
+
+    /// How many of the most likely tokens are wanted; negative numbers stand for all.
+    fn num_top(&self, logprobs: Option<i32>) -> Option<usize> {
+        logprobs.map(|count| usize::try_from(count).unwrap_or(self.vocab_size))
+    }
+
+    /// The tokens of each word, as at the beginning of a text and as after a space. vLLM leaves the second form out where
+    /// it has another number of tokens, and so lets it through.
+    fn bad_words(&self, words: &[String]) -> Result<Vec<Vec<u32>>, RequestError> {
+        let mut bad_words: Vec<Vec<u32>> = Vec::new();
+        for word in words {
+            let word = word.trim_start();
+            let token_ids = self.tokenizer.encode(word, false)?;
+            if token_ids.is_empty() {
+                return Err(RequestError::invalid("bad_words", "each word must have at least one token"));
+            }
+            bad_words.extend([token_ids, self.tokenizer.encode(&format!(" {word}"), false)?]);
+        }
+        Ok(bad_words)
     }
 
     fn token_ids(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
@@ -102,12 +167,30 @@ impl Lowering {
         }
     }
 
-    fn check_tokens(&self, param: &'static str, token_ids: &[u32]) -> Result<(), RequestError> {
+    fn check_tokens<'a>(
+        &self,
+        param: &'static str,
+        token_ids: impl IntoIterator<Item = &'a u32>,
+    ) -> Result<(), RequestError> {
         let vocab_size = self.vocab_size;
-        match token_ids.iter().find(|id| **id as usize >= vocab_size) {
+        match token_ids.into_iter().find(|id| **id as usize >= vocab_size) {
             Some(id) if param == "prompt" => Err(RequestError::UnknownToken { token_id: *id, vocab_size }),
             Some(id) => Err(RequestError::invalid(param, format!("{id} is outside the vocabulary of {vocab_size}"))),
             None => Ok(()),
+        }
+    }
+
+    /// The most tokens that are kept of the prompt.
+    fn max_prompt_len(&self, params: &SamplingParams) -> Result<usize, RequestError> {
+        let room = || {
+            let max_tokens = params.max_tokens.unwrap_or(1) as usize;
+            let room = self.max_model_len.checked_sub(max_tokens).filter(|room| *room > 0);
+            let message = format!("leaves no room for a prompt in the context of {} tokens", self.max_model_len);
+            room.ok_or_else(|| RequestError::invalid("max_tokens", message))
+        };
+        match params.truncate_prompt_tokens {
+            None => Ok(usize::MAX),
+            Some(len) => usize::try_from(len).or_else(|_| room()),
         }
     }
 

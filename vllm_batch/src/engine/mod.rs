@@ -3,6 +3,8 @@
 //! [`BatchEngine`] is the contract between those who bring requests and those who answer them; sugar over it is
 //! [`BatchEngineExt`].
 
+mod active;
+mod answer;
 mod builder;
 mod core;
 mod ext;

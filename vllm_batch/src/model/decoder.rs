@@ -60,8 +60,8 @@ impl Decoder {
         Ok(Self { spec, embedding, layers, final_norm, head, rotary })
     }
 
-    /// Computes the input's tokens, writes their keys and values into `cache`, and returns the logits after each token
-    /// of `input` that asked for them: shape `[rows, vocab_size]`.
+    /// Computes the input's tokens, writes their keys and values into `cache`, and returns the last hidden states of the
+    /// tokens of `input` whose [`logits`](Self::logits) are wanted: shape `[rows, hidden_size]`.
     ///
     /// # Errors
     /// If the input does not fit the cache: a mistake of the caller.
@@ -70,8 +70,15 @@ impl Decoder {
         for (layer, kv) in self.layers.iter().zip(&mut cache.layers) {
             x = self.layer(layer, &x, input, kv)?;
         }
-        let x = rms_norm_rows(&x, &input.logit_rows, &self.final_norm, self.spec.rms_norm_eps)?;
-        linear(&x, self.head.as_ref().unwrap_or(&self.embedding))
+        rms_norm_rows(&x, &input.logit_rows, &self.final_norm, self.spec.rms_norm_eps)
+    }
+
+    /// The logits that belong to hidden states, of shape `[rows, vocab_size]`. A row's bits do not depend on the others.
+    ///
+    /// # Errors
+    /// If the hidden states are of another model.
+    pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        linear(hidden, self.head.as_ref().unwrap_or(&self.embedding))
     }
 
     fn layer(&self, layer: &Layer, x: &Tensor, input: &ModelInput, kv: &mut Tensor) -> Result<Tensor> {

@@ -1,5 +1,7 @@
 //! One step's tokens, packed without padding.
 
+use std::ops::Range;
+
 use super::cache::BLOCK_SIZE;
 use crate::kernels::QuerySpan;
 
@@ -15,8 +17,9 @@ pub(crate) struct ModelInput {
 
 impl ModelInput {
     /// Adds the tokens of one sequence, the first of which stands at `position`. `block_table` holds its blocks from
-    /// position 0 on, at least up to the last token. With `logits`, the logits after the last token are computed.
-    pub(crate) fn push(&mut self, token_ids: &[u32], position: usize, block_table: Vec<u32>, logits: bool) {
+    /// position 0 on, at least up to the last token. `logits` says after which of these tokens logits are wanted,
+    /// counted from the first one of them.
+    pub(crate) fn push(&mut self, token_ids: &[u32], position: usize, block_table: Vec<u32>, logits: Range<usize>) {
         let query_start = self.token_ids.len();
         self.token_ids.extend_from_slice(token_ids);
         for position in position..position + token_ids.len() {
@@ -24,9 +27,7 @@ impl ModelInput {
             self.slots.push(block_table[position / BLOCK_SIZE] * BLOCK_SIZE as u32 + (position % BLOCK_SIZE) as u32);
         }
         self.spans.push(QuerySpan { query_start, query_len: token_ids.len(), position, block_table });
-        if logits {
-            self.logit_rows.push(self.token_ids.len() as u32 - 1);
-        }
+        self.logit_rows.extend(logits.map(|row| (query_start + row) as u32));
     }
 
     /// Number of tokens.

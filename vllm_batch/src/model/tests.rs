@@ -46,14 +46,15 @@ fn logits(decoder: &Decoder, token_ids: &[u32], chunk: usize) -> Vec<Vec<f32>> {
     let mut cache = KvCache::new(&decoder.spec, blocks as usize * 2).unwrap();
     let mut rows = Vec::new();
     for (i, chunk_ids) in token_ids.chunks(chunk).enumerate() {
-        // Asking for every token's logits takes one span for each token.
         let mut input = ModelInput::default();
-        for (j, token) in chunk_ids.iter().enumerate() {
-            input.push(&[*token], i * chunk + j, table.clone(), true);
-        }
-        rows.extend(decoder.forward(&input, &mut cache).unwrap().to_vec2::<f32>().unwrap());
+        input.push(chunk_ids, i * chunk, table.clone(), 0..chunk_ids.len());
+        rows.extend(forward(decoder, &input, &mut cache));
     }
     rows
+}
+
+fn forward(decoder: &Decoder, input: &ModelInput, cache: &mut KvCache) -> Vec<Vec<f32>> {
+    decoder.forward(input, cache).and_then(|hidden| decoder.logits(&hidden)).unwrap().to_vec2().unwrap()
 }
 
 fn argmax(row: &[f32]) -> u32 {
@@ -103,15 +104,22 @@ fn chunks_and_threads_do_not_change_a_bit() {
 }
 
 #[test]
-fn one_span_of_many_tokens_gives_the_bits_of_many_spans() {
+fn neither_spans_nor_other_rows_change_a_bit() {
     let decoder = decoder("llama3_rope");
     let token_ids: Vec<u32> = (0..61).map(|i| (i * 91 + 5) % 512).collect();
+    let all = logits(&decoder, &token_ids, 1000);
     let table: Vec<u32> = (0..4).collect();
     let mut cache = KvCache::new(&decoder.spec, 4).unwrap();
-    let mut input = ModelInput::default();
-    input.push(&token_ids, 0, table, true);
-    let last = decoder.forward(&input, &mut cache).unwrap().to_vec2::<f32>().unwrap();
-    assert_eq!(last[0], *logits(&decoder, &token_ids, 5).last().unwrap());
+    let mut one_by_one = ModelInput::default();
+    for (i, token) in token_ids.iter().enumerate() {
+        one_by_one.push(&[*token], i, table.clone(), 0..1);
+    }
+    assert_eq!(forward(&decoder, &one_by_one, &mut cache), all);
+    for rows in [60..61, 7..20, 0..1] {
+        let mut input = ModelInput::default();
+        input.push(&token_ids, 0, table.clone(), rows.clone());
+        assert_eq!(forward(&decoder, &input, &mut cache), all[rows]);
+    }
 }
 
 #[path = "../../../examples/demo_model/mod.rs"]

@@ -5,7 +5,8 @@
 
 mod sampling;
 
-pub use sampling::SamplingParams;
+pub(crate) use sampling::LEAST_TEMPERATURE;
+pub use sampling::{MAX_ANSWERS, RepetitionDetection, SamplingParams};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,16 +32,20 @@ pub struct Request {
     pub sampling_params: SamplingParams,
     /// Requests with a lower number are served first (vLLM's sense); equal ones in order of arrival.
     pub priority: i32,
+    /// Whether the prompt's text comes back with the answer, and, if `logprobs` are asked for, the log-probabilities of
+    /// its tokens, too.
+    pub echo: bool,
 }
 
 impl Request {
-    /// A request with default sampling parameters and priority 0.
+    /// A request with default sampling parameters, priority 0 and no echo.
     pub fn new(request_id: impl Into<String>, prompt: impl Into<Prompt>) -> Self {
         Self {
             request_id: request_id.into(),
             prompt: prompt.into(),
             sampling_params: SamplingParams::default(),
             priority: 0,
+            echo: false,
         }
     }
 
@@ -55,6 +60,13 @@ impl Request {
     #[must_use]
     pub fn with_priority(mut self, priority: i32) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Asks for the prompt's text, too.
+    #[must_use]
+    pub fn with_echo(mut self, echo: bool) -> Self {
+        self.echo = echo;
         self
     }
 }

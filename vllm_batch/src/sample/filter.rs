@@ -7,7 +7,7 @@ use super::row::{Candidate, Cut, NUM_BUCKETS, Row, skip};
 /// Buffers of the two filters.
 #[derive(Debug)]
 pub(super) struct Filter {
-    maxima: Vec<f32>,
+    pub(super) maxima: Vec<f32>,
     buckets: Box<[u64; NUM_BUCKETS]>,
     candidates: Vec<Candidate>,
 }
@@ -24,7 +24,7 @@ impl Filter {
         if top_k == 0 || top_k >= row.logits.len() {
             return Cut::NONE;
         }
-        let bound = self.top_k_bound(row, top_k);
+        let bound = Cut::at_logit(row.maxima.bound(top_k, &mut self.maxima));
         self.narrow(row, bound, |units| u64::from(units > 0), |total| total.min(top_k as u64))
     }
 
@@ -45,18 +45,6 @@ impl Filter {
         let Some(bucket) = self.buckets.iter().position(|sizes| !skip(&mut target, *sizes)) else { return cut };
         row.collect(cut, bucket as u32, &mut self.candidates);
         at(&mut self.candidates, target, size).map_or(cut, Candidate::cut)
-    }
-
-    /// A cut that keeps at least `top_k` tokens, and few more as a rule: `top_k` chunks have a token of at least this
-    /// logit.
-    fn top_k_bound(&mut self, row: &Row, top_k: usize) -> Cut {
-        self.maxima.clear();
-        self.maxima.extend_from_slice(&row.maxima.chunks);
-        if top_k > self.maxima.len() {
-            return Cut::NONE;
-        }
-        let (_, bound, _) = self.maxima.select_nth_unstable_by(top_k - 1, |a, b| b.total_cmp(a));
-        Cut::at_logit(*bound)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Which token comes next?
 //!
 //! A [`Sampler`] holds the sampling parameters of one sequence with nothing left open, and turns a row of logits into a
-//! token, as vLLM does: mask, temperature, min-p, top-k, top-p, draw. Three properties are kept:
+//! token, as vLLM does: masks, biases, penalties, temperature, min-p, top-k, top-p, draw. [`logprobs`] says how likely
+//! the model itself found a token. Three properties are kept:
 //!
-//! * **The token depends on the logits, the parameters, the seed and the position**, and on nothing else: not on the
-//!   order of the sequences, the number of threads, or what was drawn before. The random numbers come from a counter
-//!   generator that is keyed by seed and position.
+//! * **The token depends on the logits, the parameters, the seed and the sequence's own tokens**, and on nothing else:
+//!   not on other sequences, the number of threads, or a pause. The random numbers come from a counter generator that
+//!   is keyed by seed and position.
 //! * **The same bits on every machine.** The exponential is computed with additions and multiplications alone, and
 //!   probabilities are summed as integers, so that no sum depends on its order.
 //! * **No sorting.** The maxima of chunks of the row tell which chunks cannot matter; what remains is partitioned, not
@@ -13,15 +14,17 @@
 
 mod exp;
 mod filter;
-#[cfg(test)]
 mod logprobs;
+mod penalties;
+#[cfg(test)]
+mod processor_tests;
+mod processors;
 mod random;
 mod row;
 mod sampler;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-pub(crate) use logprobs::top_logprobs;
-pub use random::derive_seed;
+pub use logprobs::{RankedToken, RowLogprobs, logprobs};
+pub use random::{answer_seed, derive_seed};
 pub use sampler::{SampleScratch, Sampler};

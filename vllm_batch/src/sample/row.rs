@@ -29,6 +29,25 @@ impl Maxima {
         self.row = maximum(&self.chunks);
     }
 
+    /// A logit that at least `count` tokens reach, and few more as a rule: so many chunks have a token of at least this
+    /// logit. Negative infinity if there are fewer chunks. `buffer` is overwritten.
+    pub(super) fn bound(&self, count: usize, buffer: &mut Vec<f32>) -> f32 {
+        if count == 0 || count > self.chunks.len() {
+            return f32::NEG_INFINITY;
+        }
+        buffer.clear();
+        buffer.extend_from_slice(&self.chunks);
+        *buffer.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a)).1
+    }
+
+    /// The tokens with at least this logit, by id.
+    pub(super) fn reaching<'a>(&'a self, logits: &'a [f32], bound: f32) -> impl Iterator<Item = (u32, f32)> + 'a {
+        let chunks = self.chunks.iter().zip(logits.chunks(CHUNK)).zip((0..).step_by(CHUNK));
+        let chunks = chunks.filter(move |((maximum, _), _)| **maximum >= bound);
+        let tokens = chunks.flat_map(|((_, logits), first)| (first..).zip(logits.iter().copied()));
+        tokens.filter(move |(_, logit)| *logit >= bound)
+    }
+
     /// The least token id with the largest logit; 0 if there is no logit but NaN.
     pub(super) fn argmax(&self, logits: &[f32]) -> u32 {
         let chunk = self.chunks.iter().position(|maximum| *maximum == self.row).unwrap_or(0);

@@ -1,14 +1,12 @@
 //! One sequence's way from logits to a token.
 
 use super::filter::Filter;
+use super::processors::Processors;
 use super::random::random_below;
 use super::row::{Cut, Maxima, Row};
-use crate::request::SamplingParams;
+use crate::request::{LEAST_TEMPERATURE, SamplingParams};
 
-/// Temperatures below this count as 0.
-const LEAST_TEMPERATURE: f32 = 1e-5;
-
-/// The sampling parameters of one sequence, with nothing left open.
+/// The sampling parameters of one sequence, with nothing left open, and which tokens it has.
 ///
 /// # Example
 /// ```
@@ -20,10 +18,11 @@ const LEAST_TEMPERATURE: f32 = 1e-5;
 /// let mut scratch = SampleScratch::default();
 /// let logits = [1.0, 5.0, 4.0, 0.5];
 ///
-/// let token = sampler.sample(&logits, 0, &mut scratch);
+/// let token = sampler.sample(&logits, &[], &mut scratch).expect("two tokens are possible");
 /// assert!([0, 2].contains(&token), "token 1 would end the answer before it began");
-/// assert_eq!(token, sampler.sample(&logits, 0, &mut scratch));
-/// assert!([1, 2].contains(&sampler.sample(&logits, 1, &mut scratch)));
+/// assert_eq!(Some(token), sampler.sample(&logits, &[], &mut scratch));
+/// let next = sampler.sample(&logits, &[token], &mut scratch).expect("three tokens are possible");
+/// assert!([1, 2].contains(&next));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampler {
@@ -32,16 +31,16 @@ pub struct Sampler {
     top_p: f32,
     min_p: f32,
     seed: u64,
-    min_tokens: usize,
-    end_token_ids: Vec<u32>,
+    processors: Processors,
 }
 
-/// Buffers that [`Sampler::sample`] uses, for any sampler and any vocabulary. They only save allocations.
+/// Buffers that [`Sampler::sample`] and [`logprobs`](super::logprobs) use, for any sampler and any vocabulary. They only
+/// save allocations.
 #[derive(Debug, Default)]
 pub struct SampleScratch {
-    masked: Vec<f32>,
-    maxima: Maxima,
-    filter: Filter,
+    processed: Vec<f32>,
+    pub(super) maxima: Maxima,
+    pub(super) filter: Filter,
     chunk_units: Vec<u64>,
 }
 
@@ -56,51 +55,68 @@ impl Sampler {
             top_p: params.top_p,
             min_p: params.min_p,
             seed,
-            min_tokens: params.min_tokens as usize,
-            end_token_ids,
+            processors: Processors::new(params, end_token_ids),
         }
     }
 
-    /// Chooses the token after `position` output tokens from `logits`, one for each token of the vocabulary.
+    /// The same for another sequence, which draws other random numbers.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Words that must not occur, as tokens. Empty words do nothing.
+    #[must_use]
+    pub fn with_bad_words(mut self, bad_words: Vec<Vec<u32>>) -> Self {
+        self.processors.bad_words = bad_words;
+        self
+    }
+
+    /// The prompt, which the repetition penalty takes into account.
+    #[must_use]
+    pub fn with_prompt(mut self, token_ids: &[u32]) -> Self {
+        self.processors.penalties.observe_prompt(token_ids);
+        self
+    }
+
+    /// Takes the token that was chosen, so that penalties know of it: once for each token of the output, in any order.
+    pub fn observe(&mut self, token_id: u32) {
+        self.processors.penalties.observe(token_id);
+    }
+
+    /// Chooses the token after `output` from `logits`, one for each token of the vocabulary. `None` if the parameters
+    /// leave no token that is possible.
     ///
-    /// 1. While `position` is below `min_tokens`, the end tokens are impossible.
+    /// 1. Tokens outside `allowed_token_ids` are impossible, and so are those that would complete a bad word and, while
+    ///    there are fewer than `min_tokens` tokens, the end tokens. Then the biases are added, and the penalties applied.
     /// 2. At temperature 0 (or below 10⁻⁵) the most likely token is the choice, of equal ones that with the lowest id.
     /// 3. Otherwise the logits are divided by the temperature, then min-p drops tokens, then top-k, then top-p over the
     ///    probabilities of those that remain. Equal logits rank by id, the lower first, so that top-k keeps exactly as
     ///    many as it says. At least one token remains.
-    /// 4. One of those is drawn, with the random number of the seed and `position`. Tokens whose probability is below
-    ///    5 · 10⁻¹³ of the largest are never drawn.
+    /// 4. One of those is drawn, with the random number of the seed and the length of `output`. Tokens whose probability
+    ///    is below 5 · 10⁻¹³ of the largest are never drawn.
     ///
-    /// It never fails: NaN counts as impossible; a token of infinite logit is chosen at once, the lowest id of several;
-    /// if no token is possible, the choice is the lowest id with a logit of negative infinity, or else token 0.
+    /// NaN counts as impossible; a token of infinite logit is chosen at once, the lowest id of several. A row that is
+    /// impossible as it comes from the model has a choice all the same, unless step 1 touched it: the lowest id with a
+    /// logit of negative infinity, or else token 0.
     #[must_use]
-    pub fn sample(&self, logits: &[f32], position: usize, scratch: &mut SampleScratch) -> u32 {
-        let SampleScratch { masked, maxima, filter, chunk_units } = scratch;
-        let logits = self.mask(logits, position, masked);
+    pub fn sample(&self, logits: &[f32], output: &[u32], scratch: &mut SampleScratch) -> Option<u32> {
+        let SampleScratch { processed, maxima, filter, chunk_units } = scratch;
+        let processed = self.processors.apply(logits, output, processed);
+        let logits = processed.unwrap_or(logits);
         maxima.read(logits);
+        if processed.is_some() && maxima.row == f32::NEG_INFINITY {
+            return None;
+        }
         if self.temperature < LEAST_TEMPERATURE || maxima.row.is_infinite() {
-            return maxima.argmax(logits);
+            return Some(maxima.argmax(logits));
         }
         let row = Row { logits, maxima, inverse_temperature: 1.0 / self.temperature, min_p: self.min_p };
         let cut = self.cut(&row, filter);
         let total = row.sum(cut, chunk_units);
-        let target = random_below(self.seed, position as u64, total);
-        row.at(cut, chunk_units, target).unwrap_or_else(|| maxima.argmax(logits))
-    }
-
-    /// The logits with the end tokens impossible, while they are.
-    fn mask<'a>(&self, logits: &'a [f32], position: usize, masked: &'a mut Vec<f32>) -> &'a [f32] {
-        if position >= self.min_tokens || self.end_token_ids.is_empty() {
-            return logits;
-        }
-        masked.clear();
-        masked.extend_from_slice(logits);
-        for token_id in &self.end_token_ids {
-            if let Some(logit) = masked.get_mut(*token_id as usize) {
-                *logit = f32::NEG_INFINITY;
-            }
-        }
-        masked
+        let target = random_below(self.seed, output.len() as u64, total);
+        Some(row.at(cut, chunk_units, target).unwrap_or_else(|| maxima.argmax(logits)))
     }
 
     fn cut(&self, row: &Row, filter: &mut Filter) -> Cut {

@@ -96,7 +96,7 @@ fn params() -> impl Strategy<Value = SamplingParams> {
 }
 
 fn sample(params: &SamplingParams, logits: &[f32]) -> u32 {
-    Sampler::new(params, 3, vec![]).sample(logits, 0, &mut SampleScratch::default())
+    Sampler::new(params, 3, vec![]).sample(logits, &[], &mut SampleScratch::default()).unwrap()
 }
 
 proptest! {
@@ -111,10 +111,11 @@ proptest! {
     fn the_draw_is_one_of_the_tokens_that_remain(logits in logits(), params in params(), seed: u64, position in 0usize..9) {
         let mut scratch = SampleScratch::default();
         let sampler = Sampler::new(&params, seed, vec![]);
-        let token_id = sampler.sample(&logits, position, &mut scratch);
+        let output = vec![0; position];
+        let token_id = sampler.sample(&logits, &output, &mut scratch).unwrap();
         prop_assert!(kept(&logits, &params).iter().any(|(kept, _)| *kept == token_id));
-        prop_assert!(sampler.sample(&[1.0, 2.0], 0, &mut scratch) < 2);
-        prop_assert_eq!(sampler.sample(&logits, position, &mut scratch), token_id);
+        prop_assert!(sampler.sample(&[1.0, 2.0], &[], &mut scratch).unwrap() < 2);
+        prop_assert_eq!(sampler.sample(&logits, &output, &mut scratch), Some(token_id));
     }
 
     #[test]
@@ -189,8 +190,9 @@ fn end_tokens_are_impossible_before_min_tokens() {
     let params = SamplingParams::greedy().with_min_tokens(2);
     let sampler = Sampler::new(&params, 0, vec![1, 3, 9]);
     let mut scratch = SampleScratch::default();
-    let tokens = [0, 1, 2].map(|position| sampler.sample(&[0.0, 9.0, 1.0, 8.0], position, &mut scratch));
-    assert_eq!(tokens, [2, 2, 1]);
+    let outputs: [&[u32]; 3] = [&[], &[2], &[2, 2]];
+    let tokens = outputs.map(|output| sampler.sample(&[0.0, 9.0, 1.0, 8.0], output, &mut scratch));
+    assert_eq!(tokens, [Some(2), Some(2), Some(1)]);
 }
 
 #[test]
@@ -209,8 +211,9 @@ fn draws_follow_the_distribution() {
         let mut counts = vec![0u32; logits.len()];
         let (sampler, mut scratch) = (Sampler::new(params, seed, vec![]), SampleScratch::default());
         let num_draws = 20_000;
+        let output = vec![0; num_draws];
         for position in 0..num_draws {
-            counts[sampler.sample(&logits, position, &mut scratch) as usize] += 1;
+            counts[sampler.sample(&logits, &output[..position], &mut scratch).unwrap() as usize] += 1;
         }
         let chi_square: f64 = (expected.iter())
             .map(|(token_id, weight)| {
@@ -229,14 +232,7 @@ fn draws_do_not_change_between_versions() {
     let logits: Vec<f32> = (0..1000).map(|index| (index * 37 % 100) as f32 / 20.0).collect();
     let params = SamplingParams::default().with_temperature(0.8).with_top_k(300).with_top_p(0.9);
     let (sampler, mut scratch) = (Sampler::new(&params, 42, vec![]), SampleScratch::default());
-    let tokens: Vec<u32> = (0..8).map(|position| sampler.sample(&logits, position, &mut scratch)).collect();
+    let output = [0; 8];
+    let tokens: Vec<u32> = (0..8).map(|len| sampler.sample(&logits, &output[..len], &mut scratch).unwrap()).collect();
     assert_eq!(tokens, [681, 716, 181, 359, 913, 354, 359, 127]);
-}
-
-#[test]
-fn logprobs_are_those_of_the_softmax() {
-    let logits = [0.0, 3f32.ln(), 4f32.ln(), 3f32.ln(), f32::NEG_INFINITY];
-    let expected = [(2, 4f64), (1, 3.0), (3, 3.0), (0, 1.0)].map(|(id, share)| (id, (share / 11.0).ln() as f32));
-    assert_eq!(top_logprobs(&logits, 4), expected);
-    assert_eq!(top_logprobs(&logits, 9)[4], (4, f32::NEG_INFINITY));
 }

@@ -36,7 +36,13 @@ pub struct SchedulerConfig {
 ///     enable_prefix_caching: true,
 /// })?;
 /// let id = SequenceId(1);
-/// scheduler.add(NewSequence { id, prompt_token_ids: vec![5, 6, 7, 8, 9], max_num_tokens: 6, priority: 0 })?;
+/// scheduler.add(NewSequence {
+///     id,
+///     prompt_token_ids: vec![5, 6, 7, 8, 9],
+///     max_num_tokens: 6,
+///     priority: 0,
+///     skip_reading_prefix_cache: false,
+/// })?;
 ///
 /// let step = scheduler.schedule();
 /// assert_eq!(step.scheduled, [ScheduledSequence { id, start: 0, num_tokens: 4, samples: false }]);
@@ -319,6 +325,7 @@ impl Scheduler {
         let sequence = entry.get_mut();
         // The last known token is always computed: its logits choose the next one.
         let num_shareable = (sequence.num_tokens() - 1) / self.config.block_size;
+        let num_shareable = if sequence.skip_reading_prefix_cache { 0 } else { num_shareable };
         let hashes = &sequence.block_hashes[..num_shareable.min(sequence.block_hashes.len())];
         let allocation = self.pool.allocate(hashes, sequence.token_ids.len(), reserve)?;
         sequence.block_table = allocation.table;

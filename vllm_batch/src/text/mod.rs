@@ -30,6 +30,9 @@ use crate::{error::RequestError, request::SamplingParams};
 pub struct OutputText {
     detokenizer: IncrementalDetokenizer,
     stops: StopStrings,
+    /// So many tokens belong to the answer whatever stop strings they complete.
+    min_tokens: usize,
+    num_tokens: usize,
     text: String,
 }
 
@@ -39,16 +42,18 @@ pub struct OutputText {
 pub struct TextStep {
     /// Text that is certain now and was not before.
     pub delta: String,
-    /// The stop string that ends the answer here; it is not part of the text. No token is to be pushed after it.
+    /// The stop string that ends the answer here. No token is to be pushed after it.
     pub stopped_by: Option<String>,
 }
 
 impl OutputText {
-    /// An empty answer, with the stop strings and the treatment of special tokens that `params` ask for.
+    /// An empty answer, with the stop strings and the treatment of them and of special tokens that `params` ask for.
     pub fn new(tokenizer: Arc<Tokenizer>, params: &SamplingParams) -> Self {
         Self {
             detokenizer: IncrementalDetokenizer::new(tokenizer, params.skip_special_tokens),
-            stops: StopStrings::new(&params.stop),
+            stops: StopStrings::new(&params.stop).with_included(params.include_stop_str_in_output),
+            min_tokens: params.min_tokens as usize,
+            num_tokens: 0,
             text: String::new(),
         }
     }
@@ -60,6 +65,7 @@ impl OutputText {
     /// # Errors
     /// [`RequestError::Tokenizer`] when the token cannot be decoded.
     pub fn push(&mut self, token_id: u32) -> Result<TextStep, RequestError> {
+        self.num_tokens += 1;
         let decoded = self.detokenizer.push(token_id)?;
         Ok(self.take(&decoded))
     }
@@ -89,7 +95,11 @@ impl OutputText {
     }
 
     fn take(&mut self, decoded: &str) -> TextStep {
-        let StopMatch { text, stopped_by } = self.stops.push(decoded);
+        let StopMatch { text, stopped_by } = if self.num_tokens > self.min_tokens {
+            self.stops.push(decoded)
+        } else {
+            StopMatch { text: self.stops.push_over(decoded), stopped_by: None }
+        };
         self.text.push_str(&text);
         TextStep { delta: text, stopped_by }
     }
@@ -149,6 +159,29 @@ mod tests {
         answer.push(tokenizer.token_to_id("ð").unwrap()).unwrap();
         let expected = TextStep { delta: String::new(), stopped_by: Some("\u{FFFD}".to_owned()) };
         assert_eq!(answer.finish(), Ok(expected));
+    }
+
+    #[test]
+    fn stop_strings_count_after_min_tokens_and_may_be_kept() {
+        // How many tokens there must be, whether the stop string is kept, what ends "the the the", what is left of it.
+        let cases = [
+            (0, false, Some(" the"), "the"),
+            (0, true, Some(" the"), "the the"),
+            (1, false, Some(" the"), "the"),
+            (2, false, Some(" the"), "the the"),
+            (2, true, Some(" the"), "the the the"),
+            (3, true, None, "the the the"),
+        ];
+        let tokenizer = fixtures::byte_level_tokenizer();
+        let the = tokenizer.encode("the the the", false).unwrap();
+        let len = the.len() as u32 - 3;
+        for (min_tokens, included, stopped_by, text) in cases {
+            let params = SamplingParams::default().with_stop(vec![" the".to_owned()]);
+            let params = params.with_min_tokens(min_tokens + len).with_include_stop_str_in_output(included);
+            let answer = OutputText::new(Arc::new(fixtures::byte_level_tokenizer()), &params);
+            let expected = (stopped_by.map(str::to_owned), text.to_owned());
+            assert_eq!(run(answer, "the the the"), expected, "{min_tokens} {included}");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@
 #[derive(Debug)]
 pub struct StopStrings {
     patterns: Vec<Pattern>,
+    /// Whether the stop string that ends the text is part of it.
+    included: bool,
     held: String,
 }
 
@@ -27,7 +29,7 @@ pub struct StopStrings {
 pub struct StopMatch {
     /// Text that is not, and will not be, part of a stop string.
     pub text: String,
-    /// The stop string that is complete now; the text ends before it.
+    /// The stop string that is complete now; the text ends before it, or with it.
     pub stopped_by: Option<String>,
 }
 
@@ -35,7 +37,15 @@ impl StopStrings {
     /// Watches for these strings. Empty ones are never found.
     pub fn new(stops: &[String]) -> Self {
         let patterns = stops.iter().filter(|stop| !stop.is_empty()).map(|stop| Pattern::new(stop)).collect();
-        Self { patterns, held: String::new() }
+        Self { patterns, included: false, held: String::new() }
+    }
+
+    /// Says whether the stop string that ends the text is part of it; it is not, by default. If it is, nothing has to be
+    /// held back.
+    #[must_use]
+    pub fn with_included(mut self, included: bool) -> Self {
+        self.included = included;
+        self
     }
 
     /// Takes more text. After a match the text is over: what came behind it is dropped, and the watch begins anew.
@@ -43,22 +53,44 @@ impl StopStrings {
         let held_len = self.held.len();
         self.held.push_str(delta);
         for (place, byte) in delta.bytes().enumerate() {
-            let complete = self.patterns.iter_mut().filter_map(|pattern| pattern.advance(byte));
-            if let Some(stop) = complete.max_by_key(|stop| stop.len()).map(str::to_owned) {
+            if let Some(stop) = self.advance(byte) {
                 let mut text = self.finish();
-                text.truncate(held_len + place + 1 - stop.len());
+                let end = held_len + place + 1;
+                text.truncate(if self.included { end } else { end - stop.len() });
                 return StopMatch { text, stopped_by: Some(stop) };
             }
         }
-        let open = self.patterns.iter().map(|pattern| pattern.matched).max().unwrap_or(0);
-        let tail = self.held.split_off(self.held.len() - open);
-        StopMatch { text: std::mem::replace(&mut self.held, tail), stopped_by: None }
+        StopMatch { text: self.take_certain(), stopped_by: None }
+    }
+
+    /// Takes more text that the answer does not end in, whatever stop strings are complete there. A stop string may
+    /// still begin in it, and be complete in a later piece.
+    pub fn push_over(&mut self, delta: &str) -> String {
+        self.held.push_str(delta);
+        for byte in delta.bytes() {
+            self.advance(byte);
+        }
+        self.take_certain()
     }
 
     /// Ends the text and returns what was held back because a stop string could have begun there.
     pub fn finish(&mut self) -> String {
         self.patterns.iter_mut().for_each(|pattern| pattern.matched = 0);
         std::mem::take(&mut self.held)
+    }
+
+    /// Moves all patterns on; the longest one that is complete now.
+    fn advance(&mut self, byte: u8) -> Option<String> {
+        let complete = self.patterns.iter_mut().filter_map(|pattern| pattern.advance(byte));
+        complete.max_by_key(|stop| stop.len()).map(str::to_owned)
+    }
+
+    /// The text that is certain: all but the longest beginning of a stop string at its end.
+    fn take_certain(&mut self) -> String {
+        let open = self.patterns.iter().map(Pattern::open_len).max().unwrap_or(0);
+        let open = if self.included { 0 } else { open };
+        let tail = self.held.split_off(self.held.len() - open);
+        std::mem::replace(&mut self.held, tail)
     }
 }
 
@@ -90,9 +122,14 @@ impl Pattern {
         (self.matched == self.text.len()).then_some(self.text.as_str())
     }
 
+    /// How many bytes at the end of the text may become a match that is not complete yet.
+    fn open_len(&self) -> usize {
+        if self.matched == self.text.len() { self.shorter[self.matched - 1] } else { self.matched }
+    }
+
     fn next(&self, byte: u8) -> usize {
         let text = self.text.as_bytes();
-        let mut matched = self.matched;
+        let mut matched = self.open_len();
         while matched > 0 && text[matched] != byte {
             matched = self.shorter[matched - 1];
         }
@@ -152,6 +189,30 @@ mod tests {
         assert_eq!(watch.push("b"), StopMatch { text: "b".to_owned(), stopped_by: None });
         assert_eq!(watch.push("yab"), stopped("y"));
         assert_eq!(watch.finish(), "");
+    }
+
+    #[test]
+    fn a_stop_string_that_is_included_ends_the_text_and_holds_nothing_back() {
+        let mut watch = StopStrings::new(&["END".to_owned()]).with_included(true);
+        assert_eq!(watch.push("one E"), StopMatch { text: "one E".to_owned(), stopped_by: None });
+        assert_eq!(watch.push("ND two"), StopMatch { text: "ND".to_owned(), stopped_by: Some("END".to_owned()) });
+    }
+
+    #[test]
+    fn text_that_is_passed_over_may_begin_a_stop_string_but_not_end_one() {
+        // The stop string, what is passed over, what shows of it, what is pushed then, and what comes of that.
+        let cases = [
+            ("aa", "xaa", "xa", "b", ("ab", None)),
+            ("aa", "xaa", "xa", "a", ("", Some("aa"))),
+            ("END", "END EN", "END ", "D!", ("", Some("END"))),
+            ("END", "an END", "an END", "!", ("!", None)),
+        ];
+        for (stop, over, shown, delta, (text, stopped_by)) in cases {
+            let mut watch = StopStrings::new(&[stop.to_owned()]);
+            assert_eq!(watch.push_over(over), shown, "{stop} in {over}");
+            let expected = StopMatch { text: text.to_owned(), stopped_by: stopped_by.map(str::to_owned) };
+            assert_eq!(watch.push(delta), expected, "{stop} in {over}, {delta}");
+        }
     }
 
     /// The text before the stop string that ends first, the longest of those that end there, found by looking

@@ -146,12 +146,7 @@ fn a_sequence_that_got_no_token_is_left_out() {
 #[test]
 fn a_prefix_is_shared_between_steps_and_within_one() {
     let config = SchedulerConfig { block_size: 2, enable_prefix_caching: true, ..CONFIG };
-    let prompt = |id, token_ids: &[u32]| NewSequence {
-        id: SequenceId(id),
-        prompt_token_ids: token_ids.to_vec(),
-        max_num_tokens: 20,
-        priority: 0,
-    };
+    let prompt = |id, token_ids: &[u32]| NewSequence { prompt_token_ids: token_ids.to_vec(), ..sequence(id, 0, 20) };
     let mut scheduler = check(
         config,
         vec![prompt(0, &[1, 2, 3, 4, 5]), prompt(1, &[1, 2, 3, 4, 6]), prompt(2, &[1, 2, 3, 4])],
@@ -176,6 +171,36 @@ fn a_prefix_is_shared_as_far_as_it_is_computed() {
     let same_prompt = NewSequence { id: SequenceId(1), ..sequence(0, 9, 12) };
     scheduler.add(same_prompt).expect("it fits");
     assert_eq!(step(&mut scheduler, 5), (vec![(0, 5, 4, true), (1, 8, 1, true)], vec![]));
+}
+
+#[test]
+fn a_sequence_may_refuse_the_prefix_cache_and_is_found_by_others_all_the_same() {
+    let config = SchedulerConfig { block_size: 2, enable_prefix_caching: true, ..CONFIG };
+    let prompt = |id, skip_reading_prefix_cache| NewSequence {
+        id: SequenceId(id),
+        skip_reading_prefix_cache,
+        ..sequence(9, 5, 8)
+    };
+    let mut scheduler = check(
+        config,
+        vec![prompt(0, true), prompt(1, false), prompt(2, true)],
+        &[(vec![(0, 0, 5, true), (1, 4, 1, true), (2, 0, 5, true)], vec![])],
+    );
+    let cached = [0, 1, 2].map(|id| scheduler.finish(SequenceId(id)).expect("it runs").num_cached_tokens);
+    assert_eq!(cached, [0, 4, 0]);
+}
+
+#[test]
+fn a_preempted_sequence_that_refuses_the_prefix_cache_is_computed_anew() {
+    let config = SchedulerConfig { block_size: 2, num_blocks: 7, enable_prefix_caching: true, ..CONFIG };
+    let mut scheduler = scheduler(config);
+    for id in 0..2 {
+        scheduler.add(NewSequence { skip_reading_prefix_cache: true, ..sequence(id, 4, 12) }).expect("it fits");
+    }
+    let steps: Vec<Step> = (0..4).map(|_| step(&mut scheduler, 5)).collect();
+    assert_eq!(steps[3], (vec![(0, 6, 1, true)], vec![1]));
+    scheduler.finish(SequenceId(0)).expect("it runs");
+    assert_eq!(step(&mut scheduler, 5), (vec![(1, 0, 7, true)], vec![]));
 }
 
 #[test]

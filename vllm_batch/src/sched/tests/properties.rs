@@ -12,6 +12,7 @@ enum Op {
         num_output_tokens: usize,
         spare_tokens: usize,
         priority: i32,
+        skip_reading_prefix_cache: bool,
     },
     Step,
     /// Finishes one of the unfinished sequences early.
@@ -37,6 +38,7 @@ struct Expected {
     /// Set at the first admission.
     num_cached_tokens: Option<usize>,
     runs: bool,
+    skip_reading_prefix_cache: bool,
 }
 
 impl World {
@@ -67,12 +69,22 @@ impl World {
 
     /// Adds a sequence if it can ever fit.
     fn add(&mut self, op: &Op) {
-        let Op::Add { prompt_token_ids, num_output_tokens, spare_tokens, priority } = op.clone() else { return };
+        let Op::Add { prompt_token_ids, num_output_tokens, spare_tokens, priority, skip_reading_prefix_cache } =
+            op.clone()
+        else {
+            return;
+        };
         let (id, num_prompt_tokens) = (SequenceId(self.num_added), prompt_token_ids.len());
         let num_final_tokens = num_prompt_tokens + num_output_tokens;
         let capacity = self.cache.len();
         let max_num_tokens = (num_final_tokens + spare_tokens).min(capacity.max(num_final_tokens));
-        let new = NewSequence { id, prompt_token_ids: prompt_token_ids.clone(), max_num_tokens, priority };
+        let new = NewSequence {
+            id,
+            prompt_token_ids: prompt_token_ids.clone(),
+            max_num_tokens,
+            priority,
+            skip_reading_prefix_cache,
+        };
         let added = self.scheduler.add(new);
         if max_num_tokens > capacity {
             assert_eq!(added, Err(AddError::ExceedsCache { max_num_tokens, capacity }));
@@ -80,10 +92,15 @@ impl World {
         }
         assert_eq!(added, Ok(()));
         self.num_added += 1;
-        let (num_computed_tokens, num_cached_tokens, runs) = (0, None, false);
-        let token_ids = prompt_token_ids;
-        let expected =
-            Expected { token_ids, num_prompt_tokens, num_final_tokens, num_computed_tokens, num_cached_tokens, runs };
+        let expected = Expected {
+            token_ids: prompt_token_ids,
+            num_prompt_tokens,
+            num_final_tokens,
+            num_computed_tokens: 0,
+            num_cached_tokens: None,
+            runs: false,
+            skip_reading_prefix_cache,
+        };
         self.expected.insert(id, expected);
     }
 
@@ -134,7 +151,8 @@ impl World {
         let SchedulerConfig { block_size, enable_prefix_caching, .. } = *self.scheduler.config();
         let expected = self.expected.get_mut(&part.id).expect("only unfinished ones are scheduled");
         if !std::mem::replace(&mut expected.runs, true) {
-            assert!(part.start.is_multiple_of(block_size) && (enable_prefix_caching || part.start == 0));
+            let reads = enable_prefix_caching && !expected.skip_reading_prefix_cache;
+            assert!(part.start.is_multiple_of(block_size) && (reads || part.start == 0));
             expected.num_computed_tokens = part.start;
             expected.num_cached_tokens.get_or_insert(part.start);
         }
@@ -211,13 +229,15 @@ fn config() -> impl Strategy<Value = SchedulerConfig> {
 /// Prompts of one leading token repeated and a random rest over two tokens: many have a prefix in common.
 fn op() -> impl Strategy<Value = Op> {
     let prompt = (0u32..2, 0usize..10, prop::collection::vec(0u32..2, 1..6));
-    let add = (prompt, 1usize..12, 0usize..20, prop_oneof![4 => Just(0), 1 => -1i32..2]);
+    let priority = prop_oneof![4 => Just(0), 1 => -1i32..2];
+    let add = (prompt, 1usize..12, 0usize..20, priority, prop::bool::weighted(0.2));
     prop_oneof![
-        4 => add.prop_map(|((token_id, num_tokens, rest), num_output_tokens, spare_tokens, priority)| Op::Add {
+        4 => add.prop_map(|((token_id, num_tokens, rest), num_output_tokens, spare_tokens, priority, skip)| Op::Add {
             prompt_token_ids: [vec![token_id; num_tokens], rest].concat(),
             num_output_tokens,
             spare_tokens,
             priority,
+            skip_reading_prefix_cache: skip,
         }),
         8 => Just(Op::Step),
         1 => any::<prop::sample::Index>().prop_map(Op::Abort),
@@ -245,8 +265,8 @@ proptest! {
         let mut worlds = [World::new(config), World::new(config)];
         for op in &ops {
             for world in &mut worlds {
- world.apply(op);
-}
+                world.apply(op);
+            }
             let [first, second] = worlds.each_ref().map(|world| format!("{:?}", world.scheduler.running));
             prop_assert_eq!(first, second);
         }
@@ -264,7 +284,13 @@ fn the_worlds_do_preempt_and_share() {
     };
     let mut world = World::new(config);
     for _ in 0..6 {
-        world.add(&Op::Add { prompt_token_ids: vec![1; 5], num_output_tokens: 9, spare_tokens: 0, priority: 0 });
+        world.add(&Op::Add {
+            prompt_token_ids: vec![1; 5],
+            num_output_tokens: 9,
+            spare_tokens: 0,
+            priority: 0,
+            skip_reading_prefix_cache: false,
+        });
     }
     let (mut num_preempted, mut num_skipped) = (0, 0);
     while world.scheduler.has_unfinished() {
