@@ -45,7 +45,7 @@ impl IncrementalDetokenizer {
         }
         match self.tokenizer.decoding() {
             Decoding::Bytes => {
-                self.bytes.extend(self.tokenizer.token_bytes(token_id));
+                self.bytes.extend(self.tokenizer.bytes_in_alphabet(token_id));
                 Ok(take_complete(&mut self.bytes, |_| 1))
             }
             Decoding::Pieces(byte_tokens) => match byte_tokens.get(&token_id) {

@@ -29,6 +29,8 @@ pub struct Tokenizer {
     vocab_size: usize,
     special: HashSet<u32>,
     decoding: Decoding,
+    /// A token that others are decoded after, where the first one of a text loses its leading space.
+    context: Option<u32>,
 }
 
 /// How tokens become text.
@@ -111,22 +113,64 @@ impl Tokenizer {
         self.special.contains(&id)
     }
 
+    /// The bytes that the token adds to a text inside which it stands. They need not be whole characters, and a
+    /// SentencePiece token that begins a word keeps the space before it, which is left out at the beginning of a text.
+    ///
+    /// A special token stands for its name, and an id that the vocabulary does not have for nothing.
+    ///
+    /// # Errors
+    /// [`RequestError::Tokenizer`] when the tokenizer fails on this token.
+    pub fn token_bytes(&self, id: u32) -> Result<Vec<u8>, RequestError> {
+        match &self.decoding {
+            Decoding::Bytes => Ok(self.bytes_in_alphabet(id)),
+            Decoding::Pieces(byte_tokens) => match byte_tokens.get(&id) {
+                Some(byte) => Ok(vec![*byte]),
+                None => self.bytes_of_piece(id),
+            },
+        }
+    }
+
     pub(super) fn decoding(&self) -> &Decoding {
         &self.decoding
     }
 
     /// The bytes that a token stands for under [`Decoding::Bytes`].
-    pub(super) fn token_bytes(&self, id: u32) -> Vec<u8> {
+    pub(super) fn bytes_in_alphabet(&self, id: u32) -> Vec<u8> {
         let added = self.inner.get_added_vocabulary().simple_id_to_token(id);
         let token = added.or_else(|| self.inner.id_to_token(id));
         token.map_or_else(Vec::new, |token| byte_level::bytes_of_token(&token))
+    }
+
+    /// What a token adds to the text of the token before it.
+    fn bytes_of_piece(&self, id: u32) -> Result<Vec<u8>, RequestError> {
+        let Some(context) = self.context else {
+            return Ok(self.decode(&[id], false)?.into_bytes());
+        };
+        let before = self.decode(&[context], false)?;
+        let whole = self.decode(&[context, id], false)?;
+        Ok(match whole.strip_prefix(&before) {
+            Some(fresh) => fresh.as_bytes().to_vec(),
+            None => self.decode(&[id], false)?.into_bytes(),
+        })
     }
 
     fn new(vocab_size: usize, inner: tokenizers::Tokenizer) -> Self {
         let added = inner.get_added_tokens_decoder();
         let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
         let decoding = decoding_of(&inner);
-        Self { inner, vocab_size, special, decoding }
+        let mut tokenizer = Self { inner, vocab_size, special, decoding, context: None };
+        tokenizer.context = tokenizer.find_context();
+        tokenizer
+    }
+
+    /// The first token that is a letter by itself.
+    fn find_context(&self) -> Option<u32> {
+        let Decoding::Pieces(byte_tokens) = &self.decoding else { return None };
+        let is_letter = |id: &u32| {
+            let text = self.decode(&[*id], false).unwrap_or_default();
+            text.len() == 1 && text.chars().all(char::is_alphabetic)
+        };
+        (0..self.vocab_size as u32).filter(|id| !byte_tokens.contains_key(id)).find(is_letter)
     }
 }
 
@@ -213,6 +257,39 @@ mod tests {
         let hello = tokenizer.encode("hello", false).unwrap();
         let with_strangers: Vec<u32> = [&[9_999], hello.as_slice(), &[u32::MAX]].concat();
         assert_eq!(tokenizer.decode(&with_strangers, false).as_deref(), Ok("hello"));
+    }
+
+    #[test]
+    fn tokens_have_bytes() {
+        let (bytes, pieces) = (byte_level_tokenizer(), piece_tokenizer());
+        let cases: [(&Tokenizer, &str, &[u8]); 9] = [
+            (&bytes, "Ġ", b" "),
+            (&bytes, "Ċ", b"\n"),
+            (&bytes, "ð", &[0xF0]),
+            (&bytes, "<s>", b"<s>"),
+            (&pieces, "▁hello", b" hello"),
+            (&pieces, "hell", b"hell"),
+            (&pieces, "<0xC3>", &[0xC3]),
+            (&pieces, "<tool>", b"<tool>"),
+            (&pieces, "▁▁", b"  "),
+        ];
+        for (tokenizer, token, expected) in cases {
+            let id = tokenizer.token_to_id(token).unwrap();
+            assert_eq!(tokenizer.token_bytes(id).as_deref(), Ok(expected), "{token}");
+        }
+        for tokenizer in [&bytes, &pieces] {
+            assert_eq!(tokenizer.token_bytes(9_999), Ok(Vec::new()));
+        }
+    }
+
+    #[test]
+    fn bytes_of_tokens_make_the_text() {
+        for tokenizer in [byte_level_tokenizer(), piece_tokenizer()] {
+            let text = "he hello world  é";
+            let ids = tokenizer.encode(text, false).unwrap();
+            let bytes: Vec<u8> = ids.iter().flat_map(|id| tokenizer.token_bytes(*id).unwrap()).collect();
+            assert_eq!(String::from_utf8_lossy(&bytes).trim_start(), text);
+        }
     }
 
     #[test]
