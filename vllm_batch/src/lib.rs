@@ -18,4 +18,4 @@ pub use error::{EngineError, LoadError, RequestError};
 pub use kernels::WeightDtype;
 pub use model::{HubModel, ModelSource};
 pub use output::{CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, Usage};
-pub use request::{Message, Prompt, Request, Role, SamplingParams};
+pub use request::{Message, OutputFormat, Prompt, Request, Role, SamplingParams, StructuredOutput};

@@ -4,8 +4,10 @@
 //! answer. Nothing here knows a model; limits that depend on one are checked when the engine lowers the request.
 
 mod sampling;
+mod structured;
 
 pub use sampling::SamplingParams;
+pub use structured::{OutputFormat, StructuredOutput};
 
 use serde::{Deserialize, Serialize};
 
