@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod error;
+pub mod guide;
 pub mod kernels;
 pub mod kv;
 pub mod model;
