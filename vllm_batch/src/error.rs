@@ -49,6 +49,34 @@ pub enum RequestError {
         /// Why, or what to use instead.
         message: String,
     },
+    /// A JSON Schema, regular expression or grammar that answers cannot be held to.
+    #[error("invalid grammar in `{param}`{}: {message}", at_pointer(pointer.as_deref()))]
+    InvalidGrammar {
+        /// Path of the parameter inside the request body, such as `structured_outputs.json`.
+        param: String,
+        /// Where in a JSON Schema the fault is, as a JSON pointer; `""` is the whole of it. None where the grammar is
+        /// no schema.
+        pointer: Option<String>,
+        /// What is wrong, and what to use instead.
+        message: String,
+    },
+    /// The grammar of the answer leaves no token that may come next.
+    #[error(
+        "no token may follow the first {at_token} tokens of the answer: the grammar, together with the other limits on \
+         tokens, allows none"
+    )]
+    ConstraintDeadEnd {
+        /// How many tokens the answer has.
+        at_token: usize,
+    },
+    /// To find the tokens that the grammar allows takes more than the limits on time and memory.
+    #[error("the grammar became too complex after {at_token} tokens of the answer: {message}")]
+    ConstraintTooComplex {
+        /// How many tokens the answer has.
+        at_token: usize,
+        /// Which limit was reached.
+        message: String,
+    },
     /// A prompt given as token ids names a token that the vocabulary does not have.
     #[error("token id {token_id} is outside the vocabulary of {vocab_size} tokens")]
     UnknownToken {
@@ -101,6 +129,10 @@ impl RequestError {
             Self::MissingParam { .. } => "missing_required_parameter",
             Self::InvalidParam { .. } => "invalid_value",
             Self::UnsupportedParam { .. } => "unsupported_parameter",
+            Self::InvalidGrammar { pointer: Some(_), .. } => "invalid_schema",
+            Self::InvalidGrammar { pointer: None, .. } => "invalid_grammar",
+            Self::ConstraintDeadEnd { .. } => "constraint_dead_end",
+            Self::ConstraintTooComplex { .. } => "constraint_too_complex",
             Self::UnknownToken { .. } => "unknown_token_id",
             Self::ModelNotFound { .. } => "model_not_found",
             Self::NoChatTemplate => "no_chat_template",
@@ -115,13 +147,18 @@ impl RequestError {
     #[must_use]
     pub fn param(&self) -> Option<&str> {
         match self {
-            Self::MissingParam { param } | Self::InvalidParam { param, .. } | Self::UnsupportedParam { param, .. } => {
-                Some(param)
-            }
+            Self::MissingParam { param }
+            | Self::InvalidParam { param, .. }
+            | Self::UnsupportedParam { param, .. }
+            | Self::InvalidGrammar { param, .. } => Some(param),
             Self::ModelNotFound { .. } => Some("model"),
             Self::NoChatTemplate | Self::Template { .. } => Some("messages"),
             Self::EmptyPrompt | Self::PromptTooLong { .. } | Self::UnknownToken { .. } => Some("prompt"),
-            Self::Tokenizer { .. } | Self::Aborted | Self::EngineFailed { .. } => None,
+            Self::ConstraintDeadEnd { .. }
+            | Self::ConstraintTooComplex { .. }
+            | Self::Tokenizer { .. }
+            | Self::Aborted
+            | Self::EngineFailed { .. } => None,
         }
     }
 
@@ -146,6 +183,10 @@ impl RequestError {
     pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self::InvalidParam { param: param.into(), message: message.into() }
     }
+}
+
+fn at_pointer(pointer: Option<&str>) -> String {
+    pointer.map_or_else(String::new, |pointer| format!(" at `{pointer}`"))
 }
 
 /// The engine is broken: a step could not be computed. Every request still in it fails.

@@ -46,6 +46,7 @@
 pub mod batch;
 pub mod engine;
 pub mod error;
+pub mod guide;
 mod kernels;
 pub mod kv;
 mod model;
@@ -68,4 +69,6 @@ pub use output::{
     CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, TokenLogprob, TokenLogprobs,
     Usage,
 };
-pub use request::{Message, Prompt, RepetitionDetection, Request, Role, SamplingParams};
+pub use request::{
+    Message, OutputFormat, Prompt, RepetitionDetection, Request, Role, SamplingParams, StructuredOutput,
+};

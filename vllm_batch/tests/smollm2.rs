@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 use vllm_batch::{
-    BatchEngineExt, EngineBuilder, FinishReason, LocalEngine, Message, Request, RequestOutput, SamplingParams,
+    BatchEngineExt, CompletionOutput, EngineBuilder, FinishReason, LocalEngine, Message, Request, RequestOutput,
+    SamplingParams,
 };
 
 /// One line of the reference file.
@@ -20,6 +21,7 @@ struct Reference {
     prompt_token_ids: Vec<u32>,
     greedy_token_ids: Vec<u32>,
     margin: Vec<f32>,
+    first_logprobs: Vec<(u32, f32)>,
 }
 
 fn references() -> Vec<Reference> {
@@ -35,7 +37,7 @@ fn builder() -> EngineBuilder {
 
 /// The reference requests: greedy, and as long as the references.
 fn requests() -> Vec<Request> {
-    let params = SamplingParams::greedy().with_max_tokens(48).with_ignore_eos(true);
+    let params = SamplingParams::greedy().with_max_tokens(48).with_ignore_eos(true).with_logprobs(5);
     let request = |reference: Reference| {
         Request::new(reference.custom_id, reference.messages).with_sampling_params(params.clone())
     };
@@ -57,7 +59,19 @@ fn prompts_and_greedy_tokens_are_those_of_transformers() {
         let (actual, expected) = (&output.outputs[0].token_ids, &reference.greedy_token_ids);
         assert_eq!(actual[..clear], expected[..clear], "{}", reference.custom_id);
         assert_eq!(output.outputs[0].finish_reason, FinishReason::Length);
+        check_first_logprobs(reference, &output.outputs[0]);
     }
+}
+
+/// The five most likely first tokens; two that are as good as equal may come in either order.
+fn check_first_logprobs(reference: &Reference, completion: &CompletionOutput) {
+    let first = &completion.logprobs.as_ref().expect("log-probabilities were asked for")[0];
+    for (actual, (expected_token, expected)) in first.top.iter().zip(&reference.first_logprobs) {
+        let place = format!("{}: {actual:?} for {expected_token} {expected}", reference.custom_id);
+        assert!((actual.logprob - expected).abs() <= 2e-3, "{place}");
+        assert!(reference.first_logprobs.iter().any(|(token, _)| *token == actual.token_id), "{place}");
+    }
+    assert_eq!(first.top.len(), reference.first_logprobs.len());
 }
 
 /// 32 requests, the references and eight sampled ones, short enough to be run again and again.

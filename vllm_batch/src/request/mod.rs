@@ -4,9 +4,11 @@
 //! answer. Nothing here knows a model; limits that depend on one are checked when the engine lowers the request.
 
 mod sampling;
+mod structured;
 
 pub(crate) use sampling::LEAST_TEMPERATURE;
 pub use sampling::{MAX_ANSWERS, RepetitionDetection, SamplingParams};
+pub use structured::{OutputFormat, StructuredOutput};
 
 use serde::{Deserialize, Serialize};
 

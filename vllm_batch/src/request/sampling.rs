@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::structured::StructuredOutput;
 use crate::error::RequestError;
 
 /// The most answers that one request may ask for.
@@ -85,6 +86,8 @@ pub struct SamplingParams {
     pub truncate_prompt_tokens: Option<i32>,
     /// Ends an answer that goes round in circles, once it has `min_tokens` tokens.
     pub repetition_detection: Option<RepetitionDetection>,
+    /// Keeps the answer to a schema, a regular expression, a list of choices or a grammar.
+    pub structured_outputs: Option<StructuredOutput>,
 }
 
 /// When does an answer go round in circles? When it ends with the same tokens, several times over.
@@ -151,6 +154,7 @@ impl Default for SamplingParams {
             prompt_logprobs: None,
             truncate_prompt_tokens: None,
             repetition_detection: None,
+            structured_outputs: None,
         }
     }
 }
@@ -223,6 +227,8 @@ impl SamplingParams {
         with_truncate_prompt_tokens(truncate_prompt_tokens: i32) = Some(truncate_prompt_tokens);
         /// Sets [`repetition_detection`](Self::repetition_detection).
         with_repetition_detection(repetition_detection: RepetitionDetection) = Some(repetition_detection);
+        /// Sets [`structured_outputs`](Self::structured_outputs).
+        with_structured_outputs(structured_outputs: StructuredOutput) = Some(structured_outputs);
     }
 
     /// Whether every token is the most likely one, so that equal requests have equal answers.
