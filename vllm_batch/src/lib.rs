@@ -72,3 +72,8 @@ pub use output::{
 pub use request::{
     Message, OutputFormat, Prompt, RepetitionDetection, Request, Role, SamplingParams, StructuredOutput,
 };
+
+/// The README's examples, so that they are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

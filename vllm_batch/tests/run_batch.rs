@@ -20,9 +20,13 @@ use tempfile::TempDir;
 
 /// The program, which `cargo test` builds beside the tests.
 fn program() -> PathBuf {
+    example("run_batch")
+}
+
+fn example(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().unwrap().parent().unwrap().join("examples/run_batch");
-    assert!(path.is_file(), "{} is missing: `cargo build --release --example run_batch` makes it", path.display());
+    let path = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
+    assert!(path.is_file(), "{} is missing: `cargo build --release --examples` makes it", path.display());
     path
 }
 
@@ -255,4 +259,20 @@ fn wrong_options_and_paths_are_named() {
         assert_eq!(output.status.code(), Some(code), "{options:?}: {message}");
         assert!(message.contains(place), "{options:?}: {message}");
     }
+}
+
+#[test]
+fn the_small_examples_say_what_they_promise() {
+    let run = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let answers = run(Command::new(example("quickstart")).arg(model()));
+    for question in ["Why is the sky blue?", "Name three prime numbers.", "What is a lighthouse for?"] {
+        let (_, answer) = answers.split_once(question).unwrap_or_else(|| panic!("{question} in {answers}"));
+        assert!(answer.trim().len() > 40, "{question} has an answer: {answers}");
+    }
+    let rounds = run(&mut Command::new(example("custom_engine")));
+    assert!(rounds.ends_with("round 2: TWO\nthe inner engine was asked 2 times\n"), "{rounds}");
 }
