@@ -79,6 +79,8 @@ impl TensorSource for GgufFile {
 
 /// The most values or tensors that a header may announce; real ones have hundreds.
 const MAX_ENTRIES: u64 = 1 << 20;
+/// The most elements that an array may announce; vocabularies have some hundred thousand.
+const MAX_ELEMENTS: u64 = 1 << 24;
 /// Arrays of arrays are allowed by the format, but no deeper than this.
 const MAX_DEPTH: usize = 4;
 
@@ -130,6 +132,9 @@ impl HeaderReader<'_> {
             return Err(self.broken(format!("the arrays of `{key}` are nested too deep")));
         }
         let (kind, count) = (self.u32(key)?, self.u64(key)?);
+        if count > MAX_ELEMENTS {
+            return Err(self.broken(format!("the array `{key}` announces {count} elements")));
+        }
         // An element takes at least one byte, an array or string at least eight.
         let smallest = if matches!(kind, 8 | 9) { 8 } else { 1 };
         self.require(count.saturating_mul(smallest), key)?;
