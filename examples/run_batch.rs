@@ -10,7 +10,8 @@
 mod demo_model;
 
 use std::error::Error;
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,7 +31,7 @@ struct Options {
     #[arg(long)]
     served_model_name: Vec<String>,
     /// Requests, one JSON object a line
-    #[arg(long, short, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/review_passages.jsonl"))]
+    #[arg(long, short, default_value = "examples/data/review_passages.jsonl")]
     input: PathBuf,
     /// Answers, one JSON object a line, appended as they come
     #[arg(long, short, default_value = "out/review_passages.output.jsonl")]
@@ -151,7 +152,7 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
     builder = builder
         .max_num_seqs(options.max_num_seqs)
         .max_num_batched_tokens(options.max_num_batched_tokens)
-        .kv_cache_memory(options.kv_cache_memory << 20)
+        .kv_cache_memory(options.kv_cache_memory.saturating_mul(1 << 20))
         .enable_prefix_caching(!options.no_enable_prefix_caching)
         .dtype(match options.dtype {
             Dtype::Float32 => WeightDtype::F32,
@@ -202,8 +203,9 @@ fn json(progress: &Progress) -> serde_json::Value {
 
 /// The first answers, so that there is something to look at.
 fn show_some(output: &Path) {
-    let Ok(text) = std::fs::read_to_string(output) else { return };
-    for row in text.lines().take(3).filter_map(|line| serde_json::from_str::<BatchRequestOutput>(line).ok()) {
+    let Ok(file) = File::open(output) else { return };
+    let lines = BufReader::new(file).lines().map_while(Result::ok).take(3);
+    for row in lines.filter_map(|line| serde_json::from_str::<BatchRequestOutput>(&line).ok()) {
         if let Some(answer) = row.response.and_then(|response| response.body.text().map(str::to_owned)) {
             println!("\n{}: {}", row.custom_id.unwrap_or_default(), answer.trim());
         }

@@ -108,6 +108,12 @@ pub enum RequestError {
         /// What the tokenizer said.
         message: String,
     },
+    /// The network computed no number for any token: its weights do not fit this input, or the chosen dtype.
+    #[error("the network computed no finite logit after {num_tokens} tokens: check the weights, or use float32")]
+    NonFiniteLogits {
+        /// Tokens of prompt and answer so far.
+        num_tokens: usize,
+    },
     /// The run was cancelled, or the caller let go, before the answer was complete.
     #[error("the request was aborted before it was complete")]
     Aborted,
@@ -138,6 +144,7 @@ impl RequestError {
             Self::NoChatTemplate => "no_chat_template",
             Self::Template { .. } => "template_error",
             Self::Tokenizer { .. } => "tokenizer_error",
+            Self::NonFiniteLogits { .. } => "non_finite_logits",
             Self::Aborted => "request_aborted",
             Self::EngineFailed { .. } => "engine_failed",
         }
@@ -157,6 +164,7 @@ impl RequestError {
             Self::ConstraintDeadEnd { .. }
             | Self::ConstraintTooComplex { .. }
             | Self::Tokenizer { .. }
+            | Self::NonFiniteLogits { .. }
             | Self::Aborted
             | Self::EngineFailed { .. } => None,
         }
@@ -167,7 +175,7 @@ impl RequestError {
     pub fn status_code(&self) -> u16 {
         match self {
             Self::ModelNotFound { .. } => 404,
-            Self::Tokenizer { .. } | Self::EngineFailed { .. } => 500,
+            Self::Tokenizer { .. } | Self::NonFiniteLogits { .. } | Self::EngineFailed { .. } => 500,
             Self::Aborted => 499,
             _ => 400,
         }

@@ -5,7 +5,9 @@
 
 mod common;
 
-use common::{BLOCK, builder};
+use std::path::Path;
+
+use common::{BLOCK, builder, model};
 use futures::StreamExt;
 use futures::executor::block_on;
 use vllm_batch::{
@@ -265,6 +267,7 @@ fn options_outside_their_domain_are_named() {
         (builder().max_model_len(1), "invalid_option", "max_model_len"),
         (builder().kv_cache_memory(0), "kv_cache_too_small", "largest max_model_len that fits is 0"),
         (builder().max_model_len(512).kv_cache_memory(2 * BLOCK), "kv_cache_too_small", "that fits is 32"),
+        (builder().kv_cache_memory(usize::MAX), "invalid_option", "kv_cache_memory"),
     ];
     for (builder, code, place) in cases {
         let error = builder.build().expect_err(place);
@@ -300,4 +303,44 @@ fn run_streams_requests_through_a_bounded_window() {
     );
     ids.sort_unstable();
     assert_eq!(ids, (0..100).collect::<Vec<_>>());
+}
+
+/// A copy of the tiny model whose tokenizer knows one token more than the network.
+fn model_with_a_token_too_many() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "generation_config.json", "model.safetensors"] {
+        std::fs::copy(model().join(name), folder.path().join(name)).unwrap();
+    }
+    let text = std::fs::read_to_string(model().join("tokenizer.json")).unwrap();
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut token = tokenizer["added_tokens"][0].clone();
+    (token["id"], token["content"]) = (512.into(), "<extra>".into());
+    tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    folder
+}
+
+#[test]
+fn a_token_that_the_network_does_not_have_fails_its_own_request() {
+    let folder = model_with_a_token_too_many();
+    let engine = LocalEngine::builder(folder.path()).build().unwrap();
+    let params = SamplingParams::greedy().with_max_tokens(3);
+    let request = |text: &str| Request::new("x", text).with_sampling_params(params.clone());
+    let results = engine.generate([request("one <extra> two"), request("one two")]);
+    assert_eq!(results[0], Err(RequestError::UnknownToken { token_id: 512, vocab_size: 512 }));
+    assert!(results[1].is_ok());
+}
+
+#[test]
+fn every_byte_of_a_model_is_part_of_its_revision() {
+    let revision = |path: &Path| LocalEngine::builder(path).build().unwrap().spec().revision.clone();
+    let folder = model_with_a_token_too_many();
+    let before = revision(folder.path());
+    let weights = folder.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let last = bytes.len() - 3;
+    bytes[last] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    assert_ne!(revision(folder.path()), before);
+    assert_ne!(revision(&model()), before);
 }

@@ -71,6 +71,7 @@ fn the_http_status_is_that_of_the_table() {
         RequestError::NoChatTemplate,
         RequestError::Template { message: text() },
         RequestError::Tokenizer { message: text() },
+        RequestError::NonFiniteLogits { num_tokens: 1 },
         RequestError::Aborted,
         RequestError::EngineFailed { message: text() },
     ];

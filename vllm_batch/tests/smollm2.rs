@@ -106,7 +106,8 @@ fn answers_are_the_same_bits_however_they_were_batched() {
         ("in reverse order, eight at a time", builder().max_num_seqs(8), reversed),
         ("in small chunks on one thread", builder().max_num_batched_tokens(100).threads(1), mixed()),
         ("without a prefix cache", builder().enable_prefix_caching(false), mixed()),
-        ("preempted", small.max_model_len(1024).max_num_seqs(32), mixed()),
+        ("with little memory", small.max_model_len(1024).max_num_seqs(32), mixed()),
+        ("on two threads", builder().threads(2), mixed()),
     ];
     for (way, engine, requests) in ways {
         assert_eq!(tokens(engine, requests), expected, "{way}");

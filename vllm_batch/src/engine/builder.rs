@@ -147,7 +147,7 @@ impl EngineBuilder {
     /// As [`build`](Self::build).
     pub fn build_core(self) -> Result<EngineCore, LoadError> {
         let threads = self.thread_pool()?;
-        let files = ModelFiles::open(&self.source)?;
+        let files = threads.install(|| ModelFiles::open(&self.source))?;
         let limits = self.limits(&files)?;
         let scheduler = Scheduler::new(SchedulerConfig {
             max_num_seqs: self.max_num_seqs,
@@ -185,7 +185,8 @@ impl EngineBuilder {
             return Err(LoadError::InvalidOption { option: "max_model_len", message });
         }
         let bytes_per_block = KvCache::bytes_per_block(&files.spec);
-        let num_blocks = self.kv_cache_memory / bytes_per_block;
+        // A token's slot in the cache is a number of 32 bits.
+        let num_blocks = (self.kv_cache_memory / bytes_per_block).min(u32::MAX as usize / BLOCK_SIZE);
         let fits = num_blocks * BLOCK_SIZE;
         if wanted <= fits {
             return Ok(Limits { max_model_len: wanted, num_blocks });
@@ -193,7 +194,7 @@ impl EngineBuilder {
         if self.max_model_len.is_some() || fits < 2 {
             return Err(LoadError::KvCacheTooSmall {
                 max_model_len: wanted,
-                needed: wanted.div_ceil(BLOCK_SIZE) * bytes_per_block,
+                needed: wanted.div_ceil(BLOCK_SIZE).saturating_mul(bytes_per_block),
                 available: self.kv_cache_memory,
                 largest_max_model_len: fits,
             });

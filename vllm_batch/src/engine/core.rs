@@ -127,9 +127,11 @@ impl EngineCore {
     /// Computes one step: some tokens of some requests. Returns what is new, each request's events in order.
     ///
     /// # Errors
-    /// [`EngineError`] if the forward pass failed. The step can be taken again, but is likely to fail again.
+    /// [`EngineError`] if the forward pass failed. All requests must be [aborted](Self::abort) then, before another step.
     pub fn step(&mut self) -> Result<Vec<(SequenceId, OutputEvent)>, EngineError> {
         let step = self.scheduler.schedule();
+        let (waiting, preempted) = (self.scheduler.num_waiting(), step.preempted.len());
+        self.num_preemptions += preempted as u64;
         if step.is_empty() {
             return Ok(Vec::new());
         }
@@ -138,8 +140,6 @@ impl EngineCore {
         let outcomes =
             self.compute(&input, &rows).map_err(|source| EngineError::Forward { num_tokens, num_seqs, source })?;
         self.scheduler.complete(&step);
-        let (waiting, preempted) = (self.scheduler.num_waiting(), step.preempted.len());
-        self.num_preemptions += preempted as u64;
         tracing::trace!(num_tokens, num_seqs, waiting, preempted, "step");
         Ok(rows.iter().zip(outcomes).flat_map(|(row, outcome)| self.take(row.id, outcome)).collect())
     }
@@ -208,6 +208,9 @@ impl EngineCore {
         scratch: &mut SampleScratch,
     ) -> Option<Result<Outcome, RequestError>> {
         let (sequence, (request, index)) = (self.scheduler.get(row.id)?, self.active.get(row.id)?);
+        if !logits.iter().any(|logit| logit.is_finite()) {
+            return Some(Err(RequestError::NonFiniteLogits { num_tokens: row.position + 1 }));
+        }
         if row.samples {
             let answer = request.answers.get(index)?.as_ref()?;
             return Some(answer.choose(logits, sequence.output_token_ids(), scratch).map(Outcome::Next));

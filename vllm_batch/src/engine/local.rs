@@ -55,11 +55,12 @@ impl LocalEngine {
 
     pub(super) fn start(core: EngineCore) -> Result<Self, LoadError> {
         let (spec, lowering, stop) = (core.spec().clone(), core.lowering(), Arc::new(AtomicBool::new(false)));
+        let stop_lowering = Arc::clone(&stop);
         let (requests, from_callers) = channel();
         let (lowered, from_lowering) = channel();
         let engine_loop = EngineLoop { core, streams: HashMap::new(), stop: Arc::clone(&stop) };
         let threads = vec![
-            spawn("vllm_batch-lower", move || lower_all(&lowering, &from_callers, &lowered))?,
+            spawn("vllm_batch-lower", move || lower_all(&lowering, (&from_callers, &stop_lowering), &lowered))?,
             spawn("vllm_batch-engine", move || engine_loop.run(&from_lowering))?,
         ];
         Ok(Self { spec, requests: Some(requests), stop, threads })
@@ -100,8 +101,15 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 }
 
 /// Lowers requests in order of arrival until the engine is dropped.
-fn lower_all(lowering: &Lowering, requests: &Receiver<(Request, Events)>, lowered: &Sender<(LoweredRequest, Events)>) {
+fn lower_all(
+    lowering: &Lowering,
+    (requests, stop): (&Receiver<(Request, Events)>, &AtomicBool),
+    lowered: &Sender<(LoweredRequest, Events)>,
+) {
     for (request, events) in requests {
+        if stop.load(Ordering::Acquire) {
+            return;
+        }
         if events.is_closed() {
             continue;
         }

@@ -79,6 +79,8 @@ impl Lowering {
         let mut prompt_token_ids = self.token_ids(&request.prompt)?;
         let num_cut = prompt_token_ids.len().saturating_sub(self.max_prompt_len(params)?);
         prompt_token_ids.drain(..num_cut);
+        // A tokenizer may know more tokens than the network.
+        self.check_tokens("prompt", &prompt_token_ids)?;
         let max_num_tokens = self.max_num_tokens(prompt_token_ids.len(), params)?;
         let prompt = match &request.prompt {
             _ if !request.echo => None,
@@ -115,7 +117,11 @@ impl Lowering {
     }
 
     fn rules(&self, params: &SamplingParams, max_num_tokens: usize) -> AnswerRules {
-        let is_restricted = params.allowed_token_ids.is_some();
+        let restriction = match params {
+            params if params.allowed_token_ids.is_some() => "allowed_token_ids",
+            params if !params.bad_words.is_empty() => "bad_words",
+            _ => "logit_bias",
+        };
         AnswerRules {
             eos_token_ids: if params.ignore_eos { Vec::new() } else { self.eos_token_ids.clone() },
             stop_token_ids: params.stop_token_ids.clone(),
@@ -125,7 +131,7 @@ impl Lowering {
             repetition_detection: params.repetition_detection,
             logprobs: self.num_top(params.logprobs),
             is_scored: params.best_of.is_some(),
-            restriction: if is_restricted { "allowed_token_ids" } else { "bad_words" },
+            restriction,
             tokenizer: Arc::clone(&self.tokenizer),
         }
     }
@@ -160,10 +166,7 @@ impl Lowering {
                 let template = self.chat_template.as_ref().ok_or(RequestError::NoChatTemplate)?;
                 self.tokenizer.encode(&template.render(messages, true)?, false)
             }
-            Prompt::TokenIds(token_ids) => {
-                self.check_tokens("prompt", token_ids)?;
-                Ok(token_ids.clone())
-            }
+            Prompt::TokenIds(token_ids) => Ok(token_ids.clone()),
         }
     }
 

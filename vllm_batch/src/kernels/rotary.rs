@@ -156,7 +156,11 @@ impl KvWrite<'_> {
             let key = &qkv[(num_heads + kv_head) * head_dim..][..head_dim];
             let position = self.positions[token] as usize;
             self.table.rotate(key, position, |i, value| keys[i * LANES + offset] = value);
-            let values = &mut cache[self.heads.values_at(block, kv_head)..];
+            let values = &mut cache[self.heads.values_at(block, kv_head)..][..self.heads.half_block()];
+            if offset == 0 {
+                // Attention multiplies the values after a query by zero: they must be numbers, whoever had the block.
+                values.fill(0.0);
+            }
             let value = &qkv[(num_heads + num_kv_heads + kv_head) * head_dim..][..head_dim];
             for (panel, value) in value.chunks(LANES).enumerate() {
                 values[(panel * LANES + offset) * LANES..][..value.len()].copy_from_slice(value);

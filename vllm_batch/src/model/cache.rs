@@ -1,8 +1,9 @@
 //! The keys and values of all sequences, in blocks.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::spec::DecoderSpec;
+use crate::error::LoadError;
 use crate::kernels::{HeadShape, LANES};
 
 /// Tokens in a block.
@@ -16,9 +17,17 @@ pub(crate) struct KvCache {
 
 impl KvCache {
     /// An empty cache. Memory is taken from the system as blocks are first written.
-    pub(crate) fn new(spec: &DecoderSpec, num_blocks: usize) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`LoadError::InvalidOption`] if the system does not have that much.
+    pub(crate) fn new(spec: &DecoderSpec, num_blocks: usize) -> Result<Self, LoadError> {
+        // Asking for a layer first tells whether it can be had; candle would end the process.
+        if Vec::<f32>::new().try_reserve_exact(num_blocks.saturating_mul(heads(spec).block_len())).is_err() {
+            let message = format!("the system does not give a layer {num_blocks} blocks of memory");
+            return Err(LoadError::InvalidOption { option: "kv_cache_memory", message });
+        }
         let layer = || Tensor::zeros(num_blocks * heads(spec).block_len(), DType::F32, &Device::Cpu);
-        Ok(Self { layers: (0..spec.num_hidden_layers).map(|_| layer()).collect::<Result<_>>()? })
+        Ok(Self { layers: (0..spec.num_hidden_layers).map(|_| layer()).collect::<candle_core::Result<_>>()? })
     }
 
     /// Bytes that one block takes in all layers together.

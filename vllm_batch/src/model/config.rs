@@ -73,7 +73,7 @@ impl<'a> Config<'a> {
         self.read.borrow_mut().extend(keys.iter().map(|key| (*key).to_owned()));
     }
 
-    /// Refuses keys that nobody read, unless their value says "off".
+    /// Refuses keys that nobody read, unless their value is null or false: new switches are off in older models.
     pub(super) fn finish(&self) -> Result<(), LoadError> {
         let read = self.read.borrow();
         let is_off = |value: &Value| matches!(value, Value::Null | Value::Bool(false));

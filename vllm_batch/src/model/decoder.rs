@@ -49,6 +49,7 @@ impl Decoder {
         loader: &WeightLoader<'_>,
         max_model_len: usize,
     ) -> std::result::Result<Self, LoadError> {
+        loader.check_all_used(&spec)?;
         let (vocab, hidden) = (spec.vocab_size, spec.hidden_size);
         let embedding = loader.matrix(&[(Slot::Embedding, vocab)], hidden, false)?;
         let head =

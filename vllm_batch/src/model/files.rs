@@ -1,9 +1,8 @@
 //! All that a model's files say: architecture, tokenizer, chat template, end-of-sequence tokens, and the weights.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -14,7 +13,7 @@ use super::gguf::GgufFile;
 use super::safetensors::SafetensorsFiles;
 use super::source::{LocalFiles, ModelSource};
 use super::spec::{DecoderSpec, RopeScaling};
-use super::weights::{TensorSource, WeightLoader};
+use super::weights::{TensorSource, WeightLoader, read_range};
 use crate::error::LoadError;
 use crate::kernels::WeightDtype;
 use crate::text::{ChatTemplate, GgufVocabulary, SpecialTokens, Tokenizer};
@@ -73,13 +72,14 @@ fn open_directory(folder: &Path) -> Result<ModelFiles, LoadError> {
     let tokenizer = Tokenizer::from_json(&read(&tokenizer_path)?)?;
     let tokenizer_config = read_json(folder, "tokenizer_config.json")?.unwrap_or_default();
     let generation_config = read_json(folder, "generation_config.json")?.unwrap_or_default();
-    let eos = generation_config.get("eos_token_id").or_else(|| config.get("eos_token_id"));
+    let eos = |config: &Map<String, Value>| config.get("eos_token_id").filter(|ids| !ids.is_null()).cloned();
+    let eos = eos(&generation_config).or_else(|| eos(&config));
     let small = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", TEMPLATE_FILE];
     let small = small.map(|name| folder.join(name)).into_iter().filter(|path| path.is_file());
     Ok(ModelFiles {
         spec,
         chat_template: directory_template(folder, &tokenizer_config)?,
-        eos_token_ids: token_ids("eos_token_id", eos, &tokenizer)?,
+        eos_token_ids: token_ids("eos_token_id", eos.as_ref(), &tokenizer)?,
         tokenizer,
         names: Vec::new(),
         revision: fingerprint(small.chain(tensors.files().iter().cloned()))?,
@@ -249,25 +249,25 @@ fn missing(folder: &Path, file: &'static str) -> LoadError {
     LoadError::MissingFile { path: folder.to_owned(), file, hint }
 }
 
-/// Of each piece of a large file this much is read for its fingerprint.
-const SAMPLE: usize = 64 * 1024;
-/// Length of a piece: other weights differ everywhere, so samples tell them apart.
-const PIECE: u64 = 4 * 1024 * 1024;
+/// Files are read for their fingerprint in pieces of this many bytes, several at a time.
+const PIECE: u64 = 16 << 20;
 
-/// Tells one set of files from another: SHA-256 over each file's length and the start of each piece of it.
+/// Tells one set of files from another: SHA-256 over the SHA-256 of each piece of each file, in order. Pieces are hashed
+/// in parallel on the current thread pool.
 fn fingerprint(paths: impl Iterator<Item = PathBuf>) -> Result<String, LoadError> {
     let mut hash = Sha256::new();
     for path in paths {
         let io = |source| LoadError::Io { path: path.clone(), source };
-        let mut file = File::open(&path).map_err(io)?;
-        let len = file.metadata().map_err(io)?.len();
+        let len = std::fs::metadata(&path).map_err(io)?.len();
+        let pieces: Vec<u64> = (0..len).step_by(PIECE as usize).collect();
+        let hash_piece = |start: &u64| {
+            let piece = read_range(&path, *start, PIECE.min(len - start) as usize)?;
+            Ok(Sha256::digest(piece))
+        };
+        let digests = pieces.par_iter().map(hash_piece).collect::<Result<Vec<_>, LoadError>>()?;
         hash.update(len.to_le_bytes());
-        let mut sample = Vec::with_capacity(SAMPLE);
-        for start in (0..len).step_by(PIECE as usize) {
-            sample.clear();
-            file.seek(SeekFrom::Start(start)).map_err(io)?;
-            file.by_ref().take(SAMPLE as u64).read_to_end(&mut sample).map_err(io)?;
-            hash.update(&sample);
+        for digest in digests {
+            hash.update(digest);
         }
     }
     Ok(hash.finalize().iter().take(16).fold(String::new(), |text, byte| text + &format!("{byte:02x}")))

@@ -43,7 +43,7 @@ impl GgufFile {
         let io = |source| LoadError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
-        let mut reader = HeaderReader { path, reader: BufReader::new(file), len, position: 0 };
+        let mut reader = HeaderReader { path, reader: BufReader::new(file), len, position: 0, num_elements: 0 };
         let (num_tensors, num_values) = reader.preamble()?;
         let mut metadata = Map::new();
         for _ in 0..num_values {
@@ -69,6 +69,10 @@ impl TensorSource for GgufFile {
         self.tensors.get(name).map(|info| info.shape.clone())
     }
 
+    fn names(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).collect()
+    }
+
     fn read(&self, name: &str) -> Result<Vec<f32>, LoadError> {
         let info = self.tensors.get(name).ok_or_else(|| LoadError::MissingTensor { tensor: name.to_owned() })?;
         let bytes = super::weights::read_range(&self.path, info.start, info.len)?;
@@ -79,7 +83,7 @@ impl TensorSource for GgufFile {
 
 /// The most values or tensors that a header may announce; real ones have hundreds.
 const MAX_ENTRIES: u64 = 1 << 20;
-/// The most elements that an array may announce; vocabularies have some hundred thousand.
+/// The most elements that all arrays together may announce; vocabularies have some hundred thousand.
 const MAX_ELEMENTS: u64 = 1 << 24;
 /// Arrays of arrays are allowed by the format, but no deeper than this.
 const MAX_DEPTH: usize = 4;
@@ -89,6 +93,8 @@ struct HeaderReader<'a> {
     reader: BufReader<File>,
     len: u64,
     position: u64,
+    /// Elements of all arrays so far.
+    num_elements: u64,
 }
 
 impl HeaderReader<'_> {
@@ -132,8 +138,9 @@ impl HeaderReader<'_> {
             return Err(self.broken(format!("the arrays of `{key}` are nested too deep")));
         }
         let (kind, count) = (self.u32(key)?, self.u64(key)?);
-        if count > MAX_ELEMENTS {
-            return Err(self.broken(format!("the array `{key}` announces {count} elements")));
+        self.num_elements = self.num_elements.saturating_add(count);
+        if self.num_elements > MAX_ELEMENTS {
+            return Err(self.broken(format!("the array `{key}` announces {count} elements, too many for all arrays")));
         }
         // An element takes at least one byte, an array or string at least eight.
         let smallest = if matches!(kind, 8 | 9) { 8 } else { 1 };
@@ -159,7 +166,18 @@ impl HeaderReader<'_> {
                 return Err(self.broken(format!("tensor `{name}` occurs twice")));
             }
         }
+        self.check_overlap(&tensors)?;
         Ok(tensors)
+    }
+
+    /// Tensors that share bytes would take more memory than the file has.
+    fn check_overlap(&self, tensors: &HashMap<String, TensorInfo>) -> Result<(), LoadError> {
+        let mut places: Vec<_> = tensors.iter().map(|(name, info)| (info.start, info.len as u64, name)).collect();
+        places.sort_unstable();
+        match places.windows(2).find(|pair| pair[0].0 + pair[0].1 > pair[1].0) {
+            Some(pair) => Err(self.broken(format!("tensors `{}` and `{}` overlap", pair[0].2, pair[1].2))),
+            None => Ok(()),
+        }
     }
 
     /// One tensor's description; `start` is still relative to the data section.

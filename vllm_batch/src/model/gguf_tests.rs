@@ -128,6 +128,24 @@ fn lies_are_named() {
 }
 
 #[test]
+fn tensors_that_share_bytes_are_refused() {
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3u32.to_le_bytes());
+    bytes.extend(2u64.to_le_bytes());
+    bytes.extend(0u64.to_le_bytes());
+    for (name, offset) in [(b"a", 0u64), (b"b", 32)] {
+        bytes.extend(1u64.to_le_bytes());
+        bytes.extend(name);
+        bytes.extend(1u32.to_le_bytes());
+        bytes.extend(16u64.to_le_bytes());
+        bytes.extend(0u32.to_le_bytes());
+        bytes.extend(offset.to_le_bytes());
+    }
+    bytes.resize(bytes.len().next_multiple_of(32) + 128, 0);
+    assert!(open(&bytes).unwrap_err().to_string().contains("tensors `a` and `b` overlap"));
+}
+
+#[test]
 fn a_file_cut_anywhere_is_an_error() {
     let bytes = sample();
     for len in (0..bytes.len()).filter(|len| *len < 2000 || len % 97 == 0) {

@@ -13,24 +13,49 @@ use crate::error::LoadError;
 const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-/// Taken when the repository has them.
-const OPTIONAL: &[&str] = &["generation_config.json", "tokenizer_config.json", "chat_template.jinja"];
+/// Almost every repository has them; they say where answers end and how conversations are written.
+const SETTINGS: &[&str] = &["generation_config.json", "tokenizer_config.json"];
+/// Newer repositories have the template in a file of its own.
+const TEMPLATE: &str = "chat_template.jinja";
 
-/// The model's files, from the cache if it holds all that is needed, else from the hub.
+/// The model's files, from the cache if it holds all of them, else from the hub, else from the cache if it holds at least
+/// what cannot be done without. The cache is the one that `HF_HOME` names, as for all of the hub's tools.
 ///
 /// # Errors
 /// [`LoadError::Hub`] with what to do.
 pub(super) fn fetch(model: &HubModel) -> Result<LocalFiles, LoadError> {
-    let cache = model.cache_dir.clone().map_or_else(Cache::default, Cache::new);
+    let cache = cache(model)?;
     let repo = Repo::with_revision(model.repo.clone(), RepoType::Model, model.revision.clone());
-    if let Some(files) = cached(model, &cache.repo(repo.clone())) {
+    let found = cached(model, &cache.repo(repo.clone()));
+    if let Some(files) = found.clone().filter(is_complete) {
         return Ok(files);
     }
-    let api = ApiBuilder::from_cache(cache).with_progress(false).build();
-    let api = api.map_err(|error| failed(model, CONFIG, &error))?.repo(repo);
-    match &model.gguf_file {
-        Some(file) => Ok(LocalFiles::Gguf(get(model, &api, file)?)),
-        None => download(model, &api),
+    match (download(model, &cache, repo), found) {
+        (Err(error), Some(files)) => {
+            tracing::warn!(%error, "the hub's cache lacks the model's settings, and the hub is out of reach");
+            Ok(files)
+        }
+        (result, _) => result,
+    }
+}
+
+fn cache(model: &HubModel) -> Result<Cache, LoadError> {
+    if let Some(folder) = &model.cache_dir {
+        return Ok(Cache::new(folder.clone()));
+    }
+    // It panics where there is neither `HF_HOME` nor a home folder.
+    std::panic::catch_unwind(Cache::from_env).map_err(|_| LoadError::Hub {
+        repo: model.repo.clone(),
+        file: CONFIG.to_owned(),
+        message: "there is no folder for the hub's cache: set HF_HOME, or give `cache_dir`".to_owned(),
+    })
+}
+
+/// Whether nothing is missing that could change answers.
+fn is_complete(files: &LocalFiles) -> bool {
+    match files {
+        LocalFiles::Gguf(_) => true,
+        LocalFiles::Directory(folder) => SETTINGS.iter().all(|file| folder.join(file).is_file()),
     }
 }
 
@@ -48,12 +73,21 @@ fn cached(model: &HubModel, cache: &CacheRepo) -> Option<LocalFiles> {
     complete.then_some(LocalFiles::Directory(folder))
 }
 
-fn download(model: &HubModel, api: &ApiRepo) -> Result<LocalFiles, LoadError> {
+fn download(model: &HubModel, cache: &Cache, repo: Repo) -> Result<LocalFiles, LoadError> {
+    let api = ApiBuilder::from_env().with_cache_dir(cache.path().clone()).with_progress(false).build();
+    let api = api.map_err(|error| failed(model, CONFIG, &error))?.repo(repo);
+    match &model.gguf_file {
+        Some(file) => Ok(LocalFiles::Gguf(get(model, &api, file)?)),
+        None => download_folder(model, &api),
+    }
+}
+
+fn download_folder(model: &HubModel, api: &ApiRepo) -> Result<LocalFiles, LoadError> {
     let info = api.info().map_err(|error| failed(model, CONFIG, &error))?;
     let has = |name: &str| info.siblings.iter().any(|sibling| sibling.rfilename == name);
     let config = get(model, api, CONFIG)?;
     get(model, api, "tokenizer.json")?;
-    for file in OPTIONAL.iter().filter(|file| has(file)) {
+    for file in SETTINGS.iter().chain(&[TEMPLATE]).filter(|file| has(file)) {
         get(model, api, file)?;
     }
     if has(SINGLE) {
@@ -118,12 +152,13 @@ mod tests {
     fn a_complete_snapshot_in_the_cache_needs_no_network() {
         let index = r#"{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}"#;
         let tokenizer = ("tokenizer.json", "{}");
+        let settings = [("generation_config.json", "{}"), ("tokenizer_config.json", "{}")];
         let complete: [&[(&str, &str)]; 2] = [
             &[(CONFIG, "{}"), tokenizer, (SINGLE, "")],
             &[(CONFIG, "{}"), tokenizer, (INDEX, index), ("one.safetensors", ""), ("two.safetensors", "")],
         ];
         for files in complete {
-            let root = cache_with(files);
+            let root = cache_with(&[files, &settings].concat());
             let model = HubModel::new("owner/name").with_cache_dir(root.path());
             let folder = root.path().join("models--owner--name/snapshots/abc");
             assert_eq!(fetch(&model).unwrap(), LocalFiles::Directory(folder));

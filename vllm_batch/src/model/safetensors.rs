@@ -61,6 +61,10 @@ impl TensorSource for SafetensorsFiles {
         self.tensors.get(name).map(|info| info.shape.clone())
     }
 
+    fn names(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).collect()
+    }
+
     fn read(&self, name: &str) -> Result<Vec<f32>, LoadError> {
         let info = self.tensors.get(name).ok_or_else(|| LoadError::MissingTensor { tensor: name.to_owned() })?;
         let bytes = read_range(&self.files[info.file], info.start, info.len)?;

@@ -118,11 +118,13 @@ impl RopeScaling {
                 Some(factor) => Err(broken("rope_freqs", format!("{factor} is not a number above 0"))),
                 None => Ok(()),
             },
-            Self::Llama3 { factor, low_freq_factor, high_freq_factor, .. } => {
-                if *factor > 0.0 && *low_freq_factor > 0.0 && high_freq_factor > low_freq_factor {
+            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+                let is_usable = |x: f64| (x as f32).is_finite() && x as f32 > 0.0;
+                let numbers = [*factor, *low_freq_factor, *high_freq_factor, *original_max_position_embeddings as f64];
+                if numbers.into_iter().all(is_usable) && high_freq_factor > low_freq_factor {
                     return Ok(());
                 }
-                let message = "needs factor > 0 and 0 < low_freq_factor < high_freq_factor".to_owned();
+                let message = "needs numbers above 0, and low_freq_factor below high_freq_factor".to_owned();
                 Err(broken("rope_scaling", message))
             }
         }

@@ -121,3 +121,26 @@ fn neither_spans_nor_other_rows_change_a_bit() {
         assert_eq!(forward(&decoder, &input, &mut cache), all[rows]);
     }
 }
+
+#[test]
+fn a_tensor_that_nothing_uses_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "tokenizer.json"] {
+        std::fs::copy(fixture("llama").join(name), folder.path().join(name)).unwrap();
+    }
+    let mut tensors = load(fixture("llama").join("model.safetensors"), &Device::Cpu).unwrap();
+    let load_with = |tensors: &std::collections::HashMap<String, Tensor>| {
+        candle_core::safetensors::save(tensors, folder.path().join("model.safetensors")).unwrap();
+        let files = ModelFiles::open(&ModelSource::Directory(folder.path().to_owned())).unwrap();
+        files.load_decoder(WeightDtype::F32, 128).map(|_| ())
+    };
+    assert!(load_with(&tensors).is_ok());
+    let norm = "model.layers.1.self_attn.q_norm.weight";
+    tensors.insert(norm.to_owned(), Tensor::zeros(16, DType::F32, &Device::Cpu).unwrap());
+    let error = load_with(&tensors).unwrap_err();
+    assert_eq!(error.code(), "unsupported_config");
+    assert!(error.to_string().contains(norm), "{error}");
+    tensors.remove(norm);
+    tensors.remove("model.layers.2.mlp.up_proj.weight");
+    assert_eq!(load_with(&tensors).unwrap_err().code(), "missing_tensor");
+}

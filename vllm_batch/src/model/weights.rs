@@ -1,5 +1,6 @@
 //! Where tensors come from, and how the decoder's matrices are made of them.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 use super::families::{Slot, TensorNames};
+use super::spec::DecoderSpec;
 use crate::error::LoadError;
 use crate::kernels::{PackedMatrix, WeightDtype};
 
@@ -14,6 +16,9 @@ use crate::kernels::{PackedMatrix, WeightDtype};
 pub(super) trait TensorSource: Sync {
     /// The tensor's shape, or `None` if there is no such tensor.
     fn shape(&self, name: &str) -> Option<Vec<usize>>;
+
+    /// The names of all tensors.
+    fn names(&self) -> Vec<&str>;
 
     /// Reads a tensor as f32, row-major.
     fn read(&self, name: &str) -> Result<Vec<f32>, LoadError>;
@@ -29,6 +34,22 @@ pub(super) struct WeightLoader<'a> {
 }
 
 impl WeightLoader<'_> {
+    /// Refuses tensors that no slot of the decoder takes: what they are for would be missing from the results.
+    pub(super) fn check_all_used(&self, spec: &DecoderSpec) -> Result<(), LoadError> {
+        let used: HashSet<String> = Slot::all(spec).map(|slot| self.names.name(slot)).collect();
+        // Derived from the configuration, or kept in the file although the embedding serves as the head.
+        let is_harmless = |name: &str| {
+            name == "rope_freqs.weight" || name.ends_with(".rotary_emb.inv_freq") || name == self.names.name(Slot::Head)
+        };
+        match self.source.names().into_iter().filter(|name| !used.contains(*name) && !is_harmless(name)).min() {
+            Some(name) => Err(LoadError::UnsupportedConfig {
+                key: name.to_owned(),
+                message: "the weights have this tensor, and this architecture has no use for it".to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// A vector of `len` numbers.
     pub(super) fn vector(&self, slot: Slot, len: usize) -> Result<Tensor, LoadError> {
         let numbers = self.numbers(slot, &[len])?;

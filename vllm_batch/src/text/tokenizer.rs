@@ -170,7 +170,9 @@ impl Tokenizer {
             let text = self.decode(&[*id], false).unwrap_or_default();
             text.len() == 1 && text.chars().all(char::is_alphabetic)
         };
-        (0..self.vocab_size as u32).filter(|id| !byte_tokens.contains_key(id)).find(is_letter)
+        let mut ids: Vec<u32> = self.inner.get_vocab(true).into_values().collect();
+        ids.sort_unstable();
+        ids.into_iter().filter(|id| !byte_tokens.contains_key(id)).find(is_letter)
     }
 }
 

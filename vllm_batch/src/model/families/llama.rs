@@ -60,8 +60,9 @@ fn from_hugging_face(config: &Config<'_>) -> Result<DecoderSpec, LoadError> {
 /// The rotary settings, in the style of transformers 5 (`rope_parameters`) or before (`rope_theta`, `rope_scaling`).
 fn rope(config: &Config<'_>) -> Result<(f64, RopeScaling), LoadError> {
     if let Some(parameters) = config.object("rope_parameters", "rope_parameters.")? {
-        config.without_effect(&["rope_theta", "rope_scaling"]);
-        return Ok((parameters.number_or("rope_theta", 10_000.0)?, scaling(&parameters)?));
+        config.only("rope_scaling", &Value::Null)?;
+        let default = config.number_or("rope_theta", 10_000.0)?;
+        return Ok((parameters.number_or("rope_theta", default)?, scaling(&parameters)?));
     }
     let theta = config.number_or("rope_theta", 10_000.0)?;
     let scaling = match config.object("rope_scaling", "rope_scaling.")? {
@@ -72,9 +73,12 @@ fn rope(config: &Config<'_>) -> Result<(f64, RopeScaling), LoadError> {
 }
 
 fn scaling(config: &Config<'_>) -> Result<RopeScaling, LoadError> {
-    let kind = config.get("rope_type").or_else(|| config.get("type")).and_then(Value::as_str).unwrap_or("default");
+    let kind = match config.get("rope_type").or_else(|| config.get("type")) {
+        None => "default".to_owned(),
+        Some(kind) => kind.as_str().map_or_else(|| kind.to_string(), str::to_owned),
+    };
     config.without_effect(&["type"]);
-    let scaling = match kind {
+    let scaling = match kind.as_str() {
         "default" => RopeScaling::None,
         "llama3" => RopeScaling::Llama3 {
             factor: config.number("factor")?,
@@ -164,6 +168,9 @@ mod tests {
         parameters["rope_theta"] = json!(500_000.0);
         let new = spec_with(json!({"rope_parameters": parameters})).unwrap();
         assert_eq!(old, new);
+        parameters.as_object_mut().unwrap().remove("rope_theta");
+        let mixed = spec_with(json!({"rope_theta": 500_000.0, "rope_parameters": parameters})).unwrap();
+        assert_eq!(old, mixed);
         assert!(matches!(old.rope_scaling, RopeScaling::Llama3 { .. }));
     }
 
@@ -190,6 +197,14 @@ mod tests {
             ),
             (json!({"rope_scaling": {"rope_type": "llama3"}}), "broken_config", "rope_scaling.factor"),
             (json!({"rope_scaling": 7}), "broken_config", "`rope_scaling`"),
+            (json!({"rope_scaling": {"rope_type": 7}}), "unsupported_config", "rope_scaling.rope_type"),
+            (json!({"rope_parameters": {}, "rope_scaling": {}}), "unsupported_config", "`rope_scaling`"),
+            (
+                json!({"rope_scaling": {"rope_type": "llama3", "factor": 1e-50, "low_freq_factor": 1.0,
+                       "high_freq_factor": 4.0, "original_max_position_embeddings": 64}}),
+                "broken_config",
+                "`rope_scaling`",
+            ),
             (json!({"sliding_window": 4096}), "unsupported_config", "`sliding_window`"),
             (json!({"quantization_config": {"bits": 4}}), "unsupported_config", "`quantization_config`"),
         ];

@@ -75,6 +75,23 @@ pub(super) enum Slot {
 }
 
 impl Slot {
+    /// Every slot of a decoder.
+    pub(super) fn all(spec: &DecoderSpec) -> impl Iterator<Item = Self> {
+        let (attention_bias, mlp_bias) = (spec.attention_bias, spec.mlp_bias);
+        let attention = [Self::Query, Self::Key, Self::Value, Self::Output];
+        let feed_forward = [Self::Gate, Self::Up, Self::Down];
+        let layer = move |i: usize| {
+            let norms = [Self::AttentionNorm(i), Self::FeedForwardNorm(i)];
+            let weights = attention.into_iter().chain(feed_forward).map(move |slot| slot(i));
+            let biased = attention.into_iter().filter(move |_| attention_bias);
+            let biases =
+                biased.chain(feed_forward.into_iter().filter(move |_| mlp_bias)).map(move |slot| slot(i).bias());
+            norms.into_iter().chain(weights).chain(biases)
+        };
+        let head = (!spec.tie_word_embeddings).then_some(Self::Head);
+        [Self::Embedding, Self::FinalNorm].into_iter().chain(head).chain((0..spec.num_hidden_layers).flat_map(layer))
+    }
+
     /// The bias that belongs to a projection; other slots have none and stay what they are.
     pub(super) fn bias(self) -> Self {
         match self {
