@@ -198,7 +198,7 @@ mod tests {
     fn bodies_that_are_no_answer_are_refused() {
         let choice = |reason: &str| json!({"index": 0, "text": "x", "finish_reason": reason});
         let cases = [
-            (json!([]), "invalid type"),
+            (json!([]), "invalid length"),
             (json!({"object": "x"}), "missing field `choices`"),
             (json!({"choices": []}), "0 choices, where 1 were asked for"),
             (json!({"choices": [choice("stop"), choice("stop")]}), "2 choices, where 1 were asked for"),
