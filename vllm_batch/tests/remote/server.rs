@@ -135,7 +135,9 @@ impl Shared {
             let sent = match reaction {
                 Reaction::Reply(status, headers, body) => {
                     let length = body.len();
-                    write!(writer, "HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n{body}")
+                    // In one write: small ones would wait for each other's acknowledgement.
+                    let reply = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n{body}");
+                    writer.write_all(reply.as_bytes())
                 }
                 Reaction::Raw(bytes) => {
                     let _ = writer.write_all(bytes.as_bytes());

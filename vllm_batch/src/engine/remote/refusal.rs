@@ -206,84 +206,63 @@ mod tests {
         RequestError::EngineFailed { message: message.to_owned() }
     }
 
-    /// Whether it is worth another try, and what it is in the end.
+    fn openai(message: &str, code: &str, param: Option<&str>) -> Value {
+        json!({"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}})
+    }
+
     #[test]
-    fn the_errors_of_servers_become_ours() {
-        let openai = |message: &str, code: Value, param: Value| json!({"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}});
-        let too_long = RequestError::PromptTooLong { prompt_tokens: 2900, max_model_len: 2048 };
-        let not_found = RequestError::ModelNotFound { model: "m".to_owned(), served: vec![] };
-        let openai_long =
-            "This model's maximum context length is 2048 tokens. However, your messages resulted in 2900 tokens.";
-        let vllm_long = "This model's maximum context length is 2048 tokens. However, you requested 100 output tokens and your prompt contains at least 2900 input tokens, for a total of at least 3000 tokens.";
-        let python_long = "This model's maximum context length is 2048 tokens, however you requested 3000 tokens (2900 in your prompt; 100 for the completion).";
-        let llama_long = json!({"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error", "n_prompt_tokens": 2900, "n_ctx": 2048}});
+    fn prompts_that_are_too_long_are_known_by_every_server_s_words() {
+        let start = "This model's maximum context length is 2048 tokens";
+        let openai_words = format!("{start}. However, your messages resulted in 2900 tokens.");
+        let vllm =
+            format!("{start}. However, you requested 100 output tokens and your prompt contains 2900 input tokens.");
+        let python =
+            format!("{start}, however you requested 3000 tokens (2900 in your prompt; 100 for the completion).");
+        let numbers = json!({"type": "exceed_context_size_error", "n_prompt_tokens": 2900, "n_ctx": 2048});
         let cases = [
-            (400, openai(openai_long, json!("context_length_exceeded"), json!("messages")), false, too_long.clone()),
+            (400, openai(&openai_words, "context_length_exceeded", Some("messages"))),
+            (400, json!({"object": "error", "message": vllm, "type": "BadRequestError", "code": 400})),
+            (400, openai(&python, "context_length_exceeded", Some("messages"))),
+            (400, json!({"error": numbers})),
+            (500, json!({"error": numbers})),
+        ];
+        for (status, body) in cases {
+            let expected = RequestError::PromptTooLong { prompt_tokens: 2900, max_model_len: 2048 };
+            assert_eq!(error(status, &body.to_string()), (false, expected), "{status} {body}");
+        }
+        let vague = openai("No.", "context_length_exceeded", None).to_string();
+        assert_eq!(error(400, &vague), (false, remote(400, "context_length_exceeded", "No.")));
+    }
+
+    #[test]
+    fn refusals_become_our_errors() {
+        let not_found = RequestError::ModelNotFound { model: "m".to_owned(), served: vec![] };
+        let unsupported = RequestError::UnsupportedParam { param: "n".to_owned(), message: "No.".to_owned() };
+        let vllm = json!({"error": {"message": "No.", "type": "NotFoundError", "param": "model", "code": 404}});
+        let fastapi = json!({"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "No."}]});
+        let no_key = "the server answered with HTTP 401 (check the API key): No.";
+        let no_path = "the server answered with HTTP 404 (check the base URL): {\"detail\":\"Not Found\"}";
+        let cases = [
+            (404, openai("No.", "model_not_found", None), not_found.clone()),
+            (404, vllm, not_found),
+            (400, openai("No.", "invalid_value", Some("top_p")), RequestError::invalid("top_p", "No.")),
+            (400, openai("No.", "unsupported_parameter", Some("n")), unsupported),
             (
                 400,
-                json!({"object": "error", "message": vllm_long, "type": "BadRequestError", "code": 400}),
-                false,
-                too_long.clone(),
-            ),
-            (400, openai(python_long, json!("context_length_exceeded"), json!("messages")), false, too_long.clone()),
-            (400, llama_long.clone(), false, too_long.clone()),
-            (500, llama_long, false, too_long),
-            (
-                400,
-                openai("No.", json!("context_length_exceeded"), Value::Null),
-                false,
-                remote(400, "context_length_exceeded", "No."),
-            ),
-            (404, openai("No.", json!("model_not_found"), Value::Null), false, not_found.clone()),
-            (
-                404,
-                json!({"error": {"message": "No.", "type": "NotFoundError", "param": "model", "code": 404}}),
-                false,
-                not_found,
-            ),
-            (400, openai("No.", json!("invalid_value"), json!("top_p")), false, RequestError::invalid("top_p", "No.")),
-            (
-                400,
-                openai("No.", json!("unsupported_parameter"), json!("n")),
-                false,
-                RequestError::UnsupportedParam { param: "n".to_owned(), message: "No.".to_owned() },
-            ),
-            (
-                400,
-                openai("No.", json!("missing_required_parameter"), json!("n")),
-                false,
+                openai("No.", "missing_required_parameter", Some("n")),
                 RequestError::MissingParam { param: "n".to_owned() },
             ),
-            (
-                422,
-                json!({"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "No."}]}),
-                false,
-                RequestError::invalid("messages.0.role", "No."),
-            ),
-            (400, openai("No.", Value::Null, Value::Null), false, remote(400, "invalid_request_error", "No.")),
-            (413, json!({"error": "No."}), false, remote(413, "http_413", "No.")),
-            (
-                429,
-                openai("Wait.", json!("rate_limit_exceeded"), Value::Null),
-                true,
-                remote(429, "rate_limit_exceeded", "Wait."),
-            ),
-            (
-                401,
-                openai("No.", json!("invalid_api_key"), Value::Null),
-                false,
-                failed("the server answered with HTTP 401 (check the API key): No."),
-            ),
-            (
-                404,
-                json!({"detail": "Not Found"}),
-                false,
-                failed("the server answered with HTTP 404 (check the base URL): {\"detail\":\"Not Found\"}"),
-            ),
+            (422, fastapi, RequestError::invalid("messages.0.role", "No.")),
+            (400, openai("No.", "", None), remote(400, "invalid_request_error", "No.")),
+            (413, json!({"error": "No."}), remote(413, "http_413", "No.")),
+            (401, openai("No.", "invalid_api_key", None), failed(no_key)),
+            (404, json!({"detail": "Not Found"}), failed(no_path)),
         ];
-        for (status, body, transient, expected) in cases {
-            assert_eq!(error(status, &body.to_string()), (transient, expected), "{status} {body}");
+        for (status, body, expected) in cases {
+            assert_eq!(error(status, &body.to_string()), (false, expected), "{status} {body}");
         }
+        let busy = openai("Wait.", "rate_limit_exceeded", None).to_string();
+        assert_eq!(error(429, &busy), (true, remote(429, "rate_limit_exceeded", "Wait.")));
     }
 
     #[test]
