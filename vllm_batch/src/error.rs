@@ -117,6 +117,17 @@ pub enum RequestError {
     /// The run was cancelled, or the caller let go, before the answer was complete.
     #[error("the request was aborted before it was complete")]
     Aborted,
+    /// A remote server refused the request in its own words, or no answer came from it.
+    #[error("the remote server {} ({code}): {message}", answered(*status))]
+    Remote {
+        /// The HTTP status; none if no answer came.
+        status: Option<u16>,
+        /// The server's name for the error, such as `rate_limit_exceeded`, else one for what happened, such as `timeout`,
+        /// `connection_failed`, `invalid_response` or `http_503`.
+        code: String,
+        /// What the server said, or what happened.
+        message: String,
+    },
     /// The engine stopped working before the answer was complete.
     #[error("the engine failed before the request was complete: {message}")]
     EngineFailed {
@@ -146,6 +157,7 @@ impl RequestError {
             Self::Tokenizer { .. } => "tokenizer_error",
             Self::NonFiniteLogits { .. } => "non_finite_logits",
             Self::Aborted => "request_aborted",
+            Self::Remote { .. } => "remote_error",
             Self::EngineFailed { .. } => "engine_failed",
         }
     }
@@ -166,6 +178,7 @@ impl RequestError {
             | Self::Tokenizer { .. }
             | Self::NonFiniteLogits { .. }
             | Self::Aborted
+            | Self::Remote { .. }
             | Self::EngineFailed { .. } => None,
         }
     }
@@ -177,6 +190,7 @@ impl RequestError {
             Self::ModelNotFound { .. } => 404,
             Self::Tokenizer { .. } | Self::NonFiniteLogits { .. } | Self::EngineFailed { .. } => 500,
             Self::Aborted => 499,
+            Self::Remote { status, .. } => status.filter(|status| (400..500).contains(status)).unwrap_or(502),
             _ => 400,
         }
     }
@@ -184,13 +198,23 @@ impl RequestError {
     /// Whether the same request may succeed when it is sent again unchanged.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Aborted | Self::EngineFailed { .. })
+        match self {
+            Self::Aborted | Self::EngineFailed { .. } => true,
+            Self::Remote { status, .. } => {
+                status.is_none_or(|status| matches!(status, 408 | 425 | 429) || !(400..500).contains(&status))
+            }
+            _ => false,
+        }
     }
 
     /// Shorthand for [`RequestError::InvalidParam`].
     pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self::InvalidParam { param: param.into(), message: message.into() }
     }
+}
+
+fn answered(status: Option<u16>) -> String {
+    status.map_or_else(|| "did not answer".to_owned(), |status| format!("answered with HTTP {status}"))
 }
 
 fn at_pointer(pointer: Option<&str>) -> String {
@@ -348,6 +372,14 @@ pub enum LoadError {
         /// What went wrong, and what to do.
         message: String,
     },
+    /// A remote server did not say which models it has.
+    #[error("cannot ask the server at {url} for its models: {message}")]
+    Server {
+        /// Where its API begins.
+        url: String,
+        /// What went wrong.
+        message: String,
+    },
     /// The tensor library failed while the weights were prepared.
     #[error("the weights cannot be prepared: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -378,6 +410,7 @@ impl LoadError {
             Self::InvalidOption { .. } => "invalid_option",
             Self::KvCacheTooSmall { .. } => "kv_cache_too_small",
             Self::Hub { .. } => "hub_unreachable",
+            Self::Server { .. } => "server_unreachable",
             Self::Tensor(_) => "tensor_error",
             Self::Threads { .. } => "threads_unavailable",
         }

@@ -34,6 +34,8 @@
 //!
 //! # Features
 //! * `hub` (default): models by hub id; brings an HTTP client. Without it nothing in the crate touches a network.
+//! * `remote`: [`RemoteEngine`](https://docs.rs/vllm_batch/latest/vllm_batch/struct.RemoteEngine.html), a server that speaks
+//!   OpenAI's HTTP API as an engine; brings an HTTP client, and no async runtime.
 //! * `testing`: [`ScriptedEngine`](https://docs.rs/vllm_batch/latest/vllm_batch/testing/), for the tests of programs that
 //!   embed an engine.
 //!
@@ -62,6 +64,8 @@ pub use batch::{BatchReport, BatchRunner, CancellationToken, Progress, RunError}
 pub use engine::{
     BatchEngine, BatchEngineExt, Device, EngineBuilder, EngineCore, EngineSpec, LocalEngine, OutputStream,
 };
+#[cfg(feature = "remote")]
+pub use engine::{Flavour, RemoteEngine, RemoteEngineBuilder};
 pub use error::{EngineError, LoadError, RequestError};
 pub use kernels::WeightDtype;
 pub use model::{HubModel, ModelSource};

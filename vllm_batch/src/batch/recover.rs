@@ -21,8 +21,8 @@ use super::reader::{Content, LineReader, RawLine};
 const MAX_ROW_BYTES: usize = 1 << 30;
 /// How each row starts that this crate writes.
 const ROW_START: &[u8] = br#"{"id":"batch_req_"#;
-/// Codes of rows in the error file that are worth another try: those of retryable request errors.
-const RETRYABLE: [&str; 2] = ["request_aborted", "engine_failed"];
+/// Codes of rows without a response that are worth another try: those of retryable request errors.
+const RETRYABLE: [&str; 3] = ["request_aborted", "remote_error", "engine_failed"];
 
 /// What an earlier run left.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -239,7 +239,8 @@ mod tests {
 
     #[test]
     fn what_is_tried_again_are_the_retryable_request_errors() {
-        let errors = [RequestError::Aborted, RequestError::EngineFailed { message: String::new() }];
+        let remote = RequestError::Remote { status: None, code: String::new(), message: String::new() };
+        let errors = [RequestError::Aborted, remote, RequestError::EngineFailed { message: String::new() }];
         assert!(errors.iter().all(RequestError::is_retryable));
         assert_eq!(errors.map(|error| error.code()), RETRYABLE);
     }

@@ -146,11 +146,16 @@ impl<'a> Run<'a> {
     fn fail(&mut self, row: InFlight, error: &RequestError) -> Result<(), RunError> {
         self.write_failure(&BatchRequestOutput::refused(row.key, Some(row.custom_id), error))?;
         self.counts.running -= 1;
-        let RequestError::EngineFailed { message } = error else {
-            self.engine_failures.note_other();
-            return Ok(());
-        };
-        self.engine_failures.note(message, self.settings.window)
+        match error {
+            RequestError::EngineFailed { message } => self.engine_failures.note(message, self.settings.window),
+            RequestError::Remote { .. } if error.is_retryable() => {
+                self.engine_failures.note(&error.to_string(), self.settings.window)
+            }
+            _ => {
+                self.engine_failures.note_other();
+                Ok(())
+            }
+        }
     }
 
     fn write_failure(&mut self, row: &BatchRequestOutput) -> Result<(), RunError> {

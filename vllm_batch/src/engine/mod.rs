@@ -10,12 +10,16 @@ mod core;
 mod ext;
 mod local;
 mod lower;
+#[cfg(feature = "remote")]
+mod remote;
 mod stream;
 
 pub use builder::{Device, EngineBuilder};
 pub use core::EngineCore;
 pub use ext::BatchEngineExt;
 pub use local::LocalEngine;
+#[cfg(feature = "remote")]
+pub use remote::{Flavour, RemoteEngine, RemoteEngineBuilder};
 pub use stream::OutputStream;
 
 use crate::request::Request;

@@ -41,6 +41,7 @@ const FORBIDDEN: &[(Place, &[&str])] = &[
     (Place::NotIn(&["error", "kernels", "model", "engine"]), &["candle_core"]),
     (Place::NotIn(&["text"]), &["tokenizers", "minijinja", "minijinja_contrib"]),
     (Place::NotIn(&["model"]), &["hf_hub", "safetensors"]),
+    (Place::NotIn(&["engine"]), &["ureq"]),
     (Place::NotIn(&[]), &["std::env", "std::process", "build_global"]),
 ];
 
