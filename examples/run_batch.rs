@@ -4,7 +4,8 @@
 //! again: it goes on where it was.
 //!
 //! Exit codes: 0 all rows were answered, 1 the run failed, 2 wrong options, 3 the run is complete but some rows failed,
-//! 130 cancelled with Ctrl-C (what was done is kept).
+//! 4 the deadline
+//! came first, 130 cancelled with Ctrl-C (what was done is kept in both cases).
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod demo_model;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use vllm_batch::batch::{BatchRequestOutput, RunStatus};
+use vllm_batch::batch::{BatchRequestOutput, Contract, RunStatus};
 use vllm_batch::{BatchReport, BatchRunner, CancellationToken, EngineBuilder, LocalEngine, Progress, WeightDtype};
 
 /// Answer a file of OpenAI batch requests with a model in this process.
@@ -39,6 +40,13 @@ struct Options {
     /// Rows that failed [default: the output's name with .errors.jsonl]
     #[arg(long)]
     errors: Option<PathBuf>,
+    /// Which rules the input follows: every line fails alone, OpenAI's (one bad line refuses the file), or those of `vllm
+    /// run-batch` (one output file, errors in it)
+    #[arg(long, value_enum, default_value_t = Rules::Lenient)]
+    contract: Rules,
+    /// Stop after so many seconds [default: never]
+    #[arg(long)]
+    deadline: Option<u64>,
     /// Go on where an earlier run stopped; with =false an existing output is refused
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     resume: bool,
@@ -81,6 +89,23 @@ enum Dtype {
     Bfloat16,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Rules {
+    Lenient,
+    Openai,
+    Vllm,
+}
+
+impl Rules {
+    fn contract(self) -> Contract {
+        match self {
+            Self::Lenient => Contract::Lenient,
+            Self::Openai => Contract::open_ai(),
+            Self::Vllm => Contract::Vllm,
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Show {
     Bar,
@@ -96,6 +121,7 @@ fn main() -> ExitCode {
             show_some(&report.output_path);
             match (report.status, report.failed + report.skipped_failed) {
                 (RunStatus::Cancelled, _) => ExitCode::from(130),
+                (RunStatus::Expired, _) => ExitCode::from(4),
                 (_, 0) => ExitCode::SUCCESS,
                 _ => ExitCode::from(3),
             }
@@ -120,6 +146,7 @@ fn run(options: &Options) -> Result<BatchReport, Box<dyn Error>> {
     let mut runner = BatchRunner::new(&engine)
         .input(&options.input)
         .output(&options.output)
+        .contract(options.contract.contract())
         .resume(options.resume)
         .cancellation(token)
         .progress_interval(Duration::from_millis(options.progress_interval))
@@ -133,6 +160,9 @@ fn run(options: &Options) -> Result<BatchReport, Box<dyn Error>> {
         });
     if let Some(errors) = &options.errors {
         runner = runner.errors(errors);
+    }
+    if let Some(seconds) = options.deadline {
+        runner = runner.deadline(Duration::from_secs(seconds));
     }
     let report = runner.run()?;
     bar.finish_and_clear();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Endpoint;
+use super::validate::ValidationErrors;
 use crate::error::RequestError;
 
 /// A line of a batch file holds no request that can be run. The other lines go on.
@@ -193,6 +194,29 @@ pub enum RunError {
         /// The first line that differs, counted from 1, where that is known.
         line: Option<u64>,
     },
+    /// The input does not keep to the rules of [`Contract::OpenAi`](super::Contract::OpenAi). Nothing was done.
+    #[error("the input {} is not valid: {errors}", path.display())]
+    ValidationFailed {
+        /// The input.
+        path: PathBuf,
+        /// Everything that is wrong.
+        errors: ValidationErrors,
+    },
+    /// A line of the input holds no request, which [`Contract::Vllm`](super::Contract::Vllm) does not allow. Nothing was
+    /// done.
+    #[error("the input {} is not valid: {error}", path.display())]
+    InvalidLine {
+        /// The input.
+        path: PathBuf,
+        /// The first such line.
+        error: LineError,
+    },
+    /// An option was given that the contract has no use for.
+    #[error("{option} was given, but this contract writes one file only: leave BatchRunner::{option} out")]
+    UnusedOption {
+        /// The builder's method.
+        option: &'static str,
+    },
     /// Two of the run's files are the same one.
     #[error("{first} and {second} are the same file, {}: give them different paths", path.display())]
     SameFile {
@@ -258,6 +282,9 @@ impl RunError {
             Self::InputUnreadable { .. } => "input_unreadable",
             Self::EmptyInput { .. } => "empty_file",
             Self::InputChanged { .. } => "input_changed",
+            Self::ValidationFailed { .. } => "validation_failed",
+            Self::InvalidLine { .. } => "invalid_line",
+            Self::UnusedOption { .. } => "unused_option",
             Self::SameFile { .. } => "same_file",
             Self::OutputUnusable { .. } => "output_unusable",
             Self::OutputExists { .. } => "output_exists",
@@ -275,13 +302,15 @@ impl RunError {
             Self::InputUnreadable { path, .. }
             | Self::EmptyInput { path }
             | Self::InputChanged { path, .. }
+            | Self::ValidationFailed { path, .. }
+            | Self::InvalidLine { path, .. }
             | Self::SameFile { path, .. }
             | Self::OutputUnusable { path, .. }
             | Self::OutputExists { path }
             | Self::Locked { path }
             | Self::DiskFull { path, .. }
             | Self::WriteFailed { path, .. } => Some(path),
-            Self::MissingPath { .. } | Self::EngineFailed { .. } => None,
+            Self::MissingPath { .. } | Self::UnusedOption { .. } | Self::EngineFailed { .. } => None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::contract::Shape;
 use super::error::RunError;
 
 /// Ending of the file whose lock stands for another file.
@@ -18,20 +19,25 @@ pub(super) struct Files {
     pub(super) input: PathBuf,
     /// The answers.
     pub(super) output: PathBuf,
-    /// The errors.
-    pub(super) errors: PathBuf,
+    /// The errors; `None` if they are among the answers.
+    pub(super) errors: Option<PathBuf>,
     /// Where rows go that are not results of the input as it is now.
     pub(super) stale: PathBuf,
 }
 
 impl Files {
     /// Follows links and checks that no two files are the same one. `errors` lies next to the output if it is not
-    /// given: `answers.jsonl` has `answers.errors.jsonl` and `answers.stale.jsonl`.
-    pub(super) fn resolve(input: &Path, output: &Path, errors: Option<&Path>) -> Result<Self, RunError> {
+    /// given: `answers.jsonl` has `answers.errors.jsonl` and `answers.stale.jsonl`. vLLM's shape has no error file.
+    pub(super) fn resolve(input: &Path, output: &Path, errors: Option<&Path>, shape: Shape) -> Result<Self, RunError> {
         let input =
             input.canonicalize().map_err(|source| RunError::InputUnreadable { path: input.to_owned(), source })?;
         let output = real_path(output)?;
-        let errors = errors.map_or_else(|| Ok(output.with_extension("errors.jsonl")), real_path)?;
+        let errors = match (shape, errors) {
+            (Shape::OpenAi, None) => Some(output.with_extension("errors.jsonl")),
+            (Shape::OpenAi, Some(errors)) => Some(real_path(errors)?),
+            (Shape::Vllm, None) => None,
+            (Shape::Vllm, Some(_)) => return Err(RunError::UnusedOption { option: "errors" }),
+        };
         let stale = output.with_extension("stale.jsonl");
         let files = Self { input, output, errors, stale };
         files.check_distinct()?;
@@ -39,13 +45,18 @@ impl Files {
     }
 
     /// Takes the files for this run alone.
-    pub(super) fn lock(&self) -> Result<[FileLock; 2], RunError> {
-        Ok([FileLock::acquire(&self.output)?, FileLock::acquire(&self.errors)?])
+    pub(super) fn lock(&self) -> Result<Vec<FileLock>, RunError> {
+        self.results().map(|path| FileLock::acquire(path)).collect()
+    }
+
+    /// The files that rows go to.
+    pub(super) fn results(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.output).chain(&self.errors)
     }
 
     /// Refuses files that hold rows already.
     pub(super) fn check_new(&self) -> Result<(), RunError> {
-        for path in [&self.output, &self.errors] {
+        for path in self.results() {
             if fs::metadata(path).is_ok_and(|file| file.len() > 0) {
                 return Err(RunError::OutputExists { path: path.clone() });
             }
@@ -54,16 +65,16 @@ impl Files {
     }
 
     fn check_distinct(&self) -> Result<(), RunError> {
-        let files = [
-            (self.input.clone(), "the input"),
-            (self.output.clone(), "the output"),
-            (self.errors.clone(), "the error file"),
-            (self.stale.clone(), "the file of stale rows"),
-            (beside(&self.output, LOCK), "the output's lock"),
-            (beside(&self.errors, LOCK), "the error file's lock"),
-            (beside(&self.output, REWRITE), "the output's rewrite"),
-            (beside(&self.errors, REWRITE), "the error file's rewrite"),
-        ];
+        let mut files = vec![(self.input.clone(), "the input"), (self.output.clone(), "the output")];
+        files.extend(self.errors.clone().map(|errors| (errors, "the error file")));
+        files.push((self.stale.clone(), "the file of stale rows"));
+        for (ending, of_output, of_errors) in [
+            (LOCK, "the output's lock", "the error file's lock"),
+            (REWRITE, "the output's rewrite", "the error file's rewrite"),
+        ] {
+            files.push((beside(&self.output, ending), of_output));
+            files.extend(self.errors.as_ref().map(|errors| (beside(errors, ending), of_errors)));
+        }
         for (index, (path, second)) in files.iter().enumerate() {
             if let Some((_, first)) = files[..index].iter().find(|(other, _)| other == path) {
                 return Err(RunError::SameFile { path: path.clone(), first, second });
@@ -191,11 +202,12 @@ mod tests {
         let input = real.join("in.jsonl");
         fs::write(&input, "x").expect("it is writable");
         for (output, stem) in [("out.jsonl", "out"), ("out", "out"), ("a.v2.jsonl", "a.v2")] {
-            let files = Files::resolve(&input, &folder.path().join(output), None).expect("the files are fine");
+            let files =
+                Files::resolve(&input, &folder.path().join(output), None, Shape::OpenAi).expect("the files are fine");
             let expected = Files {
                 input: input.clone(),
                 output: real.join(output),
-                errors: real.join(format!("{stem}.errors.jsonl")),
+                errors: Some(real.join(format!("{stem}.errors.jsonl"))),
                 stale: real.join(format!("{stem}.stale.jsonl")),
             };
             assert_eq!(files, expected);

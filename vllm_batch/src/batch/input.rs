@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::CancellationToken;
+use super::contract::Contract;
 use super::error::{LineErrorKind, RunError};
 use super::key::RowKey;
 use super::line::{LineParser, ParsedLine};
 use super::reader::LineReader;
+use super::validate::Validator;
 
 const BUFFER_BYTES: usize = 1 << 18;
 
@@ -52,25 +54,57 @@ impl Input {
         open().map_err(|source| RunError::InputUnreadable { path: path.to_owned(), source })
     }
 
-    /// Reads the whole input once. `None` if it was cancelled meanwhile.
+    /// Reads the whole input once, and refuses what the contract does not allow. `None` if it was cancelled meanwhile;
+    /// where all rows must be told of a cancellation, the reading goes on to find them.
     pub(super) fn index(
         &self,
         parser: &mut LineParser<'_>,
         cancellation: &CancellationToken,
     ) -> Result<Option<Index>, RunError> {
+        let contract = parser.contract();
+        let mut validator = contract.limits().map(Validator::new);
+        if let Some(validator) = &validator {
+            validator.check_size(&self.path, self.stamp.length)?;
+        }
         let mut lines = self.lines(parser.max_line_bytes())?;
         let mut scan = Scan::default();
         while let Some(line) = lines.next_line().map_err(|source| self.unreadable(source))? {
-            if cancellation.is_cancelled() {
+            if cancellation.is_cancelled() && !contract.closes_rows() {
                 return Ok(None);
             }
-            scan.add(parser.parse(&line));
+            let number = line.number;
+            let parsed = parser.parse(&line);
+            if let Some(parsed) = &parsed {
+                self.check_line(parsed, number, contract, validator.as_mut())?;
+            }
+            scan.add(parsed);
         }
         let index = scan.finish(parser);
-        if index.total == 0 {
+        if let Some(validator) = validator {
+            validator.finish(&self.path, index.total, index.duplicate_lines())?;
+        }
+        if index.total == 0 && !contract.allows_empty() {
             return Err(RunError::EmptyInput { path: self.path.clone() });
         }
         Ok(Some(index))
+    }
+
+    fn check_line(
+        &self,
+        line: &ParsedLine,
+        number: u64,
+        contract: Contract,
+        validator: Option<&mut Validator>,
+    ) -> Result<(), RunError> {
+        if let Some(validator) = validator {
+            validator.check(number, line);
+        }
+        match &line.result {
+            Err(error) if contract.is_fatal(error) => {
+                Err(RunError::InvalidLine { path: self.path.clone(), error: error.clone().at(number) })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn lines(&self, max_line_bytes: usize) -> Result<LineReader<BufReader<&File>>, RunError> {
@@ -95,6 +129,8 @@ pub(super) struct Index {
     keys: Vec<RowKey>,
     /// Lines whose name an earlier line has: index of the line, index of the first line with the name.
     duplicates: HashMap<usize, usize>,
+    /// Where names need not be unique: lines that are equal to earlier ones, and how many of these there are.
+    repeats: HashMap<usize, usize>,
     /// Lines that are not blank.
     pub(super) total: usize,
 }
@@ -103,6 +139,11 @@ impl Index {
     /// How many lines there are, blank ones included.
     pub(super) fn num_lines(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Number of each line whose name an earlier line has, and of that line.
+    fn duplicate_lines(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.duplicates.iter().map(|(line, first)| (*line as u64 + 1, *first as u64 + 1))
     }
 
     /// Lets lines be found by their key.
@@ -143,21 +184,34 @@ impl Scan {
     }
 
     fn finish(mut self, parser: &LineParser<'_>) -> Index {
-        let duplicates = duplicates(&self.names);
+        let (mut duplicates, mut repeats) = (HashMap::new(), HashMap::new());
+        if parser.contract().allows_duplicates() {
+            repeats = groups(&self.keys, |_, nth| nth);
+        } else {
+            duplicates = groups(&self.names, |first, _| first);
+        }
         for (line, first) in &duplicates {
             self.keys[*line] = parser.duplicate_key(self.keys[*line], *line as u64 + 1, *first as u64 + 1);
         }
+        for (line, nth) in &repeats {
+            self.keys[*line] = parser.repeat_key(self.keys[*line], *nth);
+        }
         let total = self.keys.iter().filter(|key| **key != RowKey::NONE).count();
-        Index { keys: self.keys, duplicates, total }
+        Index { keys: self.keys, duplicates, repeats, total }
     }
 }
 
-/// Sorting takes less memory than a set.
-fn duplicates(names: &[RowKey]) -> HashMap<usize, usize> {
+/// For each line that is not the first with its name, what `value` makes of the first line and of how many lines with the
+/// name are before it. Sorting takes less memory than a set.
+fn groups(names: &[RowKey], value: impl Fn(usize, usize) -> usize) -> HashMap<usize, usize> {
     let mut order: Vec<_> = (0..names.len()).filter(|line| names[*line] != RowKey::NONE).collect();
     order.sort_unstable_by_key(|line| (names[*line], *line));
     let groups = order.chunk_by(|left, right| names[*left] == names[*right]);
-    groups.flat_map(|group| group[1..].iter().map(|line| (*line, group[0]))).collect()
+    let mut found = HashMap::new();
+    for group in groups {
+        found.extend(group.iter().enumerate().skip(1).map(|(nth, line)| (*line, value(group[0], nth))));
+    }
+    found
 }
 
 /// The second reading: the lines that are not done, one at a time.
@@ -208,7 +262,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The line as it is if an earlier one has its name.
+/// The line as it is if an earlier one has its name, or is equal to it.
 fn as_duplicate(parsed: Option<ParsedLine>, number: u64, parser: &LineParser<'_>, index: &Index) -> Option<ParsedLine> {
     let mut parsed = parsed?;
     if let Some(first) = index.duplicates.get(&((number - 1) as usize)) {
@@ -216,6 +270,9 @@ fn as_duplicate(parsed: Option<ParsedLine>, number: u64, parser: &LineParser<'_>
         let first_line = *first as u64 + 1;
         parsed.key = parser.duplicate_key(parsed.key, number, first_line);
         parsed.result = Err(LineErrorKind::DuplicateCustomId { custom_id, first_line });
+    }
+    if let Some(nth) = index.repeats.get(&((number - 1) as usize)) {
+        parsed.key = parser.repeat_key(parsed.key, *nth);
     }
     Some(parsed)
 }
@@ -235,7 +292,7 @@ mod tests {
 
     fn read(input: &Input, index: &Index, spec: &EngineSpec) -> Result<Vec<(u64, String)>, RunError> {
         let done = vec![false; index.num_lines()];
-        let mut rows = Rows::new(input, LineParser::new(spec, LIMIT), index, done)?;
+        let mut rows = Rows::new(input, LineParser::new(spec, LIMIT, Contract::Lenient), index, done)?;
         let mut found = Vec::new();
         while let Some((number, row)) = rows.next_row()? {
             found.push((number, row.result.map_or_else(|error| error.to_string(), |row| row.custom_id)));
@@ -253,7 +310,7 @@ mod tests {
         std::fs::write(&path, lines.join("\n")).expect("it is writable");
         let input = Input::open(&path).expect("it is readable");
         let index = input
-            .index(&mut LineParser::new(&spec, LIMIT), &CancellationToken::new())
+            .index(&mut LineParser::new(&spec, LIMIT, Contract::Lenient), &CancellationToken::new())
             .expect("it is readable")
             .expect("nobody cancelled");
         assert_eq!((index.total, index.num_lines()), (5, 6));
@@ -283,7 +340,7 @@ mod tests {
         for (after, expected) in cases {
             std::fs::write(&path, &before).expect("it is writable");
             let input = Input::open(&path).expect("it is readable");
-            let index = input.index(&mut LineParser::new(&spec, LIMIT), &CancellationToken::new());
+            let index = input.index(&mut LineParser::new(&spec, LIMIT, Contract::Lenient), &CancellationToken::new());
             let index = index.expect("it is readable").expect("nobody cancelled");
             let mut file = File::create(&path).expect("it is writable");
             file.write_all(after.as_bytes()).expect("it is writable");

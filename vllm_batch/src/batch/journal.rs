@@ -9,9 +9,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::contract::Shape;
 use super::error::RunError;
 use super::files::{Files, sync_folder, write_error};
 use super::row::BatchRequestOutput;
+use super::shape::VllmRow;
 
 /// When rows are synced to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +30,12 @@ impl Default for SyncPolicy {
     }
 }
 
-/// The output and the error file, open at their ends.
+/// The output and the error file, if there is one, open at their ends.
 #[derive(Debug)]
 pub(super) struct Journal<S = File> {
     output: RowFile<S>,
-    errors: RowFile<S>,
+    errors: Option<RowFile<S>>,
+    shape: Shape,
     policy: SyncPolicy,
     unsynced: usize,
     last_sync: Instant,
@@ -40,25 +43,32 @@ pub(super) struct Journal<S = File> {
 }
 
 impl Journal {
-    /// Opens both files, and creates them where they are missing.
-    pub(super) fn open(files: &Files, policy: SyncPolicy) -> Result<Self, RunError> {
-        Ok(Self::new(RowFile::open(&files.output)?, RowFile::open(&files.errors)?, policy))
+    /// Opens the files, and creates them where they are missing.
+    pub(super) fn open(files: &Files, policy: SyncPolicy, shape: Shape) -> Result<Self, RunError> {
+        let errors = files.errors.as_deref().map(RowFile::open).transpose()?;
+        Ok(Self::new(RowFile::open(&files.output)?, errors, policy, shape))
     }
 }
 
 impl<S: Sink> Journal<S> {
-    fn new(output: RowFile<S>, errors: RowFile<S>, policy: SyncPolicy) -> Self {
-        Self { output, errors, policy, unsynced: 0, last_sync: Instant::now(), line: Vec::new() }
+    fn new(output: RowFile<S>, errors: Option<RowFile<S>>, policy: SyncPolicy, shape: Shape) -> Self {
+        Self { output, errors, shape, policy, unsynced: 0, last_sync: Instant::now(), line: Vec::new() }
     }
 
     /// Appends a row to the file where it belongs.
     pub(super) fn write(&mut self, row: &BatchRequestOutput) -> Result<(), RunError> {
         self.line.clear();
         self.line.shrink_to(1 << 20);
-        serde_json::to_writer(&mut self.line, row).expect("rows can be written to memory");
+        let written = match self.shape {
+            Shape::OpenAi => serde_json::to_writer(&mut self.line, row),
+            Shape::Vllm => serde_json::to_writer(&mut self.line, &VllmRow::of(row)),
+        };
+        written.expect("rows can be written to memory");
         self.line.push(b'\n');
-        let file = if row.is_success() { &mut self.output } else { &mut self.errors };
-        file.append(&self.line)?;
+        match &mut self.errors {
+            Some(errors) if !row.is_success() => errors.append(&self.line)?,
+            _ => self.output.append(&self.line)?,
+        }
         self.unsynced += 1;
         self.sync_if_due()
     }
@@ -72,7 +82,7 @@ impl<S: Sink> Journal<S> {
     /// Waits until the disk has every row.
     pub(super) fn sync(&mut self) -> Result<(), RunError> {
         self.output.sync()?;
-        self.errors.sync()?;
+        self.errors.as_mut().map_or(Ok(()), RowFile::sync)?;
         self.unsynced = 0;
         self.last_sync = Instant::now();
         Ok(())
@@ -199,7 +209,11 @@ mod tests {
             length: 0,
             has_news: false,
         };
-        Journal::new(file("out"), file("errors"), SyncPolicy { rows, interval: Duration::MAX })
+        Journal::new(file("out"), Some(file("errors")), SyncPolicy { rows, interval: Duration::MAX }, Shape::OpenAi)
+    }
+
+    fn errors(journal: &Journal<Disk>) -> &Disk {
+        &journal.errors.as_ref().expect("there is an error file").sink
     }
 
     fn row(name: &str) -> BatchRequestOutput {
@@ -219,7 +233,7 @@ mod tests {
                 .iter()
                 .flat_map(|row| [serde_json::to_vec(row).expect("rows can be written"), b"\n".to_vec()].concat())
                 .collect();
-            assert_eq!(journal.errors.sink.bytes, expected, "{spare} bytes to spare");
+            assert_eq!(errors(&journal).bytes, expected, "{spare} bytes to spare");
         }
     }
 
@@ -229,11 +243,11 @@ mod tests {
         let mut synced = Vec::new();
         for name in ["a", "b", "c", "d", "e", "f", "g"] {
             journal.write(&row(name)).expect("there is room");
-            synced.push(journal.errors.sink.synced > 0 && journal.unsynced == 0);
+            synced.push(errors(&journal).synced > 0 && journal.unsynced == 0);
         }
         assert_eq!(synced, [false, false, true, false, false, true, false]);
-        assert_eq!((journal.errors.sink.writes, journal.output.sink.writes), (7, 0));
+        assert_eq!((errors(&journal).writes, journal.output.sink.writes), (7, 0));
         journal.sync().expect("disks can sync");
-        assert_eq!(journal.errors.sink.synced, journal.errors.sink.bytes.len());
+        assert_eq!(errors(&journal).synced, errors(&journal).bytes.len());
     }
 }

@@ -1,6 +1,6 @@
 //! Which work is a row the result of?
 //!
-//! A row's id is `batch_req_` and 32 hexadecimal digits of a SHA-256 over everything that decides the answer. Equal ids
+//! A row's id is `batch_req_` (with vLLM `vllm-`) and 32 hexadecimal digits of a SHA-256 over everything that decides the answer. Equal ids
 //! mean equal work, so that a resumed run can tell what is done from what has changed.
 
 use std::fmt;
@@ -8,9 +8,10 @@ use std::fmt;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::contract::Shape;
+
 /// Takes part in every key: to be raised when the meaning of a line changes.
 const VERSION: &str = "vllm_batch row 1";
-const ID_PREFIX: &str = "batch_req_";
 
 /// 128 bits that identify one piece of work.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,15 +27,15 @@ impl RowKey {
     }
 
     /// The key in the `id` of a row.
-    pub(super) fn from_row_id(id: &str) -> Option<Self> {
-        let digits = id.strip_prefix(ID_PREFIX).filter(|digits| digits.len() == 32)?;
+    pub(super) fn from_row_id(id: &str, shape: Shape) -> Option<Self> {
+        let digits = id.strip_prefix(shape.id_prefix()).filter(|digits| digits.len() == 32)?;
         let number = u128::from_str_radix(digits, 16).ok()?;
         Some(Self(number.to_be_bytes()))
     }
 
-    /// The `id` of the row.
+    /// The `id` of the row in `OpenAI`'s shape.
     pub(super) fn row_id(self) -> String {
-        format!("{ID_PREFIX}{self}")
+        format!("{}{self}", Shape::OpenAi.id_prefix())
     }
 }
 
@@ -191,14 +192,16 @@ mod tests {
     #[test]
     fn ids_are_stable_and_round_trip() {
         let key = Keyer::new("r").request("a", "/v1/completions", &body(r#"{"prompt":"x"}"#));
-        assert_eq!(RowKey::from_row_id(&key.row_id()), Some(key));
+        assert_eq!(RowKey::from_row_id(&key.row_id(), Shape::OpenAi), Some(key));
         assert_eq!(
             key.row_id(),
             "batch_req_3b78483226cdbce4cb57383369cd67cb",
             "a change here makes every existing output file stale"
         );
+        assert_eq!(RowKey::from_row_id(&format!("vllm-{key}"), Shape::Vllm), Some(key));
+        assert_eq!(RowKey::from_row_id(&key.row_id(), Shape::Vllm), None);
         for id in ["", "batch_req_", "batch_req_0", "batch_req_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz", "vllm-0"] {
-            assert_eq!(RowKey::from_row_id(id), None, "{id}");
+            assert_eq!(RowKey::from_row_id(id, Shape::OpenAi), None, "{id}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Endpoint;
+use super::contract::Contract;
 use super::error::{LineError, LineErrorKind};
 use super::json::kind;
 use super::key::{Keyer, RowKey};
@@ -30,8 +31,8 @@ impl BatchLine {
     /// # Errors
     /// [`LineError`], with `number` as its line, for the first thing that is wrong.
     pub fn parse(line: &[u8], number: u64, spec: &EngineSpec) -> Result<Self, LineError> {
-        let parsed = Envelope::parse(line).map_err(|(_, error)| error);
-        parsed.and_then(|envelope| envelope.lower(spec)).map_err(|kind| kind.at(number))
+        let parsed = Envelope::parse(line, Contract::Lenient).map_err(|(_, error)| error);
+        parsed.and_then(|envelope| envelope.lower(spec, Contract::Lenient)).map_err(|kind| kind.at(number))
     }
 }
 
@@ -41,6 +42,10 @@ pub(super) struct ParsedLine {
     pub(super) key: RowKey,
     /// Known for many bad lines too.
     pub(super) custom_id: Option<String>,
+    /// Known if the outer fields are right.
+    pub(super) endpoint: Option<Endpoint>,
+    /// The body's `model`; only looked for where the contract wants to compare it.
+    pub(super) model: Option<String>,
     pub(super) result: Result<BatchLine, LineErrorKind>,
 }
 
@@ -50,15 +55,20 @@ pub(super) struct LineParser<'a> {
     spec: &'a EngineSpec,
     keyer: Keyer,
     max_line_bytes: usize,
+    contract: Contract,
 }
 
 impl<'a> LineParser<'a> {
-    pub(super) fn new(spec: &'a EngineSpec, max_line_bytes: usize) -> Self {
-        Self { spec, keyer: Keyer::new(&spec.revision), max_line_bytes }
+    pub(super) fn new(spec: &'a EngineSpec, max_line_bytes: usize, contract: Contract) -> Self {
+        Self { spec, keyer: Keyer::new(&spec.revision), max_line_bytes, contract }
     }
 
     pub(super) fn max_line_bytes(&self) -> usize {
         self.max_line_bytes
+    }
+
+    pub(super) fn contract(&self) -> Contract {
+        self.contract
     }
 
     /// Reads a line; `None` if it is blank.
@@ -79,22 +89,30 @@ impl<'a> LineParser<'a> {
         self.keyer.refused(key, "duplicate_custom_id", &format!("{line} {first}"))
     }
 
+    /// The key of a line whose work `nth` lines before it have.
+    pub(super) fn repeat_key(&self, key: RowKey, nth: usize) -> RowKey {
+        self.keyer.refused(key, "repeat", &nth.to_string())
+    }
+
     fn parse_bytes(&mut self, number: u64, bytes: &[u8]) -> ParsedLine {
-        let envelope = match Envelope::parse(bytes) {
+        let envelope = match Envelope::parse(bytes, self.contract) {
             Ok(envelope) => envelope,
             Err((custom_id, error)) => return self.refuse(self.keyer.raw_line(number, bytes), custom_id, error),
         };
         let key = self.keyer.request(&envelope.custom_id, envelope.endpoint.url(), &envelope.body);
         let custom_id = envelope.custom_id.clone();
-        match envelope.lower(self.spec) {
-            Ok(work) => ParsedLine { key, custom_id: Some(custom_id), result: Ok(work) },
+        let endpoint = Some(envelope.endpoint);
+        let model = self.contract.limits().and_then(|_| envelope.body.get("model")?.as_str().map(str::to_owned));
+        let parsed = match envelope.lower(self.spec, self.contract) {
+            Ok(work) => ParsedLine { key, custom_id: Some(custom_id), endpoint, model: None, result: Ok(work) },
             Err(error) => self.refuse(key, Some(custom_id), error),
-        }
+        };
+        ParsedLine { endpoint, model, ..parsed }
     }
 
     fn refuse(&self, key: RowKey, custom_id: Option<String>, error: LineErrorKind) -> ParsedLine {
         let key = self.keyer.refused(key, error.code(), &error.to_string());
-        ParsedLine { key, custom_id, result: Err(error) }
+        ParsedLine { key, custom_id, endpoint: None, model: None, result: Err(error) }
     }
 }
 
@@ -107,16 +125,17 @@ struct Envelope {
 
 impl Envelope {
     /// An error comes with the line's `custom_id`, if it has one.
-    fn parse(line: &[u8]) -> Result<Self, (Option<String>, LineErrorKind)> {
+    fn parse(line: &[u8], contract: Contract) -> Result<Self, (Option<String>, LineErrorKind)> {
         let mut fields = parse_object(line).map_err(|error| (None, error))?;
-        let custom_id = custom_id(fields.remove("custom_id")).map_err(|error| (None, error))?;
-        match outer_fields(fields) {
+        let custom_id = custom_id(fields.remove("custom_id"), contract).map_err(|error| (None, error))?;
+        match outer_fields(fields, contract) {
             Ok((endpoint, body)) => Ok(Self { custom_id, endpoint, body }),
             Err(error) => Err((Some(custom_id), error)),
         }
     }
 
-    fn lower(self, spec: &EngineSpec) -> Result<BatchLine, LineErrorKind> {
+    fn lower(mut self, spec: &EngineSpec, contract: Contract) -> Result<BatchLine, LineErrorKind> {
+        contract.prepare(&mut self.body, spec)?;
         let request = self.endpoint.parse_body(&self.custom_id, self.body, spec)?;
         Ok(BatchLine { custom_id: self.custom_id, endpoint: self.endpoint, request })
     }
@@ -140,17 +159,20 @@ fn reason(error: &serde_json::Error) -> String {
     text.split(" at line ").next().unwrap_or(&text).to_owned()
 }
 
-fn custom_id(value: Option<Value>) -> Result<String, LineErrorKind> {
+fn custom_id(value: Option<Value>, contract: Contract) -> Result<String, LineErrorKind> {
     match value {
         None | Some(Value::Null) => Err(LineErrorKind::MissingCustomId),
-        Some(Value::String(custom_id)) if !custom_id.is_empty() => Ok(custom_id),
+        Some(Value::String(custom_id)) if !custom_id.is_empty() || contract.is_lax_about_fields() => Ok(custom_id),
         Some(other) => Err(LineErrorKind::InvalidCustomId { found: kind(&other) }),
     }
 }
 
-fn outer_fields(mut fields: Map<String, Value>) -> Result<(Endpoint, Map<String, Value>), LineErrorKind> {
+fn outer_fields(
+    mut fields: Map<String, Value>,
+    contract: Contract,
+) -> Result<(Endpoint, Map<String, Value>), LineErrorKind> {
     let method = text_field(&mut fields, "method")?;
-    if method != "POST" {
+    if method != "POST" && !contract.is_lax_about_fields() {
         return Err(LineErrorKind::MethodNotPost { method });
     }
     let url = text_field(&mut fields, "url")?;

@@ -4,17 +4,23 @@
 //! is the journal: a row's `id` says which work it is the result of, rows are appended as they end, and a run that is
 //! resumed does what has no row yet. [`BatchRunner`] is the way in.
 //!
+//! What a file may hold and what rows look like is the [`Contract`]: `OpenAI`'s (`validate`), vLLM's (`shape`), or
+//! `OpenAI`'s shapes with every line failing alone.
+//!
 //! The way of a row: a line of the input (`reader`) is parsed (`line`, `endpoint`, `params`), gets its key (`key`), is
 //! looked up among what is done (`input`, `recover`), waits for a place in the window (`run`), and its answer (`row`) is
 //! appended (`journal`).
 //!
 //! # Invariants
-//! * In a run that completed, output ∪ error file = input, each row once.
+//! * In a run that completed, output ∪ error file = input, each row once; with [`Contract::OpenAi`] also in one that was
+//!   cancelled or expired.
 //! * Nothing that was in the output or the error file is destroyed: what does not hold any longer is moved aside.
 //! * A row that was written survives `kill -9`; a row that was synced survives a power cut.
 //! * Of each line tens of bytes are held, and bodies only of those in flight.
 
 mod cancel;
+mod contract;
+mod deadline;
 mod endpoint;
 mod error;
 mod files;
@@ -31,8 +37,11 @@ mod report;
 mod row;
 mod run;
 mod runner;
+mod shape;
+mod validate;
 
 pub use cancel::CancellationToken;
+pub use contract::{Contract, OpenAiLimits};
 pub use endpoint::Endpoint;
 pub use error::{LineError, LineErrorKind, RunError};
 pub use line::BatchLine;
@@ -43,3 +52,4 @@ pub use row::{
     ErrorBody, PromptTokensDetails, ResponseBody, StopReason, TextChoice, TextCompletion, TokenUsage,
 };
 pub use runner::BatchRunner;
+pub use validate::{ValidationError, ValidationErrors};

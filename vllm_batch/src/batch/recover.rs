@@ -10,19 +10,18 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::Value;
 
+use super::contract::Shape;
 use super::error::RunError;
 use super::files::{Files, rewrite_path, sync_folder, write_error};
 use super::input::{ByKey, Index};
 use super::key::RowKey;
 use super::reader::{Content, LineReader, RawLine};
+use super::shape::is_retryable;
 
 /// Longer rows are never written: an answer is as long as the context at most.
 const MAX_ROW_BYTES: usize = 1 << 30;
-/// How each row starts that this crate writes.
-const ROW_START: &[u8] = br#"{"id":"batch_req_"#;
-/// Codes of rows without a response that are worth another try: those of retryable request errors.
-const RETRYABLE: [&str; 3] = ["request_aborted", "remote_error", "engine_failed"];
 
 /// What an earlier run left.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,15 +37,15 @@ pub(super) struct Recovered {
 }
 
 /// Repairs the output and the error file and finds out what is done. Files that do not exist count as empty.
-pub(super) fn recover(files: &Files, index: &Index) -> Result<Recovered, RunError> {
-    let by_key = index.by_key();
+pub(super) fn recover(files: &Files, index: &Index, shape: Shape) -> Result<Recovered, RunError> {
+    let rows = KnownRows { by_key: index.by_key(), shape };
     let mut found = Recovered { done: vec![false; index.num_lines()], ..Recovered::default() };
-    for path in [&files.output, &files.errors] {
+    for path in files.results() {
         if !path.exists() {
             continue;
         }
         let unusable = |source| RunError::OutputUnusable { path: path.clone(), source };
-        let survey = Survey::take(path, &by_key, &mut found).map_err(unusable)?;
+        let survey = Survey::take(path, &rows, &mut found).map_err(unusable)?;
         repair_end(path, &survey).map_err(|source| write_error(path, source))?;
         if !survey.stale.is_empty() {
             move_aside(path, &survey.stale, &files.stale)?;
@@ -78,11 +77,11 @@ enum Fate {
 }
 
 impl Survey {
-    fn take(path: &Path, by_key: &ByKey<'_>, found: &mut Recovered) -> io::Result<Self> {
+    fn take(path: &Path, rows: &KnownRows<'_>, found: &mut Recovered) -> io::Result<Self> {
         let mut lines = LineReader::new(BufReader::new(File::open(path)?), MAX_ROW_BYTES);
         let mut survey = Self::default();
         while let Some(line) = lines.next_line()? {
-            match fate(&line, by_key, found) {
+            match rows.fate(&line, found) {
                 Fate::Keep => survey.lacks_line_end = !line.terminated,
                 Fate::Cut => survey.torn_at = Some(line.span.start),
                 Fate::Move => survey.mark_stale(line.span),
@@ -99,28 +98,44 @@ impl Survey {
     }
 }
 
-/// Decides on a row and, if it stays, notes that its line is done.
-fn fate(line: &RawLine<'_>, by_key: &ByKey<'_>, found: &mut Recovered) -> Fate {
-    let bytes = match line.content {
-        Content::Bytes(bytes) => bytes,
-        Content::TooLong { .. } => &[],
-    };
-    let row = serde_json::from_slice::<KnownRow>(bytes).ok();
-    if row.is_none() && !line.terminated && (bytes.starts_with(ROW_START) || ROW_START.starts_with(bytes)) {
-        return Fate::Cut;
+/// What rows are there to be.
+#[derive(Debug)]
+struct KnownRows<'a> {
+    by_key: ByKey<'a>,
+    shape: Shape,
+}
+
+impl KnownRows<'_> {
+    /// Decides on a row and, if it stays, notes that its line is done.
+    fn fate(&self, line: &RawLine<'_>, found: &mut Recovered) -> Fate {
+        let bytes = match line.content {
+            Content::Bytes(bytes) => bytes,
+            Content::TooLong { .. } => &[],
+        };
+        let row = serde_json::from_slice::<KnownRow>(bytes).ok();
+        if row.is_none() && !line.terminated && self.starts_row(bytes) {
+            return Fate::Cut;
+        }
+        let row = row.filter(|row| !row.is_retryable(self.shape));
+        let place = row.as_ref().and_then(|row| self.by_key.line(row.key(self.shape)?));
+        match (row, place) {
+            (Some(row), Some(place)) if !found.done[place] => {
+                found.done[place] = true;
+                found.kept += 1;
+                found.kept_errors += usize::from(row.is_error());
+                Fate::Keep
+            }
+            _ => {
+                found.moved += 1;
+                Fate::Move
+            }
+        }
     }
-    let place = row.as_ref().filter(|row| !row.is_retryable()).and_then(|row| by_key.line(row.key()?));
-    match (row, place) {
-        (Some(row), Some(place)) if !found.done[place] => {
-            found.done[place] = true;
-            found.kept += 1;
-            found.kept_errors += usize::from(row.is_error());
-            Fate::Keep
-        }
-        _ => {
-            found.moved += 1;
-            Fate::Move
-        }
+
+    /// Whether this is the beginning of a row as this crate writes it.
+    fn starts_row(&self, bytes: &[u8]) -> bool {
+        let start = format!(r#"{{"id":"{}"#, self.shape.id_prefix());
+        bytes.starts_with(start.as_bytes()) || start.as_bytes().starts_with(bytes)
     }
 }
 
@@ -131,7 +146,7 @@ struct KnownRow {
     #[serde(default)]
     response: Option<KnownResponse>,
     #[serde(default)]
-    error: Option<KnownError>,
+    error: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,18 +154,13 @@ struct KnownResponse {
     status_code: u16,
 }
 
-#[derive(Debug, Deserialize)]
-struct KnownError {
-    code: String,
-}
-
 impl KnownRow {
-    fn key(&self) -> Option<RowKey> {
-        RowKey::from_row_id(&self.id)
+    fn key(&self, shape: Shape) -> Option<RowKey> {
+        RowKey::from_row_id(&self.id, shape)
     }
 
-    fn is_retryable(&self) -> bool {
-        self.error.as_ref().is_some_and(|error| RETRYABLE.contains(&error.code.as_str()))
+    fn is_retryable(&self, shape: Shape) -> bool {
+        self.error.as_ref().is_some_and(|error| is_retryable(shape, error))
     }
 
     fn is_error(&self) -> bool {
@@ -235,6 +245,8 @@ fn copy_range(source: &mut File, range: Range<u64>, target: &mut File) -> io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::row::BatchRequestOutput;
+    use crate::batch::shape::{CANCELLED, EXPIRED, RETRYABLE, VllmRow};
     use crate::error::RequestError;
 
     #[test]
@@ -242,7 +254,16 @@ mod tests {
         let remote = RequestError::Remote { status: None, code: String::new(), message: String::new() };
         let errors = [RequestError::Aborted, remote, RequestError::EngineFailed { message: String::new() }];
         assert!(errors.iter().all(RequestError::is_retryable));
-        assert_eq!(errors.map(|error| error.code()), RETRYABLE);
+        let codes = errors.iter().map(RequestError::code).chain([EXPIRED.0, CANCELLED.0]);
+        assert_eq!(codes.collect::<Vec<_>>(), RETRYABLE);
+        for error in errors {
+            let row = BatchRequestOutput::refused(RowKey::NONE, None, &error);
+            for (shape, row) in
+                [(Shape::OpenAi, serde_json::to_value(&row)), (Shape::Vllm, serde_json::to_value(VllmRow::of(&row)))]
+            {
+                assert!(is_retryable(shape, &row.expect("rows can be written")["error"]), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub enum RunStatus {
     Completed,
     /// The run was cancelled; what was done is kept, and the rest can be resumed.
     Cancelled,
+    /// The deadline came first; what was done is kept, and the rest can be resumed.
+    Expired,
 }
 
 /// What a run came to.
@@ -56,7 +58,7 @@ pub struct BatchReport {
     pub tokens_per_second: f64,
     /// The answers.
     pub output_path: PathBuf,
-    /// The errors; empty if there is none.
+    /// The errors; empty if there is none. The same as `output_path` where errors are among the answers.
     pub errors_path: PathBuf,
     /// Rows that do not hold any longer; the file exists if there ever was one.
     pub stale_path: PathBuf,
@@ -78,13 +80,13 @@ impl BatchReport {
             generated_tokens: counts.generated_tokens,
             elapsed,
             tokens_per_second: rate(counts.generated_tokens, elapsed),
+            errors_path: files.errors.unwrap_or_else(|| files.output.clone()),
             output_path: files.output,
-            errors_path: files.errors,
             stale_path: files.stale,
         }
     }
 
-    /// Rows that still have no row in the output or the error file: 0 unless the run was cancelled.
+    /// Rows that still have no row in the output or the error file: 0 unless the run was cancelled or expired.
     #[must_use]
     pub fn remaining(&self) -> usize {
         self.total.saturating_sub(self.completed + self.failed + self.skipped)
@@ -96,6 +98,7 @@ impl fmt::Display for BatchReport {
         let status = match self.status {
             RunStatus::Completed => "completed",
             RunStatus::Cancelled => "cancelled",
+            RunStatus::Expired => "expired",
         };
         write!(formatter, "{status}: {} rows, {} answered, {} failed", self.total, self.completed, self.failed)?;
         write!(formatter, ", {} done before, {} left", self.skipped, self.remaining())?;
@@ -104,7 +107,7 @@ impl fmt::Display for BatchReport {
         let seconds = self.elapsed.as_secs_f64();
         write!(formatter, " in {seconds:.1} s, {:.1} tok/s", self.tokens_per_second)?;
         write!(formatter, "\nanswers: {}", self.output_path.display())?;
-        if self.failed + self.skipped_failed > 0 {
+        if self.failed + self.skipped_failed > 0 && self.errors_path != self.output_path {
             write!(formatter, "\nerrors: {}", self.errors_path.display())?;
         }
         if self.stale > 0 {
@@ -136,7 +139,7 @@ mod tests {
             generated_tokens: 40,
         };
         let path = |name: &str| PathBuf::from(name);
-        let files = Files { input: path("i"), output: path("o"), errors: path("e"), stale: path("s") };
+        let files = Files { input: path("i"), output: path("o"), errors: Some(path("e")), stale: path("s") };
         let report = BatchReport::new(RunStatus::Cancelled, &counts, 2, Duration::from_secs(8), files);
         assert_eq!(
             report.to_string(),

@@ -13,6 +13,7 @@ use crate::output::{self, RequestOutput};
 use super::Endpoint;
 use super::error::LineError;
 use super::key::RowKey;
+use super::shape::AnyError;
 
 type Text = Cow<'static, str>;
 
@@ -98,6 +99,11 @@ impl BatchRequestOutput {
             body: ResponseBody::Error { error: ErrorBody::from(error) },
         };
         Self::of(key, custom_id, Some(response), None)
+    }
+
+    /// A request that was not begun or not finished: code and message.
+    pub(super) fn closed(key: RowKey, custom_id: Option<String>, (code, message): (&'static str, &str)) -> Self {
+        Self::of(key, custom_id, None, Some(BatchError::new(code, message.to_owned(), None, None)))
     }
 
     /// A line that held no request.
@@ -378,18 +384,20 @@ impl From<&RequestError> for ErrorBody {
 }
 
 /// Why a row has no response.
+///
+/// Rows of `vllm run-batch` can be read too: their errors may be a text or lie in an object, and their code may be the HTTP
+/// status; a code that is absent is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "AnyError")]
 #[non_exhaustive]
 pub struct BatchError {
-    /// A stable name for programs: [`LineError::code`] or [`RequestError::code`].
+    /// A stable name for programs: [`LineError::code`], [`RequestError::code`], `batch_expired` or `batch_cancelled`.
     pub code: Text,
     /// A sentence for people.
     pub message: String,
     /// The line in the input, counted from 1, where the line is at fault.
-    #[serde(default)]
     pub line: Option<u64>,
     /// The field of the line that is at fault.
-    #[serde(default)]
     pub param: Option<String>,
 }
 
@@ -411,7 +419,9 @@ mod tests {
 
     #[test]
     fn rows_have_openais_shape_and_can_be_read_back() {
-        let key = RowKey::from_row_id("batch_req_000102030405060708090a0b0c0d0e0f").expect("a valid id");
+        let key =
+            RowKey::from_row_id("batch_req_000102030405060708090a0b0c0d0e0f", super::super::contract::Shape::OpenAi)
+                .expect("a valid id");
         let chat =
             Work { key, custom_id: "a", endpoint: Endpoint::ChatCompletions, model: "m", created: 1_700_000_000 };
         let text = Work { endpoint: Endpoint::Completions, ..chat };

@@ -5,12 +5,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::future::select;
 use futures::stream::{FuturesUnordered, StreamFuture};
 use futures::{FutureExt, Stream, StreamExt};
 
 use super::CancellationToken;
 use super::Endpoint;
-use super::error::{LineErrorKind, RunError};
+use super::contract::{Contract, Shape};
+use super::deadline::Deadline;
+use super::error::{LineError, LineErrorKind, RunError};
 use super::input::Rows;
 use super::journal::Journal;
 use super::key::RowKey;
@@ -18,6 +21,7 @@ use super::line::{BatchLine, ParsedLine};
 use super::progress::{Counts, Reporter};
 use super::report::RunStatus;
 use super::row::{BatchRequestOutput, Work};
+use super::shape::{CANCELLED, EXPIRED, url_row};
 use crate::engine::{BatchEngine, OutputStream};
 use crate::error::RequestError;
 use crate::output::{OutputEvent, RequestOutput};
@@ -28,6 +32,8 @@ pub(super) struct Settings<'a> {
     /// The most requests in flight, at least 1.
     pub(super) window: usize,
     pub(super) cancellation: CancellationToken,
+    pub(super) deadline: Deadline,
+    pub(super) contract: Contract,
     pub(super) clock: Box<dyn Fn() -> SystemTime + 'a>,
     pub(super) reporter: Reporter<'a>,
 }
@@ -68,15 +74,16 @@ impl<'a> Run<'a> {
     }
 
     async fn run_rows(&mut self) -> Result<RunStatus, RunError> {
-        let mut cancelled = self.settings.cancellation.cancelled();
+        let (cancelled, over) = (self.settings.cancellation.cancelled(), self.settings.deadline.token().cancelled());
+        let mut stopped = select(cancelled, over);
         let mut has_more = true;
         loop {
-            while has_more && self.in_flight.len() < self.settings.window && !self.is_cancelled() {
+            while has_more && self.in_flight.len() < self.settings.window && self.stop().is_none() {
                 has_more = self.admit()?;
             }
-            let step = poll_fn(|context| match cancelled.poll_unpin(context) {
-                Poll::Ready(()) => Poll::Ready(None),
-                Poll::Pending => self.in_flight.poll_next_unpin(context),
+            let step = poll_fn(|context| match stopped.poll_unpin(context) {
+                Poll::Pending if !self.settings.deadline.is_over() => self.in_flight.poll_next_unpin(context),
+                _ => Poll::Ready(None),
             });
             let Some(step) = step.await else { break };
             self.take(step)?;
@@ -84,19 +91,42 @@ impl<'a> Run<'a> {
             self.settings.reporter.report_if_due(&self.counts);
         }
         if self.counts.left() > 0 {
-            return Ok(RunStatus::Cancelled);
+            return self.close(self.stop().unwrap_or(RunStatus::Cancelled));
         }
         self.engine_failures.check_all_failed()?;
         Ok(RunStatus::Completed)
     }
 
-    fn is_cancelled(&self) -> bool {
-        self.settings.cancellation.is_cancelled()
+    /// What the run ends with if it has to stop now.
+    fn stop(&self) -> Option<RunStatus> {
+        if self.settings.cancellation.is_cancelled() {
+            Some(RunStatus::Cancelled)
+        } else if self.settings.deadline.is_over() {
+            Some(RunStatus::Expired)
+        } else {
+            None
+        }
+    }
+
+    /// Ends a run that was stopped. Where the contract wants it, each row that is not done is told why.
+    fn close(&mut self, status: RunStatus) -> Result<RunStatus, RunError> {
+        if !self.settings.contract.closes_rows() {
+            return Ok(status);
+        }
+        let reason = if status == RunStatus::Expired { EXPIRED } else { CANCELLED };
+        let in_flight = std::mem::take(&mut self.in_flight);
+        for row in in_flight.into_iter().filter_map(StreamFuture::into_inner) {
+            self.write_failure(&BatchRequestOutput::closed(row.key, Some(row.custom_id), reason))?;
+        }
+        while let Some((_, ParsedLine { key, custom_id, .. })) = self.rows.next_row()? {
+            self.write_failure(&BatchRequestOutput::closed(key, custom_id, reason))?;
+        }
+        Ok(status)
     }
 
     /// Submits the next row, or writes why it cannot be. False at the end of the input.
     fn admit(&mut self) -> Result<bool, RunError> {
-        let Some((number, ParsedLine { key, custom_id, result })) = self.rows.next_row()? else {
+        let Some((number, ParsedLine { key, custom_id, result, .. })) = self.rows.next_row()? else {
             return Ok(false);
         };
         match result {
@@ -107,7 +137,12 @@ impl<'a> Run<'a> {
                 self.counts.running += 1;
             }
             Err(error) => {
-                self.write_failure(&unusable_row(key, custom_id, error, number))?;
+                let error = error.at(number);
+                let row = match (self.settings.contract.shape(), &error.kind) {
+                    (Shape::Vllm, LineErrorKind::UrlMismatch { url }) => url_row(key, custom_id, url),
+                    _ => unusable_row(key, custom_id, &error),
+                };
+                self.write_failure(&row)?;
                 self.settings.reporter.report_if_due(&self.counts);
             }
         }
@@ -165,10 +200,10 @@ impl<'a> Run<'a> {
     }
 }
 
-fn unusable_row(key: RowKey, custom_id: Option<String>, error: LineErrorKind, number: u64) -> BatchRequestOutput {
-    match error {
-        LineErrorKind::Request(error) => BatchRequestOutput::refused(key, custom_id, &error),
-        error => BatchRequestOutput::unreadable(key, custom_id, &error.at(number)),
+fn unusable_row(key: RowKey, custom_id: Option<String>, error: &LineError) -> BatchRequestOutput {
+    match &error.kind {
+        LineErrorKind::Request(error) => BatchRequestOutput::refused(key, custom_id, error),
+        _ => BatchRequestOutput::unreadable(key, custom_id, error),
     }
 }
 

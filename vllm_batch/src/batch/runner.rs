@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::executor::block_on;
 
 use super::CancellationToken;
+use super::contract::Contract;
+use super::deadline::Deadline;
 use super::error::RunError;
 use super::files::Files;
 use super::input::{Index, Input, Rows};
@@ -26,7 +28,7 @@ const MIN_WINDOW: usize = 64;
 /// Runs a batch file through an engine, so that each of its rows comes back exactly once, whatever happens.
 ///
 /// * Every line of the input gets one row: an answer in the output, or an error in the error file. A bad line fails
-///   alone.
+///   alone, unless the [`contract`](Self::contract) is another one.
 /// * Rows are written in the order in which they end, each as soon as it ends. After a crash, a cancellation or a full
 ///   disk, [`resume`](Self::resume) goes on where the run stopped.
 /// * Memory depends on the number of requests in flight and, by tens of bytes each, on the number of lines; bodies of
@@ -53,7 +55,9 @@ pub struct BatchRunner<'a> {
     input: Option<PathBuf>,
     output: Option<PathBuf>,
     errors: Option<PathBuf>,
+    contract: Contract,
     resume: bool,
+    deadline: Option<Instant>,
     window: usize,
     max_line_bytes: usize,
     sync: SyncPolicy,
@@ -71,7 +75,9 @@ impl<'a> BatchRunner<'a> {
             input: None,
             output: None,
             errors: None,
+            contract: Contract::default(),
             resume: false,
+            deadline: None,
             window: engine.spec().max_num_seqs.saturating_mul(2).max(MIN_WINDOW),
             max_line_bytes: MAX_LINE_BYTES,
             sync: SyncPolicy::default(),
@@ -100,11 +106,27 @@ impl<'a> BatchRunner<'a> {
         self
     }
 
+    /// What the file may hold and what the rows look like. Default [`Contract::Lenient`].
+    ///
+    /// A run is resumed with the contract that it began with, as far as vLLM's is concerned: rows of another shape are
+    /// moved aside.
+    pub fn contract(mut self, contract: Contract) -> Self {
+        self.contract = contract;
+        self
+    }
+
+    /// How long the run may take from now on. Rows that are not done by then are left for a run that resumes; with
+    /// [`Contract::OpenAi`] each has an error row with the code `batch_expired` until then. Default: for ever.
+    pub fn deadline(mut self, after: Duration) -> Self {
+        self.deadline = Deadline::after(after);
+        self
+    }
+
     /// Whether to go on with what the output and the error file hold. Default false: files with rows are refused.
     ///
     /// A row is done if its `id` is that of a line of the input as it is now, for the engine's revision as it is now.
-    /// Rows of lines that changed or are gone, second rows of one line, and rows that failed because the engine did,
-    /// are moved to `answers.stale.jsonl`, and their lines run again.
+    /// Rows of lines that changed or are gone, second rows of one line, rows that failed because the engine did, and
+    /// rows that were cancelled or expired are moved to `answers.stale.jsonl`, and their lines run again.
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
         self
@@ -142,7 +164,8 @@ impl<'a> BatchRunner<'a> {
         self
     }
 
-    /// Lets others stop the run.
+    /// Lets others stop the run. Rows that are not done are left for a run that resumes; with [`Contract::OpenAi`] each
+    /// has an error row with the code `batch_cancelled` until then.
     pub fn cancellation(mut self, token: CancellationToken) -> Self {
         self.cancellation = token;
         self
@@ -166,13 +189,13 @@ impl<'a> BatchRunner<'a> {
     pub fn run(self) -> Result<BatchReport, RunError> {
         let input = self.input.as_deref().ok_or(RunError::MissingPath { option: "input" })?;
         let output = self.output.as_deref().ok_or(RunError::MissingPath { option: "output" })?;
-        let files = Files::resolve(input, output, self.errors.as_deref())?;
+        let files = Files::resolve(input, output, self.errors.as_deref(), self.contract.shape())?;
         let input = Input::open(&files.input)?;
         let _locks = files.lock()?;
         if !self.resume {
             files.check_new()?;
         }
-        let mut parser = LineParser::new(self.engine.spec(), self.max_line_bytes);
+        let mut parser = LineParser::new(self.engine.spec(), self.max_line_bytes, self.contract);
         let Some(index) = input.index(&mut parser, &self.cancellation)? else {
             let counts = Counts::default();
             return Ok(BatchReport::new(RunStatus::Cancelled, &counts, 0, Duration::ZERO, files));
@@ -187,14 +210,16 @@ impl<'a> BatchRunner<'a> {
         parser: LineParser<'_>,
         files: Files,
     ) -> Result<BatchReport, RunError> {
-        let Recovered { done, kept, kept_errors, moved } = recover(&files, index)?;
+        let Recovered { done, kept, kept_errors, moved } = recover(&files, index, self.contract.shape())?;
         let counts = Counts { total: index.total, skipped: kept, skipped_failed: kept_errors, ..Counts::default() };
-        let journal = Journal::open(&files, self.sync)?;
+        let journal = Journal::open(&files, self.sync, self.contract.shape())?;
         let rows = Rows::new(input, parser, index, done)?;
         let settings = Settings {
             engine: self.engine,
             window: self.window,
             cancellation: self.cancellation,
+            deadline: Deadline::start(self.deadline),
+            contract: self.contract,
             clock: self.clock,
             reporter: Reporter::new(self.on_progress, self.progress_interval),
         };
@@ -212,6 +237,7 @@ impl fmt::Debug for BatchRunner<'_> {
             .field("input", &self.input)
             .field("output", &self.output)
             .field("errors", &self.errors)
+            .field("contract", &self.contract)
             .field("resume", &self.resume)
             .field("window", &self.window)
             .finish_non_exhaustive()

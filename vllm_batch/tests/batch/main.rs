@@ -2,6 +2,7 @@
 
 mod bad_lines;
 mod cancel;
+mod contracts;
 mod golden;
 mod refused;
 mod resume;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use proptest::prelude::*;
+use vllm_batch::batch::Contract;
 use vllm_batch::testing::ScriptedEngine;
 use vllm_batch::{EngineSpec, RunError};
 
@@ -15,21 +16,37 @@ fn mixed() -> String {
 
 #[test]
 fn killed_at_any_byte() {
-    let clean = Job::new(mixed());
-    clean.run(&moody()).expect("the run completes");
-    for name in ["out.jsonl", "out.errors.jsonl"] {
-        let whole = clean.read(name);
-        let other = if name == "out.jsonl" { "out.errors.jsonl" } else { "out.jsonl" };
-        let job = Job::new(mixed());
-        for length in 0..=whole.len() {
-            fs::write(job.path(other), clean.read(other)).expect("the folder is writable");
-            fs::write(job.path(name), &whole[..length]).expect("the folder is writable");
-            // A row that lacks nothing but its line end is whole.
-            let kept = whole[..whole.len().min(length + 1)].matches('\n').count();
-            let report = job.resume(&moody());
-            assert_eq!((report.skipped, report.stale), (2 + kept, 0), "{name} cut off at {length}");
-            assert_eq!(job.rows(), clean.rows(), "{name} cut off at {length}");
+    let valid = [line("a", "x"), line("b", "fail"), line("c", "y z")].join("\n");
+    // One name and one piece of work twice.
+    let vllm = [valid.clone(), line("a", "x"), line("a", "other"), line("d", "x").replace("/v1", "/v2")];
+    for (contract, input) in
+        [(Contract::Lenient, mixed()), (Contract::open_ai(), valid.clone()), (Contract::Vllm, vllm.join("\n"))]
+    {
+        let clean = Job::new(&input);
+        clean.runner(&moody()).contract(contract).run().expect("the run completes");
+        for name in ["out.jsonl", "out.errors.jsonl"] {
+            cut_anywhere(&clean, &input, name, contract);
         }
+    }
+}
+
+/// Cuts one of the files off at each byte; the other one is whole.
+fn cut_anywhere(clean: &Job, input: &str, name: &str, contract: Contract) {
+    let whole = clean.read(name);
+    let other = if name == "out.jsonl" { "out.errors.jsonl" } else { "out.jsonl" };
+    let others = clean.read(other);
+    let job = Job::new(input);
+    for length in 0..=whole.len() {
+        if !others.is_empty() {
+            fs::write(job.path(other), &others).expect("the folder is writable");
+        }
+        fs::write(job.path(name), &whole[..length]).expect("the folder is writable");
+        // A row that lacks nothing but its line end is whole.
+        let kept = whole[..whole.len().min(length + 1)].matches('\n').count();
+        let report = job.runner(&moody()).contract(contract).resume(true).run().expect("the run can be resumed");
+        let case = format!("{contract:?}, {name} cut off at {length}");
+        assert_eq!((report.skipped, report.stale), (others.lines().count() + kept, 0), "{case}");
+        assert_eq!(job.rows(), clean.rows(), "{case}");
     }
 }
 
@@ -115,30 +132,62 @@ fn any_line() -> impl Strategy<Value = String> {
     ]
 }
 
+/// The lines without those that the contract does not allow in its files. All of them are told at once with `OpenAI`'s.
+fn valid_lines(mut lines: Vec<String>, contract: Contract) -> Vec<String> {
+    loop {
+        let job = Job::new(lines.join("\n"));
+        let bad: Vec<u64> = match job.runner(&moody()).contract(contract).run() {
+            Err(RunError::ValidationFailed { errors, .. }) => {
+                errors.data.iter().filter_map(|problem| problem.line).collect()
+            }
+            Err(RunError::InvalidLine { error, .. }) => vec![error.line],
+            _ => return lines,
+        };
+        assert_eq!(job.names(), ["in.jsonl"]);
+        if bad.is_empty() {
+            return lines;
+        }
+        let mut number = 0;
+        lines.retain(|_| {
+            number += 1;
+            !bad.contains(&number)
+        });
+        if matches!(contract, Contract::OpenAi(_)) {
+            return lines;
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_file_killed_anywhere_ends_as_if_nothing_had_happened(
+        contract in prop_oneof![Just(Contract::Lenient), Just(Contract::open_ai()), Just(Contract::Vllm)],
         lines in prop::collection::vec(any_line(), 1..20),
         window in 1..5_usize,
         cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..4),
     ) {
+        let lines = valid_lines(lines, contract);
         let clean = Job::new(lines.join("\n"));
         let total = lines.iter().filter(|line| !line.trim_ascii().is_empty()).count();
         prop_assume!(total > 0);
-        let report = clean.run(&moody()).expect("the run completes");
-        prop_assert_eq!(counts(&report), [total, clean.sorted("out.jsonl").len(), clean.sorted("out.errors.jsonl").len(), 0, 0, 0]);
+        let report = clean.runner(&moody()).contract(contract).run().expect("the run completes");
+        let answered = clean.rows().iter().filter(|row| row.contains(r#""error":null"#) && row.contains(r#""status_code":200"#)).count();
+        prop_assert_eq!(counts(&report), [total, answered, total - answered, 0, 0, 0]);
         prop_assert_eq!(clean.rows().len(), total);
 
         let job = Job::new(lines.join("\n"));
-        job.runner(&moody()).window(window).run().expect("the run completes");
+        job.runner(&moody()).contract(contract).window(window).run().expect("the run completes");
         for (output, errors) in cuts {
             for (name, cut) in [("out.jsonl", output), ("out.errors.jsonl", errors)] {
+                if !job.path(name).exists() {
+                    continue;
+                }
                 let text = job.read(name).into_bytes();
                 fs::write(job.path(name), &text[..cut.index(text.len() + 1)]).expect("the folder is writable");
             }
-            let report = job.runner(&moody()).window(window).resume(true).run().expect("the run completes");
+            let report = job.runner(&moody()).contract(contract).window(window).resume(true).run().expect("the run completes");
             prop_assert_eq!((report.skipped + report.completed + report.failed, report.stale), (total, 0));
             prop_assert_eq!(job.rows(), clean.rows());
         }
