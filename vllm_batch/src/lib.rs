@@ -70,5 +70,5 @@ pub use output::{
     Usage,
 };
 pub use request::{
-    Message, OutputFormat, Prompt, RepetitionDetection, Request, Role, SamplingParams, StructuredOutput,
+    ChatOptions, Message, OutputFormat, Prompt, RepetitionDetection, Request, Role, SamplingParams, StructuredOutput,
 };

@@ -20,6 +20,8 @@ pub struct BatchLine {
     pub endpoint: Endpoint,
     /// What the line's `body` asks for.
     pub request: Request,
+    /// Where the body asks for the answer's format, if not in `structured_outputs`.
+    pub(super) format_param: Option<&'static str>,
 }
 
 impl BatchLine {
@@ -117,8 +119,8 @@ impl Envelope {
     }
 
     fn lower(self, spec: &EngineSpec) -> Result<BatchLine, LineErrorKind> {
-        let request = self.endpoint.parse_body(&self.custom_id, self.body, spec)?;
-        Ok(BatchLine { custom_id: self.custom_id, endpoint: self.endpoint, request })
+        let (request, format_param) = self.endpoint.parse_written(&self.custom_id, self.body, spec)?;
+        Ok(BatchLine { custom_id: self.custom_id, endpoint: self.endpoint, request, format_param })
     }
 }
 

@@ -4,7 +4,7 @@
 //! is the journal: a row's `id` says which work it is the result of, rows are appended as they end, and a run that is
 //! resumed does what has no row yet. [`BatchRunner`] is the way in.
 //!
-//! The way of a row: a line of the input (`reader`) is parsed (`line`, `endpoint`, `params`), gets its key (`key`), is
+//! The way of a row: a line of the input (`reader`) is parsed (`line`, `endpoint`, `params`, `format`), gets its key (`key`), is
 //! looked up among what is done (`input`, `recover`), waits for a place in the window (`run`), and its answer (`row`) is
 //! appended (`journal`).
 //!
@@ -18,11 +18,13 @@ mod cancel;
 mod endpoint;
 mod error;
 mod files;
+mod format;
 mod input;
 mod journal;
 mod json;
 mod key;
 mod line;
+mod logprobs;
 mod params;
 mod progress;
 mod reader;
@@ -31,11 +33,15 @@ mod report;
 mod row;
 mod run;
 mod runner;
+mod values;
 
 pub use cancel::CancellationToken;
 pub use endpoint::Endpoint;
 pub use error::{LineError, LineErrorKind, RunError};
 pub use line::BatchLine;
+pub use logprobs::{
+    ChatLogprobs, ChatTokenLogprob, LEAST_LOGPROB, PromptLogprob, PromptLogprobs, TextLogprobs, TopLogprob,
+};
 pub use progress::Progress;
 pub use report::{BatchReport, RunStatus};
 pub use row::{
