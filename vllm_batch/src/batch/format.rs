@@ -102,18 +102,13 @@ pub(super) fn structured_outputs(value: Value, param: &str) -> Result<Option<Wri
         formats.extend(is_wanted.then_some(OutputFormat::JsonObject));
     }
     let num_formats = formats.len();
-    let options = fields;
-    match formats.pop().filter(|_| num_formats == 1) {
-        Some(format) => {
-            let output = with_options(StructuredOutput::new(format), options, param)?;
-            Ok(Some(WrittenFormat { output, param: None }))
-        }
-        None => {
-            nothing_else(&without_options(options), param)?;
-            let message = format!("must have one of json, regex, choice, grammar and json_object, has {num_formats}");
-            Err(RequestError::invalid(param, message))
-        }
+    if let Some(format) = formats.pop().filter(|_| num_formats == 1) {
+        let output = with_options(StructuredOutput::new(format), fields, param)?;
+        return Ok(Some(WrittenFormat { output, param: None }));
     }
+    nothing_else(&without_options(fields), param)?;
+    let message = format!("must have one of json, regex, choice, grammar and json_object, has {num_formats}");
+    Err(RequestError::invalid(param, message))
 }
 
 const OPTIONS: [&str; 3] = ["whitespace_pattern", "disable_any_whitespace", "disable_additional_properties"];

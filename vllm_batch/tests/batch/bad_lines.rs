@@ -46,7 +46,17 @@ fn raw(line: &str) -> Vec<u8> {
 type Case = (Vec<u8>, Expected);
 
 fn bad_lines() -> Vec<Case> {
-    [no_objects(), bad_outer_fields(), bad_models_and_prompts(), bad_messages(), bad_params(), bad_formats()].concat()
+    [
+        no_objects(),
+        bad_outer_fields(),
+        bad_models_and_prompts(),
+        bad_messages(),
+        bad_params(),
+        bad_logit_params(),
+        bad_repetitions_and_templates(),
+        bad_formats(),
+    ]
+    .concat()
 }
 
 fn no_objects() -> Vec<Case> {
@@ -161,6 +171,16 @@ fn bad_params() -> Vec<Case> {
         (with(r#""n":2,"temperature":0"#), refused("invalid_value", "n")),
         (with(r#""best_of":2"#), refused("unsupported_parameter", "best_of")),
         (completion(r#""prompt":"x","n":3,"best_of":2"#), refused("invalid_value", "best_of")),
+        (with(r#""stream":true"#), refused("unsupported_parameter", "stream")),
+        (with(r#""tools":[{}]"#), refused("unsupported_parameter", "tools")),
+        (with(r#""temprature":1"#), refused("unsupported_parameter", "temprature")),
+        (with(r#""suffix":"""#), refused("unsupported_parameter", "suffix")),
+        (with(r#""zeta":1,"alpha":1"#), refused("unsupported_parameter", "alpha")),
+    ]
+}
+
+fn bad_logit_params() -> Vec<Case> {
+    vec![
         (with(r#""presence_penalty":2.5"#), refused("invalid_value", "presence_penalty")),
         (with(r#""frequency_penalty":"low""#), refused("invalid_value", "frequency_penalty")),
         (with(r#""repetition_penalty":0"#), refused("invalid_value", "repetition_penalty")),
@@ -186,6 +206,11 @@ fn bad_params() -> Vec<Case> {
         (with(r#""truncate_prompt_tokens":0"#), refused("invalid_value", "truncate_prompt_tokens")),
         (with(r#""truncate_prompt_tokens":-2"#), refused("invalid_value", "truncate_prompt_tokens")),
         (with(r#""add_special_tokens":1"#), refused("invalid_value", "add_special_tokens")),
+    ]
+}
+
+fn bad_repetitions_and_templates() -> Vec<Case> {
+    vec![
         (with(r#""repetition_detection":3"#), refused("invalid_value", "repetition_detection")),
         (
             with(r#""repetition_detection":{"max_pattern_size":3,"min_count":1}"#),
@@ -213,11 +238,6 @@ fn bad_params() -> Vec<Case> {
             completion(r#""prompt":"x","add_generation_prompt":true"#),
             refused("unsupported_parameter", "add_generation_prompt"),
         ),
-        (with(r#""stream":true"#), refused("unsupported_parameter", "stream")),
-        (with(r#""tools":[{}]"#), refused("unsupported_parameter", "tools")),
-        (with(r#""temprature":1"#), refused("unsupported_parameter", "temprature")),
-        (with(r#""suffix":"""#), refused("unsupported_parameter", "suffix")),
-        (with(r#""zeta":1,"alpha":1"#), refused("unsupported_parameter", "alpha")),
     ]
 }
 
