@@ -74,7 +74,7 @@ pub use output::{
     Usage,
 };
 pub use request::{
-    Message, OutputFormat, Prompt, RepetitionDetection, Request, Role, SamplingParams, StructuredOutput,
+    ChatOptions, Message, OutputFormat, Prompt, RepetitionDetection, Request, Role, SamplingParams, StructuredOutput,
 };
 
 /// The README's examples, so that they are compiled with the tests.

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::json::{kind, list, string, token_ids, wrong_type};
-use super::params::{Draft, unsupported};
+use super::json::{field, kind, list, string, token_ids, unsupported, wrong_type};
+use super::params::Draft;
 use crate::engine::EngineSpec;
 use crate::error::RequestError;
 use crate::request::{Message, Prompt, Request, Role};
@@ -44,7 +44,8 @@ impl Endpoint {
     ///
     /// `null` counts as absent. Where `max_tokens` is absent, a conversation may be answered up to the context limit
     /// and a completion has 16 tokens, as with `OpenAI` and vLLM; `max_completion_tokens` goes before `max_tokens`. Text
-    /// parts of a message are joined with line feeds, as in vLLM. `user`, `metadata`, `store`, `safety_identifier`,
+    /// parts of a message are joined with line feeds, as in vLLM. `logprobs`, `top_logprobs` and `prompt_logprobs` go up to
+    /// 20. Several answers (`n`, `best_of`) need a temperature above 0. `user`, `metadata`, `store`, `safety_identifier`,
     /// `prompt_cache_key` and `service_tier` say nothing about the answer and are accepted; every other parameter that
     /// is not implemented is accepted only at a value that switches it off.
     ///
@@ -68,19 +69,25 @@ impl Endpoint {
     pub fn parse_body(
         self,
         request_id: &str,
-        mut body: Map<String, Value>,
+        body: Map<String, Value>,
         spec: &EngineSpec,
     ) -> Result<Request, RequestError> {
+        self.parse_written(request_id, body, spec).map(|(request, _)| request)
+    }
+
+    /// Reads a request body; with the request comes where the body asks for its format, if not in `structured_outputs`.
+    pub(super) fn parse_written(
+        self,
+        request_id: &str,
+        mut body: Map<String, Value>,
+        spec: &EngineSpec,
+    ) -> Result<(Request, Option<&'static str>), RequestError> {
         check_model(required(&mut body, "model")?, spec)?;
         let prompt = match self {
             Self::ChatCompletions => Prompt::Messages(messages(required(&mut body, "messages")?)?),
             Self::Completions => prompt(required(&mut body, "prompt")?)?,
         };
-        let draft = self.parse_params(body)?;
-        let mut sampling = draft.sampling;
-        sampling.max_tokens = draft.max_completion_tokens.or(sampling.max_tokens).or(self.default_max_tokens());
-        sampling.validate()?;
-        Ok(Request::new(request_id, prompt).with_sampling_params(sampling).with_priority(draft.priority))
+        self.parse_params(body)?.into_request(Request::new(request_id, prompt), self.default_max_tokens())
     }
 
     pub(super) fn supported_urls() -> String {
@@ -163,13 +170,6 @@ fn message(value: Value, param: &str) -> Result<Message, RequestError> {
     }
 }
 
-fn field(fields: &mut Map<String, Value>, param: &str, name: &str) -> Result<Value, RequestError> {
-    fields
-        .remove(name)
-        .filter(|value| !value.is_null())
-        .ok_or_else(|| RequestError::MissingParam { param: format!("{param}.{name}") })
-}
-
 fn role(value: &Value, param: &str) -> Result<Role, RequestError> {
     match value.as_str() {
         Some("system") => Ok(Role::System),
@@ -211,68 +211,5 @@ fn text_part(value: Value, param: &str) -> Result<String, RequestError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::request::SamplingParams;
-    use serde_json::json;
-
-    fn parse(endpoint: Endpoint, mut body: Value) -> Result<Request, RequestError> {
-        body["model"] = json!("m");
-        let Value::Object(body) = body else { panic!("a body is an object") };
-        endpoint.parse_body("id", body, &EngineSpec::new("m", "r"))
-    }
-
-    #[test]
-    fn every_parameter_reaches_the_request() {
-        let body = json!({
-            "messages": [
-                {"role": "system", "content": "a"}, {"role": "developer", "content": "b", "name": null},
-                {"role": "user", "content": [{"type": "text", "text": "c"}, {"type": "text", "text": "d"}]},
-                {"role": "assistant", "content": "e", "tool_calls": []}, {"role": "tool", "content": "f"},
-            ],
-            "temperature": 0.5, "top_p": 0.9, "top_k": 7, "min_p": 0.25, "seed": -1, "max_tokens": 5,
-            "max_completion_tokens": 6.0, "min_tokens": 2, "stop": ["x", "y"], "stop_token_ids": [3, 4],
-            "ignore_eos": true, "skip_special_tokens": false, "priority": -3, "user": "u", "n": 1, "tools": null,
-        });
-        let messages = vec![
-            Message::system("a"),
-            Message::new(Role::Developer, "b"),
-            Message::user("c\nd"),
-            Message::assistant("e"),
-            Message::new(Role::Tool, "f"),
-        ];
-        let sampling = SamplingParams::default()
-            .with_temperature(0.5)
-            .with_top_p(0.9)
-            .with_top_k(7)
-            .with_min_p(0.25)
-            .with_seed(u64::MAX)
-            .with_max_tokens(6)
-            .with_min_tokens(2)
-            .with_stop(vec!["x".to_owned(), "y".to_owned()])
-            .with_stop_token_ids(vec![3, 4])
-            .with_ignore_eos(true)
-            .with_skip_special_tokens(false);
-        let expected = Request::new("id", messages).with_sampling_params(sampling).with_priority(-3);
-        assert_eq!(parse(Endpoint::ChatCompletions, body), Ok(expected));
-    }
-
-    #[test]
-    fn defaults_follow_the_endpoint() {
-        let chat = parse(Endpoint::ChatCompletions, json!({"messages": [{"role": "user", "content": "x"}]}));
-        assert_eq!(chat, Ok(Request::new("id", vec![Message::user("x")])));
-        let sixteen = SamplingParams::default().with_max_tokens(16);
-        let prompts = [
-            (json!("x"), Prompt::Text("x".to_owned())),
-            (json!(["x"]), Prompt::Text("x".to_owned())),
-            (json!([1, 2]), Prompt::TokenIds(vec![1, 2])),
-            (json!([[1, 2]]), Prompt::TokenIds(vec![1, 2])),
-            (json!([]), Prompt::TokenIds(vec![])),
-        ];
-        for (body, prompt) in prompts {
-            let mut expected = Request::new("id", "").with_sampling_params(sixteen.clone());
-            expected.prompt = prompt;
-            assert_eq!(parse(Endpoint::Completions, json!({"prompt": body, "top_k": -1})), Ok(expected));
-        }
-    }
-}
+#[path = "endpoint_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::RequestError;
 
@@ -23,6 +23,33 @@ pub(super) fn kind(value: &Value) -> &'static str {
 
 pub(super) fn wrong_type(param: &str, expected: &str, found: &Value) -> RequestError {
     RequestError::invalid(param, format!("expected {expected}, found {}", kind(found)))
+}
+
+pub(super) fn unsupported(param: &str, message: &str) -> RequestError {
+    RequestError::UnsupportedParam { param: param.to_owned(), message: message.to_owned() }
+}
+
+pub(super) fn object(value: Value, param: &str) -> Result<Map<String, Value>> {
+    match value {
+        Value::Object(fields) => Ok(fields),
+        other => Err(wrong_type(param, "an object", &other)),
+    }
+}
+
+/// Takes a field out that must be there. `null` counts as absent.
+pub(super) fn field(fields: &mut Map<String, Value>, param: &str, name: &str) -> Result<Value> {
+    fields
+        .remove(name)
+        .filter(|value| !value.is_null())
+        .ok_or_else(|| RequestError::MissingParam { param: format!("{param}.{name}") })
+}
+
+/// Refuses the first, by name, of the fields that are left, if it is not null.
+pub(super) fn nothing_else(fields: &Map<String, Value>, param: &str) -> Result<()> {
+    match fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name).min() {
+        Some(name) => Err(unsupported(&format!("{param}.{name}"), "it is unknown here")),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn string(value: Value, param: &str) -> Result<String> {

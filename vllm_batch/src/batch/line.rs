@@ -21,6 +21,8 @@ pub struct BatchLine {
     pub endpoint: Endpoint,
     /// What the line's `body` asks for.
     pub request: Request,
+    /// Where the body asks for the answer's format, if not in `structured_outputs`.
+    pub(super) format_param: Option<&'static str>,
 }
 
 impl BatchLine {
@@ -136,8 +138,8 @@ impl Envelope {
 
     fn lower(mut self, spec: &EngineSpec, contract: Contract) -> Result<BatchLine, LineErrorKind> {
         contract.prepare(&mut self.body, spec)?;
-        let request = self.endpoint.parse_body(&self.custom_id, self.body, spec)?;
-        Ok(BatchLine { custom_id: self.custom_id, endpoint: self.endpoint, request })
+        let (request, format_param) = self.endpoint.parse_written(&self.custom_id, self.body, spec)?;
+        Ok(BatchLine { custom_id: self.custom_id, endpoint: self.endpoint, request, format_param })
     }
 }
 

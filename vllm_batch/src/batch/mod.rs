@@ -7,7 +7,7 @@
 //! What a file may hold and what rows look like is the [`Contract`]: `OpenAI`'s (`validate`), vLLM's (`shape`), or
 //! `OpenAI`'s shapes with every line failing alone.
 //!
-//! The way of a row: a line of the input (`reader`) is parsed (`line`, `endpoint`, `params`), gets its key (`key`), is
+//! The way of a row: a line of the input (`reader`) is parsed (`line`, `endpoint`, `params`, `format`), gets its key (`key`), is
 //! looked up among what is done (`input`, `recover`), waits for a place in the window (`run`), and its answer (`row`) is
 //! appended (`journal`).
 //!
@@ -24,11 +24,13 @@ mod deadline;
 mod endpoint;
 mod error;
 mod files;
+mod format;
 mod input;
 mod journal;
 mod json;
 mod key;
 mod line;
+mod logprobs;
 mod params;
 mod progress;
 mod reader;
@@ -39,12 +41,16 @@ mod run;
 mod runner;
 mod shape;
 mod validate;
+mod values;
 
 pub use cancel::CancellationToken;
 pub use contract::{Contract, OpenAiLimits};
 pub use endpoint::Endpoint;
 pub use error::{LineError, LineErrorKind, RunError};
 pub use line::BatchLine;
+pub use logprobs::{
+    ChatLogprobs, ChatTokenLogprob, LEAST_LOGPROB, PromptLogprob, PromptLogprobs, TextLogprobs, TopLogprob,
+};
 pub use progress::Progress;
 pub use report::{BatchReport, RunStatus};
 pub use row::{

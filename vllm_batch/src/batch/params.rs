@@ -5,16 +5,27 @@
 use serde_json::Value;
 
 use super::Endpoint;
-use super::json::{boolean, integer, list, number, string, token_ids, unsigned, wrong_type};
+use super::format::{self, WrittenFormat};
+use super::json::{boolean, number, object, string, unsigned, unsupported};
+use super::values::{self, at_least_one};
 use crate::error::RequestError;
-use crate::request::SamplingParams;
+use crate::request::{ChatOptions, RepetitionDetection, Request, SamplingParams};
 
 /// What the parameters of one body come to.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    pub(super) sampling: SamplingParams,
-    pub(super) max_completion_tokens: Option<u32>,
-    pub(super) priority: i32,
+    sampling: SamplingParams,
+    max_completion_tokens: Option<u32>,
+    priority: i32,
+    echo: bool,
+    add_special_tokens: Option<bool>,
+    chat: ChatOptions,
+    /// Of a conversation, where it is a switch.
+    logprobs: bool,
+    top_logprobs: Option<i32>,
+    /// vLLM's flat form of `repetition_detection`.
+    flat_repetition: Option<RepetitionDetection>,
+    format: Option<WrittenFormat>,
 }
 
 impl Draft {
@@ -31,6 +42,76 @@ impl Draft {
             Some(Rule::Off(values)) => Err(unsupported(name, &only(values))),
             None => Err(unsupported(name, &format!("it is unknown to {}", endpoint.url()))),
         }
+    }
+
+    /// The request with these parameters, and where the body asks for its format, if not in `structured_outputs`.
+    pub(super) fn into_request(
+        mut self,
+        request: Request,
+        default_max_tokens: Option<u32>,
+    ) -> Result<(Request, Option<&'static str>), RequestError> {
+        let max_tokens = self.max_completion_tokens.or(self.sampling.max_tokens).or(default_max_tokens);
+        self.sampling.max_tokens = max_tokens;
+        self.take_logprobs()?;
+        self.take_repetition()?;
+        self.chat.validate()?;
+        let format_param = self.format.as_ref().and_then(|format| format.param);
+        self.sampling.structured_outputs = self.format.map(|format| format.output);
+        self.sampling.validate().map_err(|error| match self.flat_repetition {
+            Some(_) => as_flat(error),
+            None => error,
+        })?;
+        let request = request.with_sampling_params(self.sampling).with_priority(self.priority).with_echo(self.echo);
+        let request = Request { add_special_tokens: self.add_special_tokens, ..request.with_chat(self.chat) };
+        Ok((request, format_param))
+    }
+
+    fn take_logprobs(&mut self) -> Result<(), RequestError> {
+        match self.top_logprobs {
+            Some(1..) if !self.logprobs => Err(RequestError::invalid("top_logprobs", "needs `logprobs` to be true")),
+            top_logprobs => {
+                let num_top = self.logprobs.then_some(top_logprobs.unwrap_or(0));
+                self.sampling.logprobs = num_top.or(self.sampling.logprobs);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_repetition(&mut self) -> Result<(), RequestError> {
+        if self.flat_repetition.is_some() && self.sampling.repetition_detection.is_some() {
+            let message = "cannot be there together with `max_repetition_pattern_size` and its like";
+            return Err(RequestError::invalid("repetition_detection", message));
+        }
+        self.sampling.repetition_detection = self.flat_repetition.or(self.sampling.repetition_detection);
+        Ok(())
+    }
+
+    fn flat_repetition(&mut self) -> &mut RepetitionDetection {
+        self.flat_repetition.get_or_insert_default()
+    }
+
+    fn put_format(&mut self, name: &str, format: Option<WrittenFormat>) -> Result<(), RequestError> {
+        if self.format.is_some() && format.is_some() {
+            let message = "only one of response_format, structured_outputs and guided_* may ask for a format";
+            return Err(RequestError::invalid(name, message));
+        }
+        self.format = format.or(self.format.take());
+        Ok(())
+    }
+}
+
+/// What is said of `repetition_detection` is said of the parameters of vLLM's flat form.
+fn as_flat(error: RequestError) -> RequestError {
+    match error {
+        RequestError::InvalidParam { param, message } => {
+            let param = match param.as_str() {
+                "repetition_detection.min_count" => "repetition_min_count".to_owned(),
+                "repetition_detection.min_pattern_size" => "min_repetition_pattern_size".to_owned(),
+                _ => param,
+            };
+            RequestError::InvalidParam { param, message }
+        }
+        other => other,
     }
 }
 
@@ -70,25 +151,90 @@ const fn completions(param: Param) -> Param {
     Param { endpoint: Some(Endpoint::Completions), ..param }
 }
 
-/// Every parameter of OpenAI's and vLLM's two endpoints besides `model`, `messages` and `prompt`.
+/// Every parameter of OpenAI's and vLLM's two endpoints besides `model`, `messages` and `prompt`. `docs/parameters.md` has
+/// the same order.
 static PARAMS: &[Param] = &[
     read("temperature", |draft, value, name| put(&mut draft.sampling.temperature, number(&value, name))),
     read("top_p", |draft, value, name| put(&mut draft.sampling.top_p, number(&value, name))),
-    read("top_k", |draft, value, name| put(&mut draft.sampling.top_k, top_k(&value, name))),
+    read("top_k", |draft, value, name| put(&mut draft.sampling.top_k, values::top_k(&value, name))),
     read("min_p", |draft, value, name| put(&mut draft.sampling.min_p, number(&value, name))),
-    read("seed", |draft, value, name| put(&mut draft.sampling.seed, seed(&value, name).map(Some))),
+    read("seed", |draft, value, name| put(&mut draft.sampling.seed, values::seed(&value, name).map(Some))),
+    // How many answers, and how long.
+    read("n", |draft, value, name| put(&mut draft.sampling.n, unsigned(&value, name))),
+    completions(read("best_of", |draft, value, name| {
+        put(&mut draft.sampling.best_of, unsigned(&value, name).map(Some))
+    })),
     read("max_tokens", |draft, value, name| put(&mut draft.sampling.max_tokens, at_least_one(&value, name).map(Some))),
     chat(read("max_completion_tokens", |draft, value, name| {
         put(&mut draft.max_completion_tokens, at_least_one(&value, name).map(Some))
     })),
     read("min_tokens", |draft, value, name| put(&mut draft.sampling.min_tokens, unsigned(&value, name))),
-    read("stop", |draft, value, name| put(&mut draft.sampling.stop, stop(value, name))),
-    read("stop_token_ids", |draft, value, name| put(&mut draft.sampling.stop_token_ids, ids(&value, name))),
+    read("stop", |draft, value, name| put(&mut draft.sampling.stop, values::stop(value, name))),
+    read("stop_token_ids", |draft, value, name| put(&mut draft.sampling.stop_token_ids, values::ids(&value, name))),
     read("ignore_eos", |draft, value, name| put(&mut draft.sampling.ignore_eos, boolean(&value, name))),
+    read("repetition_detection", |draft, value, name| {
+        put(&mut draft.sampling.repetition_detection, values::repetition_detection(value, name).map(Some))
+    }),
+    read("max_repetition_pattern_size", |draft, value, name| {
+        put(&mut draft.flat_repetition().max_pattern_size, unsigned(&value, name))
+    }),
+    read("min_repetition_pattern_size", |draft, value, name| {
+        put(&mut draft.flat_repetition().min_pattern_size, unsigned(&value, name))
+    }),
+    read("repetition_min_count", |draft, value, name| {
+        put(&mut draft.flat_repetition().min_count, unsigned(&value, name))
+    }),
+    // What changes the probabilities.
+    read("presence_penalty", |draft, value, name| put(&mut draft.sampling.presence_penalty, number(&value, name))),
+    read("frequency_penalty", |draft, value, name| put(&mut draft.sampling.frequency_penalty, number(&value, name))),
+    read("repetition_penalty", |draft, value, name| put(&mut draft.sampling.repetition_penalty, number(&value, name))),
+    read("logit_bias", |draft, value, name| put(&mut draft.sampling.logit_bias, values::logit_bias(value, name))),
+    read("allowed_token_ids", |draft, value, name| {
+        put(&mut draft.sampling.allowed_token_ids, values::ids(&value, name).map(Some))
+    }),
+    read("bad_words", |draft, value, name| put(&mut draft.sampling.bad_words, values::strings(value, name))),
+    // What the answer must look like.
+    read("response_format", |draft, value, name| draft.put_format(name, format::response_format(value, name)?)),
+    read("structured_outputs", |draft, value, name| draft.put_format(name, format::structured_outputs(value, name)?)),
+    read("guided_json", |draft, value, name| draft.put_format(name, format::guided_json(value, name)?)),
+    read("guided_regex", |draft, value, name| draft.put_format(name, format::guided_regex(value, name)?)),
+    read("guided_choice", |draft, value, name| draft.put_format(name, format::guided_choice(value, name)?)),
+    read("guided_grammar", |draft, value, name| draft.put_format(name, format::guided_grammar(value, name)?)),
+    // What comes back, and how.
+    chat(read("logprobs", |draft, value, name| put(&mut draft.logprobs, boolean(&value, name)))),
+    chat(read("top_logprobs", |draft, value, name| {
+        put(&mut draft.top_logprobs, values::num_logprobs(&value, name).map(Some))
+    })),
+    completions(read("logprobs", |draft, value, name| {
+        put(&mut draft.sampling.logprobs, values::num_logprobs(&value, name).map(Some))
+    })),
+    read("prompt_logprobs", |draft, value, name| {
+        put(&mut draft.sampling.prompt_logprobs, values::num_logprobs(&value, name).map(Some))
+    }),
+    completions(read("echo", |draft, value, name| put(&mut draft.echo, boolean(&value, name)))),
     read("skip_special_tokens", |draft, value, name| {
         put(&mut draft.sampling.skip_special_tokens, boolean(&value, name))
     }),
-    read("priority", |draft, value, name| put(&mut draft.priority, priority(&value, name))),
+    read("include_stop_str_in_output", |draft, value, name| {
+        put(&mut draft.sampling.include_stop_str_in_output, boolean(&value, name))
+    }),
+    // How the prompt is made.
+    read("truncate_prompt_tokens", |draft, value, name| {
+        put(&mut draft.sampling.truncate_prompt_tokens, values::truncation(&value, name).map(Some))
+    }),
+    read("add_special_tokens", |draft, value, name| put(&mut draft.add_special_tokens, values::choice(&value, name))),
+    chat(read("add_generation_prompt", |draft, value, name| {
+        put(&mut draft.chat.add_generation_prompt, boolean(&value, name))
+    })),
+    chat(read("continue_final_message", |draft, value, name| {
+        put(&mut draft.chat.continue_final_message, boolean(&value, name))
+    })),
+    chat(read("chat_template", |draft, value, name| put(&mut draft.chat.chat_template, string(value, name).map(Some)))),
+    chat(read("chat_template_kwargs", |draft, value, name| {
+        put(&mut draft.chat.chat_template_kwargs, object(value, name))
+    })),
+    // When it is served.
+    read("priority", |draft, value, name| put(&mut draft.priority, values::priority(&value, name))),
     // Who asks, how it is billed, where it is kept.
     no_effect("user"),
     no_effect("metadata"),
@@ -96,39 +242,19 @@ static PARAMS: &[Param] = &[
     no_effect("safety_identifier"),
     no_effect("prompt_cache_key"),
     no_effect("service_tier"),
-    // How many answers, and in which form.
-    off("n", &["1"]),
-    completions(off("best_of", &["1"])),
+    // How answers come back.
     off("stream", &["false"]),
     off("stream_options", &[]),
-    off("echo", &["false"]),
+    chat(off("echo", &["false"])),
     completions(off("suffix", &["\"\""])),
-    off("logprobs", &["false"]),
-    off("top_logprobs", &["0"]),
-    off("prompt_logprobs", &[]),
     off("return_token_ids", &["false"]),
     off("return_tokens_as_token_ids", &["false"]),
-    off("include_stop_str_in_output", &["false"]),
     off("spaces_between_special_tokens", &["true"]),
     off("request_id", &[]),
-    // What changes the probabilities.
-    off("presence_penalty", &["0"]),
-    off("frequency_penalty", &["0"]),
-    off("repetition_penalty", &["1"]),
-    off("logit_bias", &["{}"]),
-    off("allowed_token_ids", &[]),
-    off("bad_words", &["[]"]),
+    // How tokens are chosen.
     off("logits_processors", &["[]"]),
-    off("repetition_detection", &[]),
     off("use_beam_search", &["false"]),
     off("length_penalty", &["1"]),
-    // What the answer must look like.
-    off("response_format", &[r#"{"type":"text"}"#]),
-    off("structured_outputs", &[]),
-    off("guided_json", &[]),
-    off("guided_regex", &[]),
-    off("guided_choice", &[]),
-    off("guided_grammar", &[]),
     chat(off("tools", &["[]"])),
     chat(off("tool_choice", &["\"none\"", "\"auto\""])),
     chat(off("parallel_tool_calls", &["true", "false"])),
@@ -145,15 +271,8 @@ static PARAMS: &[Param] = &[
     chat(off("include_reasoning", &["true"])),
     chat(off("thinking_token_budget", &["-1"])),
     // How the prompt is made.
-    off("truncate_prompt_tokens", &[]),
-    chat(off("add_special_tokens", &["false"])),
-    completions(off("add_special_tokens", &["true"])),
     completions(off("prompt_embeds", &[])),
-    chat(off("add_generation_prompt", &["true"])),
-    chat(off("continue_final_message", &["false"])),
     chat(off("documents", &["[]"])),
-    chat(off("chat_template", &[])),
-    chat(off("chat_template_kwargs", &["{}"])),
     chat(off("mm_processor_kwargs", &["{}"])),
     // How an engine is driven.
     off("cache_salt", &[]),
@@ -164,42 +283,6 @@ static PARAMS: &[Param] = &[
 fn put<T>(place: &mut T, value: Result<T, RequestError>) -> Result<(), RequestError> {
     *place = value?;
     Ok(())
-}
-
-fn at_least_one(value: &Value, param: &str) -> Result<u32, RequestError> {
-    integer(value, param, 1..=i64::from(u32::MAX)).map(|number| number as u32)
-}
-
-/// vLLM lets -1 as well as 0 stand for "all".
-fn top_k(value: &Value, param: &str) -> Result<u32, RequestError> {
-    integer(value, param, -1..=i64::from(u32::MAX)).map(|number| number.max(0) as u32)
-}
-
-fn priority(value: &Value, param: &str) -> Result<i32, RequestError> {
-    integer(value, param, i64::from(i32::MIN)..=i64::from(i32::MAX)).map(|number| number as i32)
-}
-
-/// Any 64-bit integer, with or without sign: its bits are the seed.
-fn seed(value: &Value, param: &str) -> Result<u64, RequestError> {
-    match value.as_u64() {
-        Some(seed) => Ok(seed),
-        None => integer(value, param, i64::MIN..=i64::MAX).map(|number| number as u64),
-    }
-}
-
-fn stop(value: Value, param: &str) -> Result<Vec<String>, RequestError> {
-    match value {
-        Value::String(text) => Ok(vec![text]),
-        Value::Array(_) => list(value, param, string),
-        other => Err(wrong_type(param, "a string or an array of strings", &other)),
-    }
-}
-
-fn ids(value: &Value, param: &str) -> Result<Vec<u32>, RequestError> {
-    match value {
-        Value::Array(items) => token_ids(items, param),
-        other => Err(wrong_type(param, "an array of token ids", other)),
-    }
 }
 
 /// Numbers are compared by value: 1 and 1.0 ask for the same.
@@ -216,10 +299,6 @@ fn only(values: &[&str]) -> String {
         [] => "it is not implemented: leave it out".to_owned(),
         _ => format!("it is only accepted as {}", values.join(" or ")),
     }
-}
-
-pub(super) fn unsupported(param: &str, message: &str) -> RequestError {
-    RequestError::UnsupportedParam { param: param.to_owned(), message: message.to_owned() }
 }
 
 #[cfg(test)]
@@ -249,27 +328,50 @@ mod tests {
 
     #[test]
     fn off_values_are_compared_by_value() {
-        let cases =
-            [("n", json!(1.0), true), ("n", json!(2), false), ("n", json!("1"), false), ("n", json!(true), false)];
+        let name = "length_penalty";
+        let cases = [
+            (name, json!(1.0), true),
+            (name, json!(2), false),
+            (name, json!("1"), false),
+            (name, json!(true), false),
+            ("thinking_token_budget", json!(-1.0), true),
+        ];
         for (name, value, expected) in cases {
             let is_accepted = Draft::default().set(Endpoint::ChatCompletions, name, value.clone()).is_ok();
             assert_eq!(is_accepted, expected, "{name} = {value}");
         }
     }
 
-    #[test]
-    fn seeds_keep_their_bits() {
-        let cases = [
-            (json!(7), Ok(7)),
-            (json!(-1), Ok(u64::MAX)),
-            (json!(u64::MAX), Ok(u64::MAX)),
-            (json!(i64::MIN), Ok(1 << 63)),
-            (json!(3.0), Ok(3)),
-            (json!("7"), Err(Some("seed"))),
-        ];
-        for (value, expected) in cases {
-            let found = seed(&value, "seed");
-            assert_eq!(found.as_ref().map(|seed| *seed).map_err(RequestError::param), expected, "{value}");
+    /// Section, name and endpoints of each row of the tables in `docs/parameters.md`.
+    fn documented() -> Vec<[String; 3]> {
+        let mut section = "";
+        let mut rows = Vec::new();
+        for line in include_str!("../../../docs/parameters.md").lines() {
+            if let Some(heading) = line.strip_prefix("## ") {
+                section = heading;
+            } else if let Some(row) = line.strip_prefix("| `") {
+                let cells: Vec<_> = row.split('|').map(|cell| cell.trim().replace('`', "")).collect();
+                rows.push([section.to_owned(), cells[0].clone(), cells[1].clone()]);
+            }
         }
+        rows
+    }
+
+    #[test]
+    fn every_parameter_is_in_the_tables() {
+        let row = |param: &Param| {
+            let section = match param.rule {
+                Rule::Read(_) => "Honoured",
+                Rule::NoEffect => "Without effect",
+                Rule::Off(_) => "Not implemented",
+            };
+            let endpoints = match param.endpoint {
+                None => "both",
+                Some(Endpoint::ChatCompletions) => "chat",
+                Some(Endpoint::Completions) => "completions",
+            };
+            [section, param.name, endpoints].map(str::to_owned)
+        };
+        assert_eq!(documented(), PARAMS.iter().map(row).collect::<Vec<_>>());
     }
 }

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::RequestError;
-use crate::output::{self, RequestOutput};
+use crate::output::{self, RequestOutput, TokenLogprobs};
 
 use super::Endpoint;
 use super::error::LineError;
 use super::key::RowKey;
+use super::logprobs::{ChatLogprobs, PromptLogprobs, TextLogprobs, prompt_logprobs};
 use super::shape::AnyError;
 
 type Text = Cow<'static, str>;
@@ -186,6 +187,9 @@ pub struct ChatCompletion {
     pub choices: Vec<ChatChoice>,
     /// What they cost.
     pub usage: TokenUsage,
+    /// Log-probabilities of the prompt, if they were asked for (vLLM's field).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_logprobs: Option<PromptLogprobs>,
 }
 
 impl ChatCompletion {
@@ -197,6 +201,7 @@ impl ChatCompletion {
             model: work.model.to_owned(),
             choices: output.outputs.into_iter().map(ChatChoice::from).collect(),
             usage: TokenUsage::from(output.usage),
+            prompt_logprobs: output.prompt_logprobs.as_deref().map(prompt_logprobs),
         }
     }
 }
@@ -209,14 +214,14 @@ pub struct ChatChoice {
     pub index: usize,
     /// The answer.
     pub message: AssistantMessage,
-    /// `stop` or `length`.
+    /// `stop` or `length`; `repetition`, vLLM's word, where `repetition_detection` was asked for.
     pub finish_reason: Option<Text>,
     /// The stop string or stop token that ended the answer (vLLM's field).
     #[serde(default)]
     pub stop_reason: Option<StopReason>,
-    /// Not implemented: always null.
+    /// Log-probabilities of the answer, if they were asked for.
     #[serde(default)]
-    pub logprobs: Option<Value>,
+    pub logprobs: Option<ChatLogprobs>,
 }
 
 impl From<output::CompletionOutput> for ChatChoice {
@@ -226,7 +231,7 @@ impl From<output::CompletionOutput> for ChatChoice {
             message: AssistantMessage { role: Text::Borrowed("assistant"), content: Some(output.text) },
             finish_reason: Some(Text::Borrowed(output.finish_reason.as_str())),
             stop_reason: output.stop_reason.map(StopReason::from),
-            logprobs: None,
+            logprobs: output.logprobs.map(ChatLogprobs::from),
         }
     }
 }
@@ -266,8 +271,8 @@ impl TextCompletion {
             object: Text::Borrowed("text_completion"),
             created: work.created,
             model: work.model.to_owned(),
-            choices: output.outputs.into_iter().map(TextChoice::from).collect(),
             usage: TokenUsage::from(output.usage),
+            choices: text_choices(output),
         }
     }
 }
@@ -278,26 +283,43 @@ impl TextCompletion {
 pub struct TextChoice {
     /// Which of the answers this is, from 0.
     pub index: usize,
-    /// The text.
+    /// The text, after that of the prompt if its echo was asked for.
     pub text: String,
-    /// `stop` or `length`.
+    /// `stop` or `length`; `repetition`, vLLM's word, where `repetition_detection` was asked for.
     pub finish_reason: Option<Text>,
     /// The stop string or stop token that ended the answer (vLLM's field).
     #[serde(default)]
     pub stop_reason: Option<StopReason>,
-    /// Not implemented: always null.
+    /// Log-probabilities of the answer, if they were asked for.
     #[serde(default)]
-    pub logprobs: Option<Value>,
+    pub logprobs: Option<TextLogprobs>,
+    /// Log-probabilities of the prompt, if they were asked for (vLLM's field).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_logprobs: Option<PromptLogprobs>,
 }
 
-impl From<output::CompletionOutput> for TextChoice {
-    fn from(output: output::CompletionOutput) -> Self {
+/// What the choices of a completion share.
+struct Echo<'a> {
+    text: Option<&'a str>,
+    logprobs: Option<&'a [Option<TokenLogprobs>]>,
+}
+
+fn text_choices(output: RequestOutput) -> Vec<TextChoice> {
+    let RequestOutput { prompt, prompt_logprobs, outputs, .. } = output;
+    let echo = Echo { text: prompt.as_deref(), logprobs: prompt_logprobs.as_deref() };
+    outputs.into_iter().map(|output| TextChoice::new(&echo, output)).collect()
+}
+
+impl TextChoice {
+    fn new(echo: &Echo<'_>, output: output::CompletionOutput) -> Self {
+        let before = echo.text.map(|text| (text, echo.logprobs.unwrap_or_default()));
         Self {
             index: output.index,
-            text: output.text,
+            text: echo.text.map_or_else(String::new, str::to_owned) + &output.text,
             finish_reason: Some(Text::Borrowed(output.finish_reason.as_str())),
             stop_reason: output.stop_reason.map(StopReason::from),
-            logprobs: None,
+            logprobs: output.logprobs.map(|answer| TextLogprobs::new(before, &answer)),
+            prompt_logprobs: echo.logprobs.map(prompt_logprobs),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::Endpoint;
 use super::contract::{Contract, Shape};
 use super::deadline::Deadline;
 use super::error::{LineError, LineErrorKind, RunError};
+use super::format::as_written;
 use super::input::Rows;
 use super::journal::Journal;
 use super::key::RowKey;
@@ -130,9 +131,9 @@ impl<'a> Run<'a> {
             return Ok(false);
         };
         match result {
-            Ok(BatchLine { custom_id, endpoint, request }) => {
+            Ok(BatchLine { custom_id, endpoint, request, format_param }) => {
                 let events = self.settings.engine.submit(request);
-                let row = InFlight { key, custom_id, endpoint, generated: 0, events };
+                let row = InFlight { key, custom_id, endpoint, format_param, generated: 0, events };
                 self.in_flight.push(row.into_future());
                 self.counts.running += 1;
             }
@@ -158,7 +159,10 @@ impl<'a> Run<'a> {
                 Ok(())
             }
             Some(OutputEvent::Finished(output)) => self.finish(&row, output),
-            Some(OutputEvent::Failed(error)) => self.fail(row, &error),
+            Some(OutputEvent::Failed(error)) => {
+                let error = as_written(error, row.format_param);
+                self.fail(row, &error)
+            }
             // A stream ends after one of the two.
             None => Ok(()),
         }
@@ -212,6 +216,8 @@ struct InFlight {
     key: RowKey,
     custom_id: String,
     endpoint: Endpoint,
+    /// What errors call the format, if not `structured_outputs`.
+    format_param: Option<&'static str>,
     /// Tokens so far.
     generated: usize,
     events: OutputStream,

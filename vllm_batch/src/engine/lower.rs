@@ -10,13 +10,13 @@ use crate::output::Usage;
 use crate::request::{Prompt, Request, SamplingParams};
 use crate::sample::{Sampler, answer_seed, derive_seed};
 use crate::sched::{NewSequence, SequenceId};
-use crate::text::{ChatTemplate, OutputText, Tokenizer};
+use crate::text::{ChatTemplates, OutputText, Tokenizer};
 
 /// What lowering needs to know of the model and the engine. Shared by the threads that lower and compute.
 #[derive(Debug)]
 pub(crate) struct Lowering {
     tokenizer: Arc<Tokenizer>,
-    chat_template: Option<ChatTemplate>,
+    chat_templates: ChatTemplates,
     eos_token_ids: Vec<u32>,
     vocab_size: usize,
     max_model_len: usize,
@@ -54,7 +54,7 @@ impl Lowering {
         Self {
             vocab_size: files.spec.vocab_size,
             tokenizer: Arc::new(files.tokenizer),
-            chat_template: files.chat_template,
+            chat_templates: ChatTemplates::new(files.chat_template, files.special_tokens),
             eos_token_ids: files.eos_token_ids,
             max_model_len,
             seed,
@@ -76,7 +76,7 @@ impl Lowering {
         self.check_tokens("stop_token_ids", &params.stop_token_ids)?;
         self.check_tokens("allowed_token_ids", params.allowed_token_ids.as_deref().unwrap_or_default())?;
         self.check_tokens("logit_bias", params.logit_bias.keys())?;
-        let mut prompt_token_ids = self.token_ids(&request.prompt)?;
+        let mut prompt_token_ids = self.token_ids(&request)?;
         let num_cut = prompt_token_ids.len().saturating_sub(self.max_prompt_len(params)?);
         prompt_token_ids.drain(..num_cut);
         // A tokenizer may know more tokens than the network.
@@ -156,15 +156,15 @@ impl Lowering {
         Ok(bad_words)
     }
 
-    fn token_ids(&self, prompt: &Prompt) -> Result<Vec<u32>, RequestError> {
-        match prompt {
-            Prompt::Text(text) => self.tokenizer.encode(text, true),
+    fn token_ids(&self, request: &Request) -> Result<Vec<u32>, RequestError> {
+        let adds = |default| request.add_special_tokens.unwrap_or(default);
+        match &request.prompt {
+            Prompt::Text(text) => self.tokenizer.encode(text, adds(true)),
             Prompt::Messages(messages) => {
                 if messages.is_empty() {
                     return Err(RequestError::invalid("messages", "must hold at least one message"));
                 }
-                let template = self.chat_template.as_ref().ok_or(RequestError::NoChatTemplate)?;
-                self.tokenizer.encode(&template.render(messages, true)?, false)
+                self.tokenizer.encode(&self.chat_templates.render(messages, &request.chat)?, adds(false))
             }
             Prompt::TokenIds(token_ids) => Ok(token_ids.clone()),
         }

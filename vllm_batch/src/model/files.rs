@@ -26,6 +26,8 @@ pub(crate) struct ModelFiles {
     pub(crate) tokenizer: Tokenizer,
     /// How conversations are written down, if the model says so.
     pub(crate) chat_template: Option<ChatTemplate>,
+    /// What templates may write.
+    pub(crate) special_tokens: SpecialTokens,
     /// Tokens that end an answer.
     pub(crate) eos_token_ids: Vec<u32>,
     /// Names that requests may use.
@@ -76,9 +78,11 @@ fn open_directory(folder: &Path) -> Result<ModelFiles, LoadError> {
     let eos = eos(&generation_config).or_else(|| eos(&config));
     let small = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", TEMPLATE_FILE];
     let small = small.map(|name| folder.join(name)).into_iter().filter(|path| path.is_file());
+    let special_tokens = special_tokens(&tokenizer_config);
     Ok(ModelFiles {
         spec,
-        chat_template: directory_template(folder, &tokenizer_config)?,
+        chat_template: directory_template(folder, &tokenizer_config, &special_tokens)?,
+        special_tokens,
         eos_token_ids: token_ids("eos_token_id", eos.as_ref(), &tokenizer)?,
         tokenizer,
         names: Vec::new(),
@@ -91,20 +95,28 @@ fn open_directory(folder: &Path) -> Result<ModelFiles, LoadError> {
 const TEMPLATE_FILE: &str = "chat_template.jinja";
 
 /// The template of its own file, else of `tokenizer_config.json`.
-fn directory_template(folder: &Path, config: &Map<String, Value>) -> Result<Option<ChatTemplate>, LoadError> {
+fn directory_template(
+    folder: &Path,
+    config: &Map<String, Value>,
+    tokens: &SpecialTokens,
+) -> Result<Option<ChatTemplate>, LoadError> {
     let path = folder.join(TEMPLATE_FILE);
     let source = if path.is_file() {
         Some(String::from_utf8_lossy(&read(&path)?).into_owned())
     } else {
         template_in(config.get("chat_template"))
     };
+    source.map(|source| ChatTemplate::new(&source, tokens.clone())).transpose()
+}
+
+fn special_tokens(config: &Map<String, Value>) -> SpecialTokens {
     let token = |key: &str| match config.get(key)? {
         Value::Object(token) => token.get("content")?.as_str().map(str::to_owned),
         token => token.as_str().map(str::to_owned),
     };
     let mut tokens = SpecialTokens::new(token("bos_token"), token("eos_token"));
     (tokens.unk_token, tokens.pad_token) = (token("unk_token"), token("pad_token"));
-    source.map(|source| ChatTemplate::new(&source, tokens)).transpose()
+    tokens
 }
 
 /// One template, or the one called `default` of several.
@@ -129,9 +141,9 @@ fn open_gguf(path: &Path) -> Result<ModelFiles, LoadError> {
     complete_from_tensors(&mut spec, &file)?;
     let tokenizer = Tokenizer::from_gguf(vocabulary(&file)?)?;
     let token = |key: &str| file.get(key).and_then(Value::as_u64).and_then(|id| tokenizer.id_to_token(id as u32));
-    let special = SpecialTokens::new(token("tokenizer.ggml.bos_token_id"), token("tokenizer.ggml.eos_token_id"));
+    let special_tokens = SpecialTokens::new(token("tokenizer.ggml.bos_token_id"), token("tokenizer.ggml.eos_token_id"));
     let template = file.get("tokenizer.chat_template").and_then(Value::as_str);
-    let chat_template = template.map(|source| ChatTemplate::new(source, special)).transpose()?;
+    let chat_template = template.map(|source| ChatTemplate::new(source, special_tokens.clone())).transpose()?;
     let mut eos_token_ids = Vec::new();
     for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
         eos_token_ids.extend(token_ids(key, file.get(key), &tokenizer)?);
@@ -139,6 +151,7 @@ fn open_gguf(path: &Path) -> Result<ModelFiles, LoadError> {
     Ok(ModelFiles {
         spec,
         chat_template,
+        special_tokens,
         eos_token_ids,
         tokenizer,
         names: Vec::new(),

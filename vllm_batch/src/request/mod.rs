@@ -3,9 +3,11 @@
 //! Plain data: a [`Request`] is a [`Prompt`], [`SamplingParams`] in vLLM's names, and an id that comes back with the
 //! answer. Nothing here knows a model; limits that depend on one are checked when the engine lowers the request.
 
+mod chat;
 mod sampling;
 mod structured;
 
+pub use chat::ChatOptions;
 pub(crate) use sampling::LEAST_TEMPERATURE;
 pub use sampling::{MAX_ANSWERS, RepetitionDetection, SamplingParams};
 pub use structured::{OutputFormat, StructuredOutput};
@@ -37,10 +39,15 @@ pub struct Request {
     /// Whether the prompt's text comes back with the answer, and, if `logprobs` are asked for, the log-probabilities of
     /// its tokens, too.
     pub echo: bool,
+    /// How a conversation becomes a prompt.
+    pub chat: ChatOptions,
+    /// Whether the tokenizer adds its special tokens to the prompt. Absent: to a text, but not to a conversation, whose
+    /// template writes them.
+    pub add_special_tokens: Option<bool>,
 }
 
 impl Request {
-    /// A request with default sampling parameters, priority 0 and no echo.
+    /// A request with default sampling parameters, priority 0, no echo and default chat options.
     pub fn new(request_id: impl Into<String>, prompt: impl Into<Prompt>) -> Self {
         Self {
             request_id: request_id.into(),
@@ -48,6 +55,8 @@ impl Request {
             sampling_params: SamplingParams::default(),
             priority: 0,
             echo: false,
+            chat: ChatOptions::default(),
+            add_special_tokens: None,
         }
     }
 
@@ -71,6 +80,20 @@ impl Request {
         self.echo = echo;
         self
     }
+
+    /// Replaces the chat options.
+    #[must_use]
+    pub fn with_chat(mut self, chat: ChatOptions) -> Self {
+        self.chat = chat;
+        self
+    }
+
+    /// Says whether the tokenizer adds its special tokens to the prompt.
+    #[must_use]
+    pub fn with_add_special_tokens(mut self, add_special_tokens: bool) -> Self {
+        self.add_special_tokens = Some(add_special_tokens);
+        self
+    }
 }
 
 /// What the model reads.
@@ -81,7 +104,7 @@ pub enum Prompt {
     Text(String),
     /// Token ids, taken as they are.
     TokenIds(Vec<u32>),
-    /// A conversation, rendered by the model's chat template with the generation prompt added.
+    /// A conversation, rendered by a chat template as [`ChatOptions`] say.
     Messages(Vec<Message>),
 }
 

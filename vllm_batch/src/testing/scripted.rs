@@ -10,7 +10,9 @@ use futures::Stream;
 
 use crate::engine::{BatchEngine, EngineSpec, OutputStream};
 use crate::error::RequestError;
-use crate::output::{CompletionOutput, FinishReason, OutputEvent, RequestOutput, TextDelta, Usage};
+use crate::output::{
+    CompletionOutput, FinishReason, OutputEvent, RequestOutput, TextDelta, TokenLogprob, TokenLogprobs, Usage,
+};
 use crate::request::{Prompt, Request};
 
 /// Answers requests from a function or a table, without a model: for tests of code that uses a [`BatchEngine`].
@@ -18,7 +20,9 @@ use crate::request::{Prompt, Request};
 /// * A token is a word with the white space after it, in prompts as well as in answers; each token of an answer is one
 ///   [`Delta`](OutputEvent::Delta).
 /// * `max_tokens` cuts an answer off; an empty prompt, and one that fills the context, are refused as a real engine does.
-///   Other sampling parameters are ignored.
+///   `n` answers are given, all equal, and the prompt is echoed if that was asked for. The script leaves no choice: with
+///   `logprobs` or `prompt_logprobs`, each token has the log-probability 0, and is the only one among the most likely.
+///   Other parameters are ignored.
 /// * It has no thread: answers are made as their streams are polled.
 ///
 /// # Example
@@ -196,6 +200,12 @@ struct Answer {
     request_id: String,
     text: String,
     prompt_tokens: usize,
+    /// How many times the answer is given.
+    n: usize,
+    logprobs: Option<i32>,
+    prompt_logprobs: Option<Vec<Option<TokenLogprobs>>>,
+    /// The prompt's text, if its echo was asked for.
+    prompt: Option<String>,
     /// Where in `text` each token ends.
     ends: Vec<usize>,
     /// How many of them were sent.
@@ -209,25 +219,50 @@ impl Answer {
         let finish_reason = if ends.len() > max_tokens { FinishReason::Length } else { FinishReason::Stop };
         ends.truncate(max_tokens);
         text.truncate(ends.last().copied().unwrap_or(0));
-        Self { request_id: request.request_id.clone(), text, prompt_tokens, ends, sent: 0, finish_reason }
+        let params = &request.sampling_params;
+        let num_top = params.prompt_logprobs.or(params.logprobs.filter(|_| request.echo));
+        Self {
+            request_id: request.request_id.clone(),
+            text,
+            prompt_tokens,
+            n: params.n as usize,
+            logprobs: params.logprobs,
+            prompt_logprobs: num_top.map(|num_top| prompt_logprobs(&request.prompt, num_top)),
+            prompt: request.echo.then(|| prompt_text(&request.prompt)),
+            ends,
+            sent: 0,
+            finish_reason,
+        }
     }
 
     /// The next token's text; `None` after the last.
     fn next_token(&mut self) -> Option<TextDelta> {
-        let end = *self.ends.get(self.sent)?;
-        let start = self.sent.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let (index, place) = (self.sent.checked_div(self.ends.len())?, self.sent % self.ends.len());
+        if index >= self.n {
+            return None;
+        }
+        let start = place.checked_sub(1).map_or(0, |last| self.ends[last]);
         self.sent += 1;
-        Some(TextDelta::new(self.text[start..end].to_owned(), 1))
+        Some(TextDelta::new(self.text[start..self.ends[place]].to_owned(), 1).with_index(index))
     }
 
     /// The whole answer. Token ids count from 0.
     fn output(&mut self) -> RequestOutput {
         let usage = Usage::new(self.prompt_tokens, self.sent, 0);
-        let token_ids = (0..self.sent as u32).collect();
+        let token_ids = (0..self.ends.len() as u32).collect();
+        let logprobs = self.logprobs.map(|num_top| certain(&self.text, num_top));
         let text = std::mem::take(&mut self.text);
         let output = CompletionOutput::new(text, token_ids, self.finish_reason, None);
+        let cumulative_logprob = logprobs.as_ref().map(|_| 0.0);
+        let output = CompletionOutput { logprobs, cumulative_logprob, ..output };
+        let outputs = (0..self.n).map(|index| CompletionOutput { index, ..output.clone() }).collect();
         let prompt_token_ids = (0..self.prompt_tokens as u32).collect();
-        RequestOutput::new(std::mem::take(&mut self.request_id), prompt_token_ids, vec![output], usage)
+        let request_id = std::mem::take(&mut self.request_id);
+        RequestOutput {
+            prompt: self.prompt.take(),
+            prompt_logprobs: self.prompt_logprobs.take(),
+            ..RequestOutput::new(request_id, prompt_token_ids, outputs, usage)
+        }
     }
 }
 
@@ -320,12 +355,39 @@ fn echo(prompt: &Prompt) -> String {
     }
 }
 
+/// The whole of a prompt.
+fn prompt_text(prompt: &Prompt) -> String {
+    match prompt {
+        Prompt::Messages(messages) => {
+            messages.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join(" ")
+        }
+        other => echo(other),
+    }
+}
+
 fn count_tokens(prompt: &Prompt) -> usize {
     match prompt {
         Prompt::Text(text) => words(text).count(),
         Prompt::TokenIds(ids) => ids.len(),
         Prompt::Messages(messages) => messages.iter().map(|message| words(&message.content).count()).sum(),
     }
+}
+
+/// Each word, with the log-probability of what is certain.
+fn certain(text: &str, num_top: i32) -> Vec<TokenLogprobs> {
+    let mut start = 0;
+    let word = |(index, end): (usize, usize)| {
+        let token = TokenLogprob::new(index as u32, 0.0, 1, text.as_bytes()[start..end].to_vec());
+        start = end;
+        TokenLogprobs::new(token.clone(), if num_top == 0 { Vec::new() } else { vec![token] })
+    };
+    words(text).enumerate().map(word).collect()
+}
+
+/// Those of the prompt as one text, but for the first word.
+fn prompt_logprobs(prompt: &Prompt, num_top: i32) -> Vec<Option<TokenLogprobs>> {
+    let rest = certain(&prompt_text(prompt), num_top).into_iter().skip(1).map(Some);
+    std::iter::once(None).chain(rest).collect()
 }
 
 /// Where each word ends, the white space after it included.

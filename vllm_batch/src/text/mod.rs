@@ -1,6 +1,6 @@
 //! How does text become tokens, and how do tokens become text?
 //!
-//! Down: a [`ChatTemplate`] renders messages to one text, and a [`Tokenizer`] turns it into ids. Up: an [`OutputText`]
+//! Down: a [`ChatTemplate`], one of [`ChatTemplates`], renders messages to one text, and a [`Tokenizer`] turns it into ids. Up: an [`OutputText`]
 //! takes the generated ids one by one, through an [`IncrementalDetokenizer`] and [`StopStrings`]. Nothing here knows a
 //! model's weights or its files: the loader hands over bytes, or a [`GgufVocabulary`].
 
@@ -13,6 +13,7 @@ mod pre_tokenizer;
 mod stop;
 mod template;
 mod template_functions;
+mod templates;
 mod tokenizer;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use detokenize::IncrementalDetokenizer;
 pub use gguf_vocabulary::GgufVocabulary;
 pub use stop::{StopMatch, StopStrings};
 pub use template::{ChatTemplate, SpecialTokens};
+pub use templates::ChatTemplates;
 pub use tokenizer::Tokenizer;
 
 use crate::{error::RequestError, request::SamplingParams};
@@ -189,6 +191,7 @@ mod tests {
         fn check<T: Send + Sync>() {}
         check::<Tokenizer>();
         check::<ChatTemplate>();
+        check::<ChatTemplates>();
         check::<OutputText>();
     }
 

@@ -13,12 +13,13 @@ use minijinja_contrib::pycompat::unknown_method_callback;
 use super::template_functions::{self, Raised};
 use crate::{
     error::{LoadError, RequestError},
-    request::Message,
+    request::{ChatOptions, Message},
 };
 
 /// A model's chat template: Jinja, as `transformers` runs it.
 ///
-/// Templates see `messages`, `add_generation_prompt`, the model's special tokens, and `tools` and `documents` as none.
+/// Templates see `messages`, `add_generation_prompt`, the model's special tokens, `tools` and `documents` as none, and the
+/// variables of the request.
 /// They may call `raise_exception(message)` and `strftime_now(format)` (in UTC), Python's methods of strings and
 /// dictionaries, and `tojson` with Python's spelling of JSON. A template that runs away is stopped.
 ///
@@ -61,6 +62,8 @@ impl SpecialTokens {
 /// Steps that one rendering may take: some seconds of work, and a thousand times what a long conversation needs.
 const FUEL: u64 = 50_000_000;
 const NAME: &str = "chat_template";
+/// Stands after the content of a final message that is to be continued.
+const FINAL_MARK: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 impl ChatTemplate {
     /// Compiles a template.
@@ -77,7 +80,35 @@ impl ChatTemplate {
     /// [`RequestError::Template`] when the template refuses the messages (with its own words), fails, or does not come
     /// to an end.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, RequestError> {
-        let variables = self.variables(messages, add_generation_prompt);
+        self.render_with(messages, &ChatOptions::default().with_add_generation_prompt(add_generation_prompt))
+    }
+
+    /// Renders a conversation with all options but `chat_template`, which this template takes the place of.
+    ///
+    /// A final message is continued as in `transformers`: a mark after its content is rendered with it, and what comes
+    /// from the mark on is cut off; a template that trims contents cuts off the content's trailing white space, too.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render), and [`RequestError::Template`] when the final message to continue is not in the text.
+    pub fn render_with(&self, messages: &[Message], options: &ChatOptions) -> Result<String, RequestError> {
+        if !options.continue_final_message {
+            return self.render_text(messages, options);
+        }
+        let mut marked = messages.to_vec();
+        let content = marked.last_mut().map(|last| {
+            let content = last.content.clone();
+            last.content.push_str(FINAL_MARK);
+            content
+        });
+        let text = self.render_text(&marked, options)?;
+        content.and_then(|content| before_mark(text, &content)).ok_or_else(|| {
+            let message = "the template does not write the final message, which was to be continued, as it is";
+            RequestError::Template { message: message.to_owned() }
+        })
+    }
+
+    fn render_text(&self, messages: &[Message], options: &ChatOptions) -> Result<String, RequestError> {
+        let variables = self.variables(messages, options);
         let rendered = catch_unwind(AssertUnwindSafe(|| self.environment.get_template(NAME)?.render(variables)));
         match rendered {
             Ok(result) => result.map_err(|error| RequestError::Template { message: explain(&error) }),
@@ -85,7 +116,7 @@ impl ChatTemplate {
         }
     }
 
-    fn variables(&self, messages: &[Message], add_generation_prompt: bool) -> BTreeMap<&'static str, Value> {
+    fn variables<'a>(&self, messages: &[Message], options: &'a ChatOptions) -> BTreeMap<&'a str, Value> {
         let tokens = [
             ("bos_token", &self.tokens.bos_token),
             ("eos_token", &self.tokens.eos_token),
@@ -94,11 +125,14 @@ impl ChatTemplate {
         ];
         let mut variables = BTreeMap::from([
             ("messages", Value::from_serialize(messages)),
-            ("add_generation_prompt", Value::from(add_generation_prompt)),
+            ("add_generation_prompt", Value::from(options.add_generation_prompt)),
             ("tools", Value::from(())),
             ("documents", Value::from(())),
         ]);
         variables.extend(tokens.into_iter().filter_map(|(name, token)| Some((name, Value::from(token.as_deref()?)))));
+        variables.extend(
+            options.chat_template_kwargs.iter().map(|(name, value)| (name.as_str(), Value::from_serialize(value))),
+        );
         variables
     }
 
@@ -121,6 +155,17 @@ impl fmt::Debug for ChatTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChatTemplate").field("tokens", &self.tokens).finish_non_exhaustive()
     }
+}
+
+/// The text up to the last mark, if the content is in it.
+fn before_mark(mut text: String, content: &str) -> Option<String> {
+    let mark = text.rfind(FINAL_MARK.trim_end()).filter(|_| text.contains(content.trim()))?;
+    let is_trimmed = !text[mark..].starts_with(FINAL_MARK);
+    text.truncate(mark);
+    if is_trimmed {
+        text.truncate(text.trim_end().len());
+    }
+    Some(text)
 }
 
 /// The words of `raise_exception`, or else what the template engine says with the reason behind it.
@@ -164,6 +209,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use serde::Deserialize;
+    use serde_json::json;
 
     use super::*;
     use crate::request::Role;
@@ -215,6 +261,40 @@ mod tests {
             };
             assert_eq!(template.render(&golden.messages, golden.add_generation_prompt), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn requests_bring_variables_of_their_own() {
+        let source = "{{ messages[0].content }}|{{ enable_thinking }}|{{ documents }}|{{ bos_token }}|{{ more.a[1] }}";
+        let kwargs = json!({"enable_thinking": false, "documents": ["d"], "bos_token": "B", "more": {"a": [1, "é"]}});
+        let options = ChatOptions::default().with_chat_template_kwargs(kwargs.as_object().unwrap().clone());
+        let rendered = template(source).render_with(&[Message::user("x")], &options);
+        assert_eq!(rendered.as_deref(), Ok("x|False|[\"d\"]|B|é"));
+    }
+
+    #[test]
+    fn a_final_message_is_continued() {
+        let keeping = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}";
+        let trimming = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</{{ m.role }}>{% endfor %}";
+        let options = ChatOptions::default().with_add_generation_prompt(false).with_continue_final_message(true);
+        let failed = Err("template_error");
+        let cases = [
+            (keeping, "a", Ok("<user>a</user><assistant>a")),
+            (keeping, " it is: \n", Ok("<user>a</user><assistant> it is: \n")),
+            (keeping, "", Ok("<user>a</user><assistant>")),
+            (trimming, " it is: ", Ok("<user>a</user><assistant>it is:")),
+            (trimming, "assistant", Ok("<user>a</user><assistant>assistant")),
+            ("{{ messages[0].content }}", "b", failed),
+            ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "b", failed),
+            ("{{ nothing.at_all }}", "b", failed),
+        ];
+        for (source, content, expected) in cases {
+            let messages = [Message::user("a"), Message::assistant(content)];
+            let rendered = template(source).render_with(&messages, &options);
+            assert_eq!(rendered.as_deref().map_err(RequestError::code), expected, "{source} {content:?}");
+        }
+        let nothing = template(keeping).render_with(&[], &options);
+        assert_eq!(nothing.as_deref().map_err(RequestError::code), failed);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Every bad line is a typed error that names itself, and the other lines go on.
 
 use serde_json::Value;
-use vllm_batch::EngineSpec;
 use vllm_batch::batch::BatchLine;
 use vllm_batch::testing::ScriptedEngine;
+use vllm_batch::{EngineSpec, Request, RequestError};
 
 use crate::{Job, counts, line};
 
@@ -46,7 +46,17 @@ fn raw(line: &str) -> Vec<u8> {
 type Case = (Vec<u8>, Expected);
 
 fn bad_lines() -> Vec<Case> {
-    [no_objects(), bad_outer_fields(), bad_models_and_prompts(), bad_messages(), bad_params()].concat()
+    [
+        no_objects(),
+        bad_outer_fields(),
+        bad_models_and_prompts(),
+        bad_messages(),
+        bad_params(),
+        bad_logit_params(),
+        bad_repetitions_and_templates(),
+        bad_formats(),
+    ]
+    .concat()
 }
 
 fn no_objects() -> Vec<Case> {
@@ -155,15 +165,154 @@ fn bad_params() -> Vec<Case> {
         (with(r#""stop_token_ids":["x"]"#), refused("invalid_value", "stop_token_ids[0]")),
         (with(r#""ignore_eos":"yes""#), refused("invalid_value", "ignore_eos")),
         (with(r#""priority":1e10"#), refused("invalid_value", "priority")),
-        (with(r#""n":2"#), refused("unsupported_parameter", "n")),
+        (with(r#""n":0"#), refused("invalid_value", "n")),
+        (with(r#""n":129"#), refused("invalid_value", "n")),
+        (with(r#""n":"2""#), refused("invalid_value", "n")),
+        (with(r#""n":2,"temperature":0"#), refused("invalid_value", "n")),
+        (with(r#""best_of":2"#), refused("unsupported_parameter", "best_of")),
+        (completion(r#""prompt":"x","n":3,"best_of":2"#), refused("invalid_value", "best_of")),
         (with(r#""stream":true"#), refused("unsupported_parameter", "stream")),
-        (with(r#""logprobs":true"#), refused("unsupported_parameter", "logprobs")),
         (with(r#""tools":[{}]"#), refused("unsupported_parameter", "tools")),
-        (with(r#""response_format":{"type":"json_object"}"#), refused("unsupported_parameter", "response_format")),
         (with(r#""temprature":1"#), refused("unsupported_parameter", "temprature")),
         (with(r#""suffix":"""#), refused("unsupported_parameter", "suffix")),
         (with(r#""zeta":1,"alpha":1"#), refused("unsupported_parameter", "alpha")),
     ]
+}
+
+fn bad_logit_params() -> Vec<Case> {
+    vec![
+        (with(r#""presence_penalty":2.5"#), refused("invalid_value", "presence_penalty")),
+        (with(r#""frequency_penalty":"low""#), refused("invalid_value", "frequency_penalty")),
+        (with(r#""repetition_penalty":0"#), refused("invalid_value", "repetition_penalty")),
+        (with(r#""logit_bias":[1]"#), refused("invalid_value", "logit_bias")),
+        (with(r#""logit_bias":{"a":1}"#), refused("invalid_value", "logit_bias.a")),
+        (with(r#""logit_bias":{"-1":1}"#), refused("invalid_value", "logit_bias.-1")),
+        (with(r#""logit_bias":{"1":"x"}"#), refused("invalid_value", "logit_bias.1")),
+        (with(r#""logit_bias":{"1":101}"#), refused("invalid_value", "logit_bias")),
+        (with(r#""allowed_token_ids":[]"#), refused("invalid_value", "allowed_token_ids")),
+        (with(r#""allowed_token_ids":[1.5]"#), refused("invalid_value", "allowed_token_ids[0]")),
+        (with(r#""bad_words":[""]"#), refused("invalid_value", "bad_words")),
+        (with(r#""bad_words":"x""#), refused("invalid_value", "bad_words")),
+        (with(r#""logprobs":5"#), refused("invalid_value", "logprobs")),
+        (with(r#""top_logprobs":5"#), refused("invalid_value", "top_logprobs")),
+        (with(r#""logprobs":true,"top_logprobs":21"#), refused("invalid_value", "top_logprobs")),
+        (completion(r#""prompt":"x","logprobs":true"#), refused("invalid_value", "logprobs")),
+        (completion(r#""prompt":"x","logprobs":21"#), refused("invalid_value", "logprobs")),
+        (completion(r#""prompt":"x","top_logprobs":1"#), refused("unsupported_parameter", "top_logprobs")),
+        (with(r#""prompt_logprobs":-1"#), refused("invalid_value", "prompt_logprobs")),
+        (with(r#""echo":true"#), refused("unsupported_parameter", "echo")),
+        (completion(r#""prompt":"x","echo":1"#), refused("invalid_value", "echo")),
+        (with(r#""include_stop_str_in_output":0"#), refused("invalid_value", "include_stop_str_in_output")),
+        (with(r#""truncate_prompt_tokens":0"#), refused("invalid_value", "truncate_prompt_tokens")),
+        (with(r#""truncate_prompt_tokens":-2"#), refused("invalid_value", "truncate_prompt_tokens")),
+        (with(r#""add_special_tokens":1"#), refused("invalid_value", "add_special_tokens")),
+    ]
+}
+
+fn bad_repetitions_and_templates() -> Vec<Case> {
+    vec![
+        (with(r#""repetition_detection":3"#), refused("invalid_value", "repetition_detection")),
+        (
+            with(r#""repetition_detection":{"max_pattern_size":3,"min_count":1}"#),
+            refused("invalid_value", "repetition_detection.min_count"),
+        ),
+        (
+            with(r#""repetition_detection":{"min_count":-1}"#),
+            refused("invalid_value", "repetition_detection.min_count"),
+        ),
+        (with(r#""repetition_detection":{"count":1}"#), refused("unsupported_parameter", "repetition_detection.count")),
+        (with(r#""max_repetition_pattern_size":3"#), refused("invalid_value", "repetition_min_count")),
+        (
+            with(r#""max_repetition_pattern_size":3,"min_repetition_pattern_size":4,"repetition_min_count":2"#),
+            refused("invalid_value", "min_repetition_pattern_size"),
+        ),
+        (
+            with(r#""repetition_detection":{},"repetition_min_count":2"#),
+            refused("invalid_value", "repetition_detection"),
+        ),
+        (with(r#""chat_template":1"#), refused("invalid_value", "chat_template")),
+        (with(r#""chat_template_kwargs":[]"#), refused("invalid_value", "chat_template_kwargs")),
+        (with(r#""chat_template_kwargs":{"tools":[]}"#), refused("invalid_value", "chat_template_kwargs.tools")),
+        (with(r#""continue_final_message":true"#), refused("invalid_value", "continue_final_message")),
+        (
+            completion(r#""prompt":"x","add_generation_prompt":true"#),
+            refused("unsupported_parameter", "add_generation_prompt"),
+        ),
+    ]
+}
+
+fn bad_formats() -> Vec<Case> {
+    let format = |format: &str| with(&format!(r#""response_format":{format}"#));
+    let schema = |schema: &str| format(&format!(r#"{{"type":"json_schema","json_schema":{schema}}}"#));
+    let outputs = |outputs: &str| with(&format!(r#""structured_outputs":{outputs}"#));
+    let inner = "response_format.json_schema";
+    let missing = |field: &str| ("missing_required_parameter", field.to_owned());
+    let invalid = |field: &str| ("invalid_value", field.to_owned());
+    let unsupported = |field: &str| ("unsupported_parameter", field.to_owned());
+    let cases = vec![
+        (format(r#""json""#), invalid("response_format")),
+        (format("{}"), missing("response_format.type")),
+        (format(r#"{"type":"xml"}"#), invalid("response_format.type")),
+        (format(r#"{"type":"structural_tag"}"#), unsupported("response_format.type")),
+        (format(r#"{"type":"text","schema":{}}"#), unsupported("response_format.schema")),
+        (format(r#"{"type":"json_schema"}"#), missing(inner)),
+        (schema("[]"), invalid(inner)),
+        (schema(r#"{"schema":{}}"#), missing(&format!("{inner}.name"))),
+        (schema(r#"{"name":"a"}"#), missing(&format!("{inner}.schema"))),
+        (schema(r#"{"name":"a","schema":3}"#), invalid(&format!("{inner}.schema"))),
+        (schema(r#"{"name":"a","schema":"{"}"#), invalid(&format!("{inner}.schema"))),
+        (schema(r#"{"name":"a","schema":{},"strict":"yes"}"#), invalid(&format!("{inner}.strict"))),
+        (schema(r#"{"name":"a","schema":{},"description":1}"#), invalid(&format!("{inner}.description"))),
+        (schema(r#"{"name":"a","schema":{},"depth":1}"#), unsupported(&format!("{inner}.depth"))),
+        (outputs("true"), invalid("structured_outputs")),
+        (outputs("{}"), invalid("structured_outputs")),
+        (outputs(r#"{"json_object":false}"#), invalid("structured_outputs")),
+        (outputs(r#"{"regex":"a","choice":["a"]}"#), invalid("structured_outputs")),
+        (outputs(r#"{"json_object":1}"#), invalid("structured_outputs.json_object")),
+        (outputs(r#"{"json":[]}"#), invalid("structured_outputs.json")),
+        (outputs(r#"{"regex":["a"]}"#), invalid("structured_outputs.regex")),
+        (outputs(r#"{"choice":["a",1]}"#), invalid("structured_outputs.choice[1]")),
+        (outputs(r#"{"grammar":{}}"#), invalid("structured_outputs.grammar")),
+        (outputs(r#"{"structural_tag":"{}"}"#), unsupported("structured_outputs.structural_tag")),
+        (outputs(r#"{"regex":"a","backend":"x"}"#), unsupported("structured_outputs.backend")),
+        (outputs(r#"{"json":{},"whitespace_pattern":1}"#), invalid("structured_outputs.whitespace_pattern")),
+        (outputs(r#"{"json":{},"disable_any_whitespace":1}"#), invalid("structured_outputs.disable_any_whitespace")),
+        (with(r#""guided_json":1"#), invalid("guided_json")),
+        (with(r#""guided_regex":1"#), invalid("guided_regex")),
+        (with(r#""guided_choice":"a""#), invalid("guided_choice")),
+        (with(r#""guided_grammar":[]"#), invalid("guided_grammar")),
+        (with(r#""guided_regex":"a","structured_outputs":{"regex":"a"}"#), invalid("structured_outputs")),
+        (with(r#""guided_json":{},"response_format":{"type":"json_object"}"#), invalid("response_format")),
+    ];
+    cases.into_iter().map(|(line, (code, param))| (line, refused(code, param.leak()))).collect()
+}
+
+/// The engine speaks of `structured_outputs`; a row names what its line has.
+#[test]
+fn an_engine_that_refuses_a_format_names_it_as_written() {
+    let refuse = |request: &Request| {
+        let format = request.sampling_params.structured_outputs.as_ref().expect("a format");
+        let param = format!("structured_outputs.{}", format.format.name());
+        Err(RequestError::InvalidGrammar { param, pointer: None, message: "no".to_owned() })
+    };
+    let cases = [
+        (
+            r#""response_format":{"type":"json_schema","json_schema":{"name":"a","schema":{}}}"#,
+            "response_format.json_schema.schema",
+        ),
+        (r#""response_format":{"type":"json_object"}"#, "response_format"),
+        (r#""structured_outputs":{"json":{}}"#, "structured_outputs.json"),
+        (r#""guided_json":"{}""#, "guided_json"),
+        (r#""guided_regex":"(""#, "guided_regex"),
+        (r#""guided_choice":[]"#, "guided_choice"),
+        (r#""guided_grammar":"""#, "guided_grammar"),
+    ];
+    for (param, expected) in cases {
+        let job = Job::new(with(param));
+        // Nothing but failures is no engine failure: these are the request's own.
+        job.run(&ScriptedEngine::new(refuse)).expect("the run completes");
+        assert_eq!(told(&job), refused("invalid_grammar", expected).told(), "{param}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{Job, counts, data, lines, sorted};
 fn a_file_comes_out_byte_for_byte() {
     let job = Job::new(data("input.jsonl"));
     let report = job.run(&ScriptedEngine::echo()).expect("the run completes");
-    assert_eq!(counts(&report), [12, 6, 6, 0, 0, 0]);
+    assert_eq!(counts(&report), [21, 12, 9, 0, 0, 0]);
     assert_eq!(job.sorted("out.jsonl"), sorted(&data("output.jsonl")));
     assert_eq!(job.sorted("out.errors.jsonl"), sorted(&data("errors.jsonl")));
     assert_eq!(job.names(), ["in.jsonl", "out.errors.jsonl", "out.jsonl"]);
