@@ -85,21 +85,29 @@ impl Answer {
         scratch: &mut SampleScratch,
     ) -> Result<Choice, RequestError> {
         let rules = &self.rules;
-        let token_id = match &self.guided {
-            None => self.sampler.sample(logits, output, scratch),
-            // Nothing may follow but the end, which `min_tokens` cannot hold back any more.
-            Some(guided) if guided.is_complete() => guided.mask()?.token_ids().next(),
-            Some(guided) => {
-                let mask = guided.mask()?;
-                self.sampler.sample_masked(logits, output, &|logits| mask.apply(logits), scratch)
-            }
+        let Some(token_id) = self.next_token(logits, output, scratch)? else {
+            return Err(self.no_token(output.len()));
         };
-        let token_id = token_id.ok_or_else(|| self.no_token(output.len()))?;
         let num_top = rules.logprobs.or(rules.is_scored.then_some(0));
         let logprobs = num_top
             .map(|num_top| token_logprobs(&rules.tokenizer, logits, (token_id, num_top), scratch))
             .transpose()?;
         Ok(Choice { token_id, logprobs, is_forced: false })
+    }
+
+    fn next_token(
+        &self,
+        logits: &[f32],
+        output: &[u32],
+        scratch: &mut SampleScratch,
+    ) -> Result<Option<u32>, RequestError> {
+        let Some(guided) = &self.guided else { return Ok(self.sampler.sample(logits, output, scratch)) };
+        let mask = guided.mask()?;
+        if mask.token_ids().all(|token_id| self.rules.eos_token_ids.contains(&token_id)) {
+            // Nothing may follow but the end, which `min_tokens` cannot hold back any more.
+            return Ok(mask.token_ids().next());
+        }
+        Ok(self.sampler.sample_masked(logits, output, &|logits| mask.apply(logits), scratch))
     }
 
     /// The token after `output`, if the format leaves only that one.
