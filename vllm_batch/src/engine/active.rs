@@ -68,6 +68,12 @@ impl ActiveRequests {
         Some((self.0.get_mut(&first)?, index))
     }
 
+    /// The unfinished answer that a sequence is, to be changed.
+    pub(super) fn answer_mut(&mut self, id: SequenceId) -> Option<&mut Answer> {
+        let (request, index) = self.get_mut(id)?;
+        request.answers.get_mut(index)?.as_mut()
+    }
+
     /// The positions of a scheduled part after which logits are needed: the last one if it samples, and those before
     /// tokens of the prompt whose log-probabilities are wanted and not there yet. Computed again after a preemption,
     /// they are there.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::guided::Guided;
 use crate::error::RequestError;
 use crate::output::{CompletionOutput, FinishReason, StopReason, TokenLogprob, TokenLogprobs};
 use crate::request::RepetitionDetection;
@@ -38,6 +39,8 @@ pub(super) struct Answer {
     rules: Arc<AnswerRules>,
     sampler: Sampler,
     text: OutputText,
+    /// Absent while the mask of the next token is computed.
+    guided: Option<Guided>,
     logprobs: Vec<TokenLogprobs>,
     cumulative_logprob: f64,
 }
@@ -47,6 +50,8 @@ pub(super) struct Answer {
 pub(super) struct Choice {
     pub(super) token_id: u32,
     logprobs: Option<TokenLogprobs>,
+    /// Whether the format left nothing to choose.
+    pub(super) is_forced: bool,
 }
 
 /// What a new token does to an answer; `text` is what can be shown.
@@ -65,8 +70,8 @@ pub(super) struct Ending {
 
 impl Answer {
     /// An answer without tokens.
-    pub(super) fn new(rules: Arc<AnswerRules>, sampler: Sampler, text: OutputText) -> Self {
-        Self { rules, sampler, text, logprobs: Vec::new(), cumulative_logprob: 0.0 }
+    pub(super) fn new(rules: Arc<AnswerRules>, sampler: Sampler, text: OutputText, guided: Option<Guided>) -> Self {
+        Self { rules, sampler, text, guided, logprobs: Vec::new(), cumulative_logprob: 0.0 }
     }
 
     /// Chooses the token after `output`.
@@ -80,25 +85,72 @@ impl Answer {
         scratch: &mut SampleScratch,
     ) -> Result<Choice, RequestError> {
         let rules = &self.rules;
-        let token_id = self.sampler.sample(logits, output, scratch).ok_or_else(|| {
-            let message =
-                format!("together with the other parameters, it leaves no token after {} tokens", output.len());
-            RequestError::invalid(rules.restriction, message)
-        })?;
+        let Some(token_id) = self.next_token(logits, output, scratch)? else {
+            return Err(self.no_token(output.len()));
+        };
         let num_top = rules.logprobs.or(rules.is_scored.then_some(0));
         let logprobs = num_top
             .map(|num_top| token_logprobs(&rules.tokenizer, logits, (token_id, num_top), scratch))
             .transpose()?;
-        Ok(Choice { token_id, logprobs })
+        Ok(Choice { token_id, logprobs, is_forced: false })
+    }
+
+    fn next_token(
+        &self,
+        logits: &[f32],
+        output: &[u32],
+        scratch: &mut SampleScratch,
+    ) -> Result<Option<u32>, RequestError> {
+        let Some(guided) = &self.guided else { return Ok(self.sampler.sample(logits, output, scratch)) };
+        let mask = guided.mask()?;
+        if mask.token_ids().all(|token_id| self.rules.eos_token_ids.contains(&token_id)) {
+            // Nothing may follow but the end, which `min_tokens` cannot hold back any more.
+            return Ok(mask.token_ids().next());
+        }
+        Ok(self.sampler.sample_masked(logits, output, &|logits| mask.apply(logits), scratch))
+    }
+
+    /// The token after `output`, if the format leaves only that one.
+    ///
+    /// # Errors
+    /// If the request's other parameters forbid it.
+    pub(super) fn forced(&mut self, output: &[u32]) -> Result<Option<Choice>, RequestError> {
+        let Some(guided) = &mut self.guided else { return Ok(None) };
+        let Some(token_id) = guided.next_forced()? else { return Ok(None) };
+        if !self.sampler.allows(token_id, output) {
+            return Err(self.no_token(output.len()));
+        }
+        Ok(Some(Choice { token_id, logprobs: None, is_forced: true }))
+    }
+
+    /// Takes out what keeps the answer to a format, to be put back before the next token is chosen.
+    pub(super) fn take_guided(&mut self) -> Option<Guided> {
+        self.guided.take()
+    }
+
+    pub(super) fn put_guided(&mut self, guided: Guided) {
+        self.guided = Some(guided);
+    }
+
+    /// The error of an answer that has a number of tokens, and may have no other.
+    fn no_token(&self, at_token: usize) -> RequestError {
+        if self.guided.is_some() {
+            return RequestError::ConstraintDeadEnd { at_token };
+        }
+        let message = format!("together with the other parameters, it leaves no token after {at_token} tokens");
+        RequestError::invalid(self.rules.restriction, message)
     }
 
     /// Takes the chosen token, which `sequence` has already. The token that ends an answer is not part of the text,
     /// unless that was asked for.
     ///
     /// # Errors
-    /// If the tokenizer fails on the token.
+    /// If the tokenizer or the format fails on the token.
     pub(super) fn accept(&mut self, choice: Choice, sequence: &Sequence) -> Result<Progress, RequestError> {
-        let Choice { token_id, logprobs } = choice;
+        let Choice { token_id, logprobs, is_forced } = choice;
+        if let Some(guided) = self.guided.as_mut().filter(|_| !is_forced) {
+            guided.commit(token_id)?;
+        }
         self.sampler.observe(token_id);
         if let Some(logprobs) = logprobs {
             self.cumulative_logprob += f64::from(logprobs.chosen.logprob);
@@ -113,7 +165,7 @@ impl Answer {
                 return Ok(Progress::Ends { text, ending: Ending::by_string(stop) });
             }
         }
-        match by_token.or_else(|| self.ending_by_length(sequence)) {
+        match by_token.or_else(|| self.ending_by_format()).or_else(|| self.ending_by_length(sequence)) {
             Some(ending) => self.end(text, ending),
             None => Ok(Progress::Goes { text }),
         }
@@ -133,6 +185,9 @@ impl Answer {
     fn ending_by_token(&self, token_id: u32, num_output_tokens: usize) -> Option<Ending> {
         let AnswerRules { eos_token_ids, stop_token_ids, min_tokens, .. } = &*self.rules;
         let stop_reason = if eos_token_ids.contains(&token_id) {
+            if self.guided.is_some() {
+                return self.ending_by_format();
+            }
             None
         } else if stop_token_ids.contains(&token_id) {
             Some(StopReason::Token(token_id))
@@ -140,6 +195,12 @@ impl Answer {
             return None;
         };
         (num_output_tokens > *min_tokens).then_some(Ending { finish_reason: FinishReason::Stop, stop_reason })
+    }
+
+    /// An answer that is whole ends, whatever else was asked for.
+    fn ending_by_format(&self) -> Option<Ending> {
+        let is_complete = self.guided.as_ref().is_some_and(Guided::is_complete);
+        is_complete.then_some(Ending { finish_reason: FinishReason::Stop, stop_reason: None })
     }
 
     fn ending_by_length(&self, sequence: &Sequence) -> Option<Ending> {

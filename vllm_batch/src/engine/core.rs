@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::active::ActiveRequests;
 use super::answer::{Choice, Ending, Progress, token_logprobs};
+use super::guided::Guided;
 use super::lower::{LoweredRequest, Lowering};
 use super::{EngineSpec, builder::Loaded};
 use crate::error::{EngineError, RequestError};
@@ -46,7 +47,10 @@ pub struct EngineCore {
     active: ActiveRequests,
     threads: rayon::ThreadPool,
     next_id: u64,
+    /// Those that have not been in a step, and may begin with tokens that need none.
+    starting: Vec<SequenceId>,
     num_preemptions: u64,
+    num_forced_tokens: u64,
 }
 
 /// A row of logits, and what it is for.
@@ -61,6 +65,7 @@ struct LogitRow {
 
 /// What came of a row of logits.
 enum Outcome {
+    Start,
     Prompt(TokenLogprobs),
     Next(Choice),
 }
@@ -78,7 +83,9 @@ impl EngineCore {
             active: ActiveRequests::default(),
             threads: loaded.threads,
             next_id: 0,
+            starting: Vec::new(),
             num_preemptions: 0,
+            num_forced_tokens: 0,
         }
     }
 
@@ -108,6 +115,7 @@ impl EngineCore {
             }
         }
         self.active.insert(first, request.active);
+        self.starting.extend((first.0..self.next_id).map(SequenceId));
         Ok(first)
     }
 
@@ -124,11 +132,16 @@ impl EngineCore {
         self.scheduler.has_unfinished()
     }
 
-    /// Computes one step: some tokens of some requests. Returns what is new, each request's events in order.
+    /// Computes one step: some tokens of some requests. Returns what is new, each request's events in order. Where
+    /// answers begin with tokens that their formats leave no choice about, those come first, without a computation.
     ///
     /// # Errors
     /// [`EngineError`] if the forward pass failed. All requests must be [aborted](Self::abort) then, before another step.
     pub fn step(&mut self) -> Result<Vec<(SequenceId, OutputEvent)>, EngineError> {
+        let events = self.start();
+        if !events.is_empty() {
+            return Ok(events);
+        }
         let step = self.scheduler.schedule();
         let (waiting, preempted) = (self.scheduler.num_waiting(), step.preempted.len());
         self.num_preemptions += preempted as u64;
@@ -148,6 +161,12 @@ impl EngineCore {
     /// again. Many mean that `kv_cache_memory` is too small for `max_num_seqs`.
     pub fn num_preemptions(&self) -> u64 {
         self.num_preemptions
+    }
+
+    /// How many tokens of answers were taken without being sampled, because their formats left no choice. They are part
+    /// of the answers, and of [`completion_tokens`](crate::Usage::completion_tokens).
+    pub fn num_forced_tokens(&self) -> u64 {
+        self.num_forced_tokens
     }
 
     /// What lowers requests for this engine.
@@ -176,14 +195,29 @@ impl EngineCore {
         input: &ModelInput,
         rows: &[LogitRow],
     ) -> candle_core::Result<Vec<Result<Outcome, RequestError>>> {
-        let (decoder, cache) = (&self.decoder, &mut self.cache);
-        let hidden = self.threads.install(|| decoder.forward(input, cache))?;
+        let hidden = self.forward(input, rows)?;
         let mut outcomes = Vec::with_capacity(rows.len());
         for some in rows.chunks(MAX_LOGIT_ROWS) {
             let hidden = hidden.narrow(0, outcomes.len(), some.len())?;
             outcomes.extend(self.threads.install(|| self.evaluate(some, &self.decoder.logits(&hidden)?))?);
         }
         Ok(outcomes)
+    }
+
+    /// Runs the network up to its logits, and computes beside it which tokens may come then.
+    fn forward(&mut self, input: &ModelInput, rows: &[LogitRow]) -> candle_core::Result<Tensor> {
+        let sampled = rows.iter().filter(|row| row.samples);
+        let take = |row: &LogitRow| Some((row.id, self.active.answer_mut(row.id)?.take_guided()?));
+        let mut guided: Vec<(SequenceId, Guided)> = sampled.filter_map(take).collect();
+        let (decoder, cache) = (&self.decoder, &mut self.cache);
+        let masks = || guided.par_iter_mut().for_each(|(_, guided)| guided.compute_mask());
+        let (hidden, ()) = self.threads.install(|| rayon::join(|| decoder.forward(input, cache), masks));
+        for (id, guided) in guided {
+            if let Some(answer) = self.active.answer_mut(id) {
+                answer.put_guided(guided);
+            }
+        }
+        hidden
     }
 
     /// All rows in parallel.
@@ -220,6 +254,12 @@ impl EngineCore {
         Some(token_logprobs(self.lowering.tokenizer(), logits, wanted, scratch).map(Outcome::Prompt))
     }
 
+    /// Gives new answers the tokens that they must begin with.
+    fn start(&mut self) -> Vec<Event> {
+        let starting = std::mem::take(&mut self.starting);
+        starting.into_iter().flat_map(|id| self.take(id, Ok(Outcome::Start))).collect()
+    }
+
     /// What came of a row, as events of the request. A request fails as a whole.
     fn take(&mut self, id: SequenceId, outcome: Result<Outcome, RequestError>) -> Vec<Event> {
         let Some((request, index)) = self.active.find(id) else { return Vec::new() };
@@ -228,7 +268,8 @@ impl EngineCore {
                 self.add_prompt_logprobs(id, logprobs);
                 Ok(Vec::new())
             }
-            Ok(Outcome::Next(choice)) => self.advance(id, index, choice),
+            Ok(Outcome::Start) => self.advance(id, index, None),
+            Ok(Outcome::Next(choice)) => self.advance(id, index, Some(choice)),
             Err(error) => Err(error),
         };
         let events = events.unwrap_or_else(|error| {
@@ -245,19 +286,42 @@ impl EngineCore {
         }
     }
 
-    /// Gives a sequence its next token, and ends it if that was the last.
-    fn advance(&mut self, id: SequenceId, index: usize, choice: Choice) -> Result<Vec<OutputEvent>, RequestError> {
-        let Some(sequence) = self.scheduler.append_token(id, choice.token_id) else { return Ok(Vec::new()) };
-        let answer = self.active.get_mut(id).and_then(|(request, index)| request.answers.get_mut(index)?.as_mut());
-        let Some(answer) = answer else { return Ok(Vec::new()) };
-        let delta = |text| OutputEvent::Delta(TextDelta::new(text, 1).with_index(index));
-        Ok(match answer.accept(choice, sequence)? {
-            Progress::Goes { text } => vec![delta(text)],
-            Progress::Ends { text, ending } => {
-                let output = self.finish(id, ending);
-                std::iter::once(delta(text)).chain(output.map(OutputEvent::Finished)).collect()
+    /// Gives a sequence its next token, if one was chosen, and those that must follow. Ends it with the last.
+    fn advance(
+        &mut self,
+        id: SequenceId,
+        index: usize,
+        chosen: Option<Choice>,
+    ) -> Result<Vec<OutputEvent>, RequestError> {
+        let mut delta = TextDelta::new(String::new(), 0).with_index(index);
+        let mut next = if chosen.is_some() { chosen } else { self.forced(id)? };
+        while let Some(choice) = next {
+            let Some(progress) = self.append(id, choice)? else { break };
+            delta.num_tokens += 1;
+            match progress {
+                Progress::Goes { text } => delta.text += &text,
+                Progress::Ends { text, ending } => {
+                    delta.text += &text;
+                    let finished = self.finish(id, ending).map(OutputEvent::Finished);
+                    return Ok(std::iter::once(OutputEvent::Delta(delta)).chain(finished).collect());
+                }
             }
-        })
+            next = self.forced(id)?;
+        }
+        Ok(if delta.num_tokens > 0 { vec![OutputEvent::Delta(delta)] } else { Vec::new() })
+    }
+
+    /// Adds a token to a sequence and its answer; `None` if they are not there.
+    fn append(&mut self, id: SequenceId, choice: Choice) -> Result<Option<Progress>, RequestError> {
+        let Some(sequence) = self.scheduler.append_token(id, choice.token_id) else { return Ok(None) };
+        self.num_forced_tokens += u64::from(choice.is_forced);
+        self.active.answer_mut(id).map(|answer| answer.accept(choice, sequence)).transpose()
+    }
+
+    /// The token that must come next, if there is one.
+    fn forced(&mut self, id: SequenceId) -> Result<Option<Choice>, RequestError> {
+        let (sequence, answer) = (self.scheduler.get(id), self.active.answer_mut(id));
+        sequence.zip(answer).map_or(Ok(None), |(sequence, answer)| answer.forced(sequence.output_token_ids()))
     }
 
     /// Ends a sequence; the output of its request if that was the last.

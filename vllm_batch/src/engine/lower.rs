@@ -1,10 +1,12 @@
 //! From a request to a sequence: after this, nothing is optional.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::active::{Active, PromptLogprobs};
 use super::answer::{Answer, AnswerRules};
-use crate::error::RequestError;
+use super::guided::Guided;
+use crate::error::{LoadError, RequestError};
+use crate::guide::{Constraint, GrammarCache, Vocabulary};
 use crate::model::ModelFiles;
 use crate::output::Usage;
 use crate::request::{Prompt, Request, SamplingParams};
@@ -21,6 +23,8 @@ pub(crate) struct Lowering {
     vocab_size: usize,
     max_model_len: usize,
     seed: u64,
+    /// Made for the first request that needs it.
+    grammars: OnceLock<Result<GrammarCache, RequestError>>,
 }
 
 /// A request with every choice made and every limit checked.
@@ -58,6 +62,7 @@ impl Lowering {
             eos_token_ids: files.eos_token_ids,
             max_model_len,
             seed,
+            grammars: OnceLock::new(),
         }
     }
 
@@ -99,9 +104,11 @@ impl Lowering {
         let seed = params.seed.unwrap_or_else(|| derive_seed(self.seed, &request.request_id));
         let sampler = Sampler::new(params, seed, [&*rules.eos_token_ids, &*rules.stop_token_ids].concat());
         let sampler = sampler.with_bad_words(self.bad_words(&params.bad_words)?).with_prompt(prompt);
+        let guided = self.guided(params)?;
         let answer = |index| {
             let sampler = sampler.clone().with_seed(answer_seed(seed, u64::from(index)));
-            Some(Answer::new(Arc::clone(&rules), sampler, OutputText::new(Arc::clone(&self.tokenizer), params)))
+            let text = OutputText::new(Arc::clone(&self.tokenizer), params);
+            Some(Answer::new(Arc::clone(&rules), sampler, text, guided.clone()))
         };
         let prompt_logprobs = params.prompt_logprobs.or(params.logprobs.filter(|_| request.echo));
         Ok(Active {
@@ -116,14 +123,30 @@ impl Lowering {
         })
     }
 
+    /// What keeps the answers to a format, at the beginning of an answer.
+    fn guided(&self, params: &SamplingParams) -> Result<Option<Guided>, RequestError> {
+        let Some(format) = &params.structured_outputs else { return Ok(None) };
+        let grammars = self.grammars.get_or_init(|| self.new_grammars()).as_ref().map_err(Clone::clone)?;
+        let wants_logits = params.logprobs.is_some() || params.prompt_logprobs.is_some() || params.best_of.is_some();
+        Guided::new(Constraint::new(grammars.compile(format)?), !wants_logits).map(Some)
+    }
+
+    fn new_grammars(&self) -> Result<GrammarCache, RequestError> {
+        let vocabulary = Vocabulary::new(Arc::clone(&self.tokenizer), &self.eos_token_ids, self.vocab_size);
+        let failed = |error: LoadError| RequestError::Tokenizer { message: error.to_string() };
+        Ok(GrammarCache::new(Arc::new(vocabulary.map_err(failed)?)))
+    }
+
     fn rules(&self, params: &SamplingParams, max_num_tokens: usize) -> AnswerRules {
         let restriction = match params {
             params if params.allowed_token_ids.is_some() => "allowed_token_ids",
             params if !params.bad_words.is_empty() => "bad_words",
             _ => "logit_bias",
         };
+        // A format knows itself when an end token may come.
+        let ignores_eos = params.ignore_eos && params.structured_outputs.is_none();
         AnswerRules {
-            eos_token_ids: if params.ignore_eos { Vec::new() } else { self.eos_token_ids.clone() },
+            eos_token_ids: if ignores_eos { Vec::new() } else { self.eos_token_ids.clone() },
             stop_token_ids: params.stop_token_ids.clone(),
             include_stop: params.include_stop_str_in_output,
             min_tokens: params.min_tokens as usize,

@@ -8,6 +8,7 @@ mod answer;
 mod builder;
 mod core;
 mod ext;
+mod guided;
 mod local;
 mod lower;
 #[cfg(feature = "remote")]

@@ -86,7 +86,10 @@ pub struct SamplingParams {
     pub truncate_prompt_tokens: Option<i32>,
     /// Ends an answer that goes round in circles, once it has `min_tokens` tokens.
     pub repetition_detection: Option<RepetitionDetection>,
-    /// Keeps the answer to a schema, a regular expression, a list of choices or a grammar.
+    /// Keeps the answer to a schema, a regular expression, a list of choices or a grammar. Where only one text may come
+    /// next, its tokens are taken without being sampled, unless `logprobs`, `prompt_logprobs` or `best_of` is set: the
+    /// answer is the same either way. An answer that is whole ends, whatever `min_tokens` and `ignore_eos` say; one that
+    /// reached `max_tokens` before has the finish reason `length`.
     pub structured_outputs: Option<StructuredOutput>,
 }
 

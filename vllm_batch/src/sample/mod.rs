@@ -27,4 +27,4 @@ mod tests;
 
 pub use logprobs::{RankedToken, RowLogprobs, logprobs};
 pub use random::{answer_seed, derive_seed};
-pub use sampler::{SampleScratch, Sampler};
+pub use sampler::{Mask, SampleScratch, Sampler};

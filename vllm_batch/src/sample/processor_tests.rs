@@ -110,7 +110,7 @@ proptest! {
     fn logits_are_processed_as_the_definitions_say(case in cases(), logits in logits()) {
         let expected = case.expected(&logits);
         let mut buffer = vec![7.0];
-        let processed = case.processors().apply(&logits, &case.output, &mut buffer).map(<[f32]>::to_vec);
+        let processed = case.processors().apply(&logits, &case.output, None, &mut buffer).map(<[f32]>::to_vec);
         let is_copied = processed.is_some();
         prop_assert_eq!(processed.as_ref().unwrap_or(&logits), &expected);
         // A row that nothing touches is not copied.
@@ -128,7 +128,7 @@ proptest! {
         let best = expected.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let greedy = case.sampler().sample(&logits, &case.output, &mut SampleScratch::default());
         let first = expected.iter().position(|logit| *logit == best).unwrap() as u32;
-        let is_touched = case.processors().apply(&logits, &case.output, &mut vec![]).is_some();
+        let is_touched = case.processors().apply(&logits, &case.output, None, &mut vec![]).is_some();
         prop_assert_eq!(greedy, (best.is_finite() || !is_touched).then_some(first));
 
         let mut sampled = case.clone();

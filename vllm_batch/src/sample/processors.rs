@@ -1,6 +1,7 @@
 //! What is done to a row of logits before its distribution is looked at.
 
 use super::penalties::Penalties;
+use super::sampler::Mask;
 use crate::request::SamplingParams;
 
 /// The masks, biases and penalties of one sequence.
@@ -27,13 +28,23 @@ impl Processors {
         }
     }
 
-    /// The logits for the token after `output`, written to `buffer`; `None` if they are `logits` as they are. The order
-    /// of the steps is vLLM's: it decides how a bias and a penalty on the same token come together.
-    pub(super) fn apply<'a>(&self, logits: &[f32], output: &[u32], buffer: &'a mut Vec<f32>) -> Option<&'a [f32]> {
-        if self.are_idle(output) {
+    /// The logits for the token after `output`, written to `buffer`; `None` if they are `logits` as they are. The mask
+    /// comes first, and the order of the other steps is vLLM's: it decides how a bias and a penalty on the same token
+    /// come together.
+    pub(super) fn apply<'a>(
+        &self,
+        logits: &[f32],
+        output: &[u32],
+        mask: Option<Mask<'_>>,
+        buffer: &'a mut Vec<f32>,
+    ) -> Option<&'a [f32]> {
+        if mask.is_none() && self.are_idle(output) {
             return None;
         }
         self.copy_allowed(logits, buffer);
+        if let Some(mask) = mask {
+            mask(buffer);
+        }
         for token_id in self.bad_tokens(output).chain(self.held_back(output)) {
             set(buffer, token_id, |logit| *logit = f32::NEG_INFINITY);
         }
@@ -42,6 +53,12 @@ impl Processors {
         }
         self.penalties.apply(buffer);
         Some(buffer)
+    }
+
+    /// Whether no step makes the token after `output` impossible, whatever the mask.
+    pub(super) fn allow(&self, token_id: u32, output: &[u32]) -> bool {
+        self.allowed_token_ids.as_ref().is_none_or(|token_ids| token_ids.contains(&token_id))
+            && !self.bad_tokens(output).chain(self.held_back(output)).any(|forbidden| forbidden == token_id)
     }
 
     /// Whether the next row stays as it is, and need not be copied.

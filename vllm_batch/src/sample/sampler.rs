@@ -34,6 +34,9 @@ pub struct Sampler {
     processors: Processors,
 }
 
+/// Sets the logits of tokens that are out of the question to negative infinity.
+pub type Mask<'a> = &'a dyn Fn(&mut [f32]);
+
 /// Buffers that [`Sampler::sample`] and [`logprobs`](super::logprobs) use, for any sampler and any vocabulary. They only
 /// save allocations.
 #[derive(Debug, Default)]
@@ -85,6 +88,12 @@ impl Sampler {
         self.processors.penalties.observe(token_id);
     }
 
+    /// Whether these parameters alone let a token come after `output`: step 1 of [`sample`](Self::sample).
+    #[must_use]
+    pub fn allows(&self, token_id: u32, output: &[u32]) -> bool {
+        self.processors.allow(token_id, output)
+    }
+
     /// Chooses the token after `output` from `logits`, one for each token of the vocabulary. `None` if the parameters
     /// leave no token that is possible.
     ///
@@ -102,8 +111,42 @@ impl Sampler {
     /// logit of negative infinity, or else token 0.
     #[must_use]
     pub fn sample(&self, logits: &[f32], output: &[u32], scratch: &mut SampleScratch) -> Option<u32> {
+        self.choose(logits, output, None, scratch)
+    }
+
+    /// The same among the tokens that `mask` leaves, which is applied to a copy of the logits before everything else.
+    /// `None` also if it leaves no token.
+    ///
+    /// # Example
+    /// ```
+    /// use vllm_batch::SamplingParams;
+    /// use vllm_batch::sample::{SampleScratch, Sampler};
+    ///
+    /// let sampler = Sampler::new(&SamplingParams::greedy(), 0, Vec::new());
+    /// let mask = |logits: &mut [f32]| logits[1] = f32::NEG_INFINITY;
+    /// let token = sampler.sample_masked(&[1.0, 5.0, 4.0], &[], &mask, &mut SampleScratch::default());
+    /// assert_eq!(token, Some(2));
+    /// ```
+    #[must_use]
+    pub fn sample_masked(
+        &self,
+        logits: &[f32],
+        output: &[u32],
+        mask: Mask<'_>,
+        scratch: &mut SampleScratch,
+    ) -> Option<u32> {
+        self.choose(logits, output, Some(mask), scratch)
+    }
+
+    fn choose(
+        &self,
+        logits: &[f32],
+        output: &[u32],
+        mask: Option<Mask<'_>>,
+        scratch: &mut SampleScratch,
+    ) -> Option<u32> {
         let SampleScratch { processed, maxima, filter, chunk_units } = scratch;
-        let processed = self.processors.apply(logits, output, processed);
+        let processed = self.processors.apply(logits, output, mask, processed);
         let logits = processed.unwrap_or(logits);
         maxima.read(logits);
         if processed.is_some() && maxima.row == f32::NEG_INFINITY {

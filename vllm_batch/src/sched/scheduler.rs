@@ -164,7 +164,8 @@ impl Scheduler {
         }
     }
 
-    /// Adds a token to the output of a sequence and gives the sequence back; `None` if it is not there.
+    /// Adds a token to the output of a sequence and gives the sequence back; `None` if it is not there. Several tokens
+    /// may be added before the next step, and some before the first: they are computed like those of a prompt.
     ///
     /// # Panics
     /// If the sequence has `max_num_tokens` tokens already: it must be finished then.
@@ -331,7 +332,7 @@ impl Scheduler {
         sequence.block_table = allocation.table;
         sequence.num_computed_tokens = allocation.num_cached_blocks * self.config.block_size;
         if sequence.status == SequenceStatus::Waiting {
-            sequence.num_cached_tokens = sequence.num_computed_tokens;
+            sequence.num_cached_tokens = sequence.num_computed_tokens.min(sequence.num_prompt_tokens);
         }
         sequence.status = SequenceStatus::Running;
         Some(entry.remove())
