@@ -149,6 +149,7 @@ impl EngineBuilder {
         let threads = self.thread_pool()?;
         let files = threads.install(|| ModelFiles::open(&self.source))?;
         let limits = self.limits(&files)?;
+        let cache = KvCache::new(&files.spec, limits.num_blocks)?;
         let scheduler = Scheduler::new(SchedulerConfig {
             max_num_seqs: self.max_num_seqs,
             max_num_batched_tokens: self.max_num_batched_tokens,
@@ -157,7 +158,6 @@ impl EngineBuilder {
             enable_prefix_caching: self.enable_prefix_caching,
         })?;
         let decoder = threads.install(|| files.load_decoder(self.dtype, limits.max_model_len))?;
-        let cache = KvCache::new(&files.spec, limits.num_blocks)?;
         let spec = self.spec(&files, limits.max_model_len);
         let lowering = Lowering::new(files, limits.max_model_len, self.seed);
         Ok(EngineCore::new(Loaded { spec, lowering, decoder, cache, scheduler, threads }))
