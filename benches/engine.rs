@@ -6,8 +6,10 @@
 mod demo_model;
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use vllm_batch::sched::SequenceId;
 use vllm_batch::{EngineCore, LocalEngine, OutputEvent, Prompt, Request, SamplingParams};
 
 fn engine(max_num_seqs: usize) -> EngineCore {
@@ -56,26 +58,38 @@ fn decode(criterion: &mut Criterion) {
         let mut engine = engine(batch);
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_with_input(BenchmarkId::from_parameter(batch), &batch, |bencher, batch| {
-            bencher.iter(|| one_decode_step(&mut engine, *batch));
+            bencher.iter_custom(|steps| (0..steps).map(|_| one_decode_step(&mut engine, *batch)).sum());
         });
     }
     group.finish();
 }
 
-/// Refills the batch when its answers have reached their length, then takes a step in which every sequence decodes.
-fn one_decode_step(engine: &mut EngineCore, batch: usize) {
-    while !engine.has_unfinished() {
+/// The time of a step in which every sequence decodes. Before it, and outside that time, the batch is filled again when
+/// its answers have reached their length.
+fn one_decode_step(engine: &mut EngineCore, batch: usize) -> Duration {
+    if !engine.has_unfinished() {
         for index in 0..batch as u32 {
             add(engine, index, 64, 129);
         }
         // Until every sequence has its first token.
-        let mut started = 0;
-        while started < batch {
-            let events = engine.step().expect("a step");
-            started += events.iter().filter(|(_, event)| matches!(event, OutputEvent::Delta(_))).count();
-        }
+        while num_events(&engine.step().expect("a step")) < batch {}
     }
-    black_box(engine.step().expect("a step"));
+    let start = Instant::now();
+    let events = black_box(engine.step().expect("a step"));
+    let elapsed = start.elapsed();
+    // When the first sequences end, the others go on alone: they are let go.
+    if num_finished(&events) > 0 {
+        drain(engine);
+    }
+    elapsed
+}
+
+fn num_events(events: &[(SequenceId, OutputEvent)]) -> usize {
+    events.iter().filter(|(_, event)| matches!(event, OutputEvent::Delta(_))).count()
+}
+
+fn num_finished(events: &[(SequenceId, OutputEvent)]) -> usize {
+    events.len() - num_events(events)
 }
 
 criterion_group!(benches, prefill, decode);

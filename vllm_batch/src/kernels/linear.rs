@@ -82,7 +82,8 @@ impl Linear<'_> {
         let block = if w.is_narrow() { tokens } else { tokens.div_ceil(2).next_multiple_of(LANES).min(MAX_ROWS) };
         let blocks = tokens.div_ceil(block.max(1));
         for_each(groups * blocks, GROUP_WIDTH * depth, |task| {
-            let (first_block, group) = (task / groups, task % groups);
+            // Blocks of one group follow each other: its weights are still near when they are read again.
+            let (group, first_block) = (task / blocks, task % blocks);
             let mut scratch = Vec::new();
             let start = group * GROUP_WIDTH * depth;
             let weights = w.widened(start, GROUP_WIDTH * depth, &mut scratch);
