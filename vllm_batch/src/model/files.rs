@@ -163,7 +163,7 @@ fn open_gguf(path: &Path) -> Result<ModelFiles, LoadError> {
 }
 
 /// The metadata below `{architecture}.`, and the vocabulary's size where it is only implied.
-fn architecture_values(file: &GgufFile, architecture: &str) -> Map<String, Value> {
+pub(super) fn architecture_values(file: &GgufFile, architecture: &str) -> Map<String, Value> {
     let prefix = format!("{architecture}.");
     let own =
         file.metadata.iter().filter_map(|(key, value)| Some((key.strip_prefix(&prefix)?.to_owned(), value.clone())));

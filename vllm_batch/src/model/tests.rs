@@ -1,5 +1,7 @@
 //! The decoder against transformers' own numbers.
 
+mod gguf;
+
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::load;
