@@ -13,9 +13,16 @@ struct Case {
     soft_cap: Option<f32>,
 }
 
+/// A case without its numbers.
+struct Setup {
+    heads: HeadShape,
+    lengths: &'static [usize],
+    window: Option<usize>,
+    soft_cap: Option<f32>,
+}
+
 impl Case {
-    fn new((heads, lengths, window, soft_cap): &(HeadShape, Vec<usize>, Option<usize>, Option<f32>)) -> Self {
-        let (heads, window, soft_cap) = (*heads, *window, *soft_cap);
+    fn new(&Setup { heads, lengths, window, soft_cap }: &Setup) -> Self {
         let mut state = 12_345_u64;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -107,26 +114,25 @@ impl Case {
     }
 }
 
-/// Heads, lengths of sequences, window, cap of the scores.
-fn cases() -> [(HeadShape, Vec<usize>, Option<usize>, Option<f32>); 8] {
+fn setups() -> [Setup; 8] {
     let heads = |num_heads, num_kv_heads, head_dim| HeadShape { num_heads, num_kv_heads, head_dim };
+    let plain = |heads, lengths| Setup { heads, lengths, window: None, soft_cap: None };
     [
-        (heads(4, 2, 16), vec![1, 17, 64, 65], None, None),
-        (heads(9, 3, 64), vec![130, 5], None, None),
-        (heads(2, 2, 24), vec![33, 16, 15], None, None),
-        (heads(8, 1, 256), vec![40], None, None),
-        (heads(4, 2, 16), vec![1, 17, 64, 65], None, Some(2.0)),
-        (heads(9, 3, 64), vec![200, 5], Some(64), None),
-        (heads(2, 2, 24), vec![150, 16, 15], Some(1), None),
-        (heads(6, 2, 16), vec![300, 129], Some(71), Some(5.0)),
+        plain(heads(4, 2, 16), &[1, 17, 64, 65]),
+        plain(heads(9, 3, 64), &[130, 5]),
+        plain(heads(2, 2, 24), &[33, 16, 15]),
+        plain(heads(8, 1, 256), &[40]),
+        Setup { soft_cap: Some(2.0), ..plain(heads(4, 2, 16), &[1, 17, 64, 65]) },
+        Setup { window: Some(64), ..plain(heads(9, 3, 64), &[200, 5]) },
+        Setup { window: Some(1), ..plain(heads(2, 2, 24), &[150, 16, 15]) },
+        Setup { window: Some(71), soft_cap: Some(5.0), ..plain(heads(6, 2, 16), &[300, 129]) },
     ]
 }
 
 #[test]
 fn it_is_close_to_the_definition() {
-    for case in cases() {
-        let heads = case.0;
-        let case = Case::new(&case);
+    for setup in setups() {
+        let (heads, case) = (setup.heads, Case::new(&setup));
         for (sequence, actual) in case.run(1000, Isa::detect()).iter().enumerate() {
             for (actual, expected) in actual.iter().zip(case.reference(sequence)) {
                 let error = (f64::from(*actual) - expected).abs();
@@ -138,9 +144,8 @@ fn it_is_close_to_the_definition() {
 
 #[test]
 fn chunks_neighbours_and_instruction_sets_do_not_change_a_bit() {
-    for case in cases() {
-        let heads = case.0;
-        let all = Case::new(&case);
+    for setup in setups() {
+        let (heads, all) = (setup.heads, Case::new(&setup));
         let expected = all.run(1000, Isa::detect());
         for isa in Isa::available() {
             for chunk in [1, 7, 16, 50, 1000] {

@@ -76,7 +76,9 @@ fn choose(probabilities: &[f32], count: usize, normalize: bool) -> Vec<(usize, f
     chosen.sort_unstable_by_key(|(expert, _)| *expert);
     if normalize {
         let total: f32 = chosen.iter().map(|(_, weight)| weight).sum();
-        chosen.iter_mut().for_each(|(_, weight)| *weight /= total);
+        for (_, weight) in &mut chosen {
+            *weight /= total;
+        }
     }
     chosen
 }

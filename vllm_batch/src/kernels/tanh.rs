@@ -16,7 +16,7 @@ pub(super) fn tanh(x: f32) -> f32 {
     const SMALL: f32 = 0.55;
     let square = x * x;
     let mut sum = -6.615_746_6e-3;
-    for coefficient in [2.131_273_9e-2, -5.391_006_5e-2, 0.133_331_18, -0.333_333_32] {
+    for coefficient in [0.021_312_74, -0.053_910_065, 0.133_331_18, -0.333_333_3] {
         sum = square.mul_add(sum, coefficient);
     }
     let near = (x * square).mul_add(sum, x);

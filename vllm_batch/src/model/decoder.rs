@@ -113,7 +113,7 @@ impl Decoder {
         match &layer.feed_forward {
             FeedForward::Dense(network) => self.project(x, &self.inner(network, &normed)?, &network.down, post_norm),
             FeedForward::Experts { spec, router, networks } => {
-                self.join(x, self.experts((spec, router, networks), &normed)?, post_norm)
+                self.join(x, &self.experts((spec, router, networks), &normed)?, post_norm)
             }
         }
     }
@@ -151,12 +151,12 @@ impl Decoder {
         if post_norm.is_none() && self.spec.residual_multiplier == 1.0 {
             return linear_add(inner, matrix, x);
         }
-        self.join(x, linear(inner, matrix)?, post_norm)
+        self.join(x, &linear(inner, matrix)?, post_norm)
     }
 
     /// Adds what a layer computed to the residual stream `x`.
-    fn join(&self, x: &Tensor, delta: Tensor, post_norm: Option<&Tensor>) -> Result<Tensor> {
-        x + scaled(self.normed(&delta, post_norm)?, self.spec.residual_multiplier)?
+    fn join(&self, x: &Tensor, delta: &Tensor, post_norm: Option<&Tensor>) -> Result<Tensor> {
+        x + scaled(self.normed(delta, post_norm)?, self.spec.residual_multiplier)?
     }
 }
 

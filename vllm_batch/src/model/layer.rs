@@ -61,9 +61,9 @@ impl Layer {
         Ok(Self {
             spec: layer.clone(),
             attention_norm: norm(pre, Slot::AttentionNorm(i))?,
-            qkv: loader.matrix(qkv, hidden, spec.qkv_bias)?,
+            qkv: loader.matrix(qkv, hidden, spec.biases.qkv)?,
             qk_norm: qk_norm(spec, loader, i)?,
-            output: loader.matrix(&[(Slot::Output(i), hidden)], q, spec.output_bias)?,
+            output: loader.matrix(&[(Slot::Output(i), hidden)], q, spec.biases.output)?,
             post_attention_norm: norm(post, Slot::PostAttentionNorm(i))?,
             feed_forward_norm: norm(pre, Slot::FeedForwardNorm(i))?,
             feed_forward: match &layer.feed_forward {
@@ -93,8 +93,8 @@ fn dense(spec: &DecoderSpec, loader: &WeightLoader<'_>, (i, inner): (usize, usiz
     let parts = [(Slot::Gate(i), inner), (Slot::Up(i), inner)];
     let gate_up = if loader.names.fused { &fused[..] } else { &parts[..] };
     Ok(Network {
-        gate_up: loader.matrix(gate_up, spec.hidden_size, spec.mlp_bias)?,
-        down: loader.matrix(&[(Slot::Down(i), spec.hidden_size)], inner, spec.mlp_bias)?,
+        gate_up: loader.matrix(gate_up, spec.hidden_size, spec.biases.mlp)?,
+        down: loader.matrix(&[(Slot::Down(i), spec.hidden_size)], inner, spec.biases.mlp)?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The places in a decoder that tensors fill, and what files call those tensors.
 
-use super::spec::{DecoderSpec, FeedForwardSpec};
+use super::spec::{DecoderSpec, FeedForwardSpec, NormPlacement};
 
 /// A place in the decoder that a tensor fills; layers count from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +117,8 @@ pub(super) struct TensorNames {
     pub(super) interleaved: bool,
     /// Whether the weights of normalisations lack 1.
     pub(super) unit_offset: bool,
-    /// Whether blocks normalise what layers read and what they add: Hugging Face's names differ.
-    pub(super) sandwich: bool,
+    /// Where blocks normalise: Hugging Face's names differ.
+    pub(super) norms: NormPlacement,
 }
 
 impl TensorNames {
@@ -171,12 +171,12 @@ impl TensorNames {
 
     fn attention(self, spec: &DecoderSpec, i: usize) -> Vec<Slot> {
         let qkv = if self.fused { vec![Slot::Qkv(i)] } else { vec![Slot::Query(i), Slot::Key(i), Slot::Value(i)] };
-        with_biases(qkv, spec.qkv_bias).chain(with_biases(vec![Slot::Output(i)], spec.output_bias)).collect()
+        with_biases(qkv, spec.biases.qkv).chain(with_biases(vec![Slot::Output(i)], spec.biases.output)).collect()
     }
 
     fn dense(self, spec: &DecoderSpec, i: usize) -> impl Iterator<Item = Slot> {
         let inner = if self.fused { vec![Slot::GateUp(i)] } else { vec![Slot::Gate(i), Slot::Up(i)] };
-        with_biases(inner.into_iter().chain([Slot::Down(i)]).collect(), spec.mlp_bias)
+        with_biases(inner.into_iter().chain([Slot::Down(i)]).collect(), spec.biases.mlp)
     }
 
     fn hugging_face_name(self, slot: Slot) -> String {
@@ -185,9 +185,10 @@ impl TensorNames {
             Slot::FinalNorm => return "model.norm.weight".to_owned(),
             Slot::Head => return "lm_head.weight".to_owned(),
             Slot::AttentionNorm(i) => (i, "input_layernorm.weight"),
-            Slot::PostAttentionNorm(i) => (i, "post_attention_layernorm.weight"),
-            Slot::FeedForwardNorm(i) if self.sandwich => (i, "pre_feedforward_layernorm.weight"),
-            Slot::FeedForwardNorm(i) => (i, "post_attention_layernorm.weight"),
+            Slot::FeedForwardNorm(i) if self.norms == NormPlacement::Sandwich => {
+                (i, "pre_feedforward_layernorm.weight")
+            }
+            Slot::PostAttentionNorm(i) | Slot::FeedForwardNorm(i) => (i, "post_attention_layernorm.weight"),
             Slot::PostFeedForwardNorm(i) => (i, "post_feedforward_layernorm.weight"),
             Slot::QueryNorm(i) => (i, "self_attn.q_norm.weight"),
             Slot::KeyNorm(i) => (i, "self_attn.k_norm.weight"),

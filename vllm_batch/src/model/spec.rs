@@ -32,12 +32,8 @@ pub(crate) struct DecoderSpec {
     pub(crate) attention_scale: f32,
     /// Bound of the attention scores.
     pub(crate) attention_soft_cap: Option<f32>,
-    /// Whether query, key and value projections have a bias.
-    pub(crate) qkv_bias: bool,
-    /// Whether the output projection of attention has a bias.
-    pub(crate) output_bias: bool,
-    /// Whether the feed-forward layers have a bias.
-    pub(crate) mlp_bias: bool,
+    /// Which projections have a bias.
+    pub(crate) biases: Biases,
     /// What is done to the gates of the feed-forward layers.
     pub(crate) activation: Activation,
     /// Factor of the embeddings.
@@ -52,6 +48,17 @@ pub(crate) struct DecoderSpec {
     pub(crate) tie_word_embeddings: bool,
     /// The longest context that the model can have, in tokens: what it was trained on, or is stretched to.
     pub(crate) max_position_embeddings: usize,
+}
+
+/// Which projections have a bias. Experts have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Biases {
+    /// Those of queries, keys and values.
+    pub(crate) qkv: bool,
+    /// That of what attention adds.
+    pub(crate) output: bool,
+    /// Those of dense feed-forward layers.
+    pub(crate) mlp: bool,
 }
 
 /// What one block has of its own.

@@ -62,7 +62,9 @@ impl WeightLoader<'_> {
     pub(super) fn norm(&self, slot: Slot, len: usize) -> Result<Tensor, LoadError> {
         let mut numbers = self.numbers(slot, &[len])?;
         if self.names.unit_offset {
-            numbers.iter_mut().for_each(|weight| *weight += 1.0);
+            for weight in &mut numbers {
+                *weight += 1.0;
+            }
         }
         Ok(Tensor::from_vec(numbers, len, &Device::Cpu)?)
     }

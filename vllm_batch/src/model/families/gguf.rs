@@ -8,7 +8,7 @@ use crate::kernels::Activation;
 use crate::model::config::Config;
 use crate::model::rope::{RopeScaling, RopeSpec, Yarn};
 use crate::model::slots::Slot;
-use crate::model::spec::{DecoderSpec, FeedForwardSpec, LayerSpec, NormPlacement};
+use crate::model::spec::{Biases, DecoderSpec, FeedForwardSpec, LayerSpec, NormPlacement};
 use crate::model::weights::TensorSource;
 
 /// A pre-norm decoder with dense, gated feed-forward layers, one rotary embedding and no windows, with the biases that
@@ -37,9 +37,11 @@ pub(super) fn base(config: &Config<'_>, tensors: &dyn TensorSource) -> Result<De
         qk_norm: None,
         attention_scale: 1.0 / (head_dim as f32).sqrt(),
         attention_soft_cap: None,
-        qkv_bias: has(Slot::QueryBias(0)) || has(Slot::QkvBias(0)),
-        output_bias: has(Slot::OutputBias(0)),
-        mlp_bias: has(Slot::UpBias(0)),
+        biases: Biases {
+            qkv: has(Slot::QueryBias(0)) || has(Slot::QkvBias(0)),
+            output: has(Slot::OutputBias(0)),
+            mlp: has(Slot::UpBias(0)),
+        },
         activation: Activation::Silu,
         embedding_multiplier: 1.0,
         residual_multiplier: 1.0,

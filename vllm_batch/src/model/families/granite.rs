@@ -20,7 +20,7 @@ fn from_hugging_face(config: &Config<'_>) -> Result<DecoderSpec, LoadError> {
     let mut spec = hugging_face::base(config, &hugging_face::COMMON)?;
     hugging_face::silu(config)?;
     hugging_face::attention_bias(config, &mut spec)?;
-    spec.mlp_bias = config.flag_or("mlp_bias", false)?;
+    spec.biases.mlp = config.flag_or("mlp_bias", false)?;
     spec.embedding_multiplier = config.number_or("embedding_multiplier", 1.0)? as f32;
     spec.residual_multiplier = config.number_or("residual_multiplier", 1.0)? as f32;
     spec.attention_scale = config.number_or("attention_multiplier", 1.0)? as f32;

@@ -6,7 +6,7 @@ use crate::error::LoadError;
 use crate::kernels::Activation;
 use crate::model::config::Config;
 use crate::model::rope::{RopeScaling, RopeSpec, Yarn};
-use crate::model::spec::{DecoderSpec, FeedForwardSpec, LayerSpec, NormPlacement};
+use crate::model::spec::{Biases, DecoderSpec, FeedForwardSpec, LayerSpec, NormPlacement};
 
 /// What a family assumes where a configuration is silent: the defaults of its class in transformers.
 pub(super) struct Defaults {
@@ -89,9 +89,7 @@ pub(super) fn base(config: &Config<'_>, defaults: &Defaults) -> Result<DecoderSp
         qk_norm: None,
         attention_scale: 1.0 / (head_dim as f32).sqrt(),
         attention_soft_cap: None,
-        qkv_bias: false,
-        output_bias: false,
-        mlp_bias: false,
+        biases: Biases::default(),
         activation: Activation::Silu,
         embedding_multiplier: 1.0,
         residual_multiplier: 1.0,
@@ -109,7 +107,7 @@ pub(super) fn silu(config: &Config<'_>) -> Result<(), LoadError> {
 /// Biases of all projections of attention by one key.
 pub(super) fn attention_bias(config: &Config<'_>, spec: &mut DecoderSpec) -> Result<(), LoadError> {
     let biased = config.flag_or("attention_bias", false)?;
-    (spec.qkv_bias, spec.output_bias) = (biased, biased);
+    (spec.biases.qkv, spec.biases.output) = (biased, biased);
     Ok(())
 }
 

@@ -22,7 +22,7 @@ fn from_hugging_face(config: &Config<'_>) -> Result<DecoderSpec, LoadError> {
     let mut spec = hugging_face::base(config, &hugging_face::COMMON)?;
     hugging_face::silu(config)?;
     hugging_face::attention_bias(config, &mut spec)?;
-    spec.mlp_bias = config.flag_or("mlp_bias", false)?;
+    spec.biases.mlp = config.flag_or("mlp_bias", false)?;
     config.only("sliding_window", &Value::Null)?;
     Ok(spec)
 }

@@ -13,7 +13,7 @@ mod smollm3;
 
 use super::config::Config;
 use super::slots::{Format, TensorNames};
-use super::spec::{DecoderSpec, NormPlacement};
+use super::spec::DecoderSpec;
 use super::weights::TensorSource;
 use crate::error::LoadError;
 
@@ -56,7 +56,7 @@ impl Family {
             fused: self.fused,
             interleaved: format == Format::Gguf && self.gguf_interleaved,
             unit_offset: format == Format::HuggingFace && self.unit_offset,
-            sandwich: spec.norms == NormPlacement::Sandwich,
+            norms: spec.norms,
         }
     }
 }

@@ -41,7 +41,7 @@ const MOE_DEFAULTS: hugging_face::Defaults = hugging_face::Defaults { num_key_va
 
 fn qwen2(config: &Config<'_>) -> Result<DecoderSpec, LoadError> {
     let mut spec = dense(config, &DEFAULTS)?;
-    spec.qkv_bias = true;
+    spec.biases.qkv = true;
     Ok(spec)
 }
 

@@ -31,7 +31,7 @@ fn from_hugging_face(config: &Config<'_>) -> Result<DecoderSpec, LoadError> {
     let mut spec = hugging_face::base(config, &DEFAULTS)?;
     hugging_face::silu(config)?;
     hugging_face::attention_bias(config, &mut spec)?;
-    spec.mlp_bias = config.flag_or("mlp_bias", false)?;
+    spec.biases.mlp = config.flag_or("mlp_bias", false)?;
     let interval = config.size_or("no_rope_layer_interval", NO_ROPE_INTERVAL)?.max(1);
     let turns = match config.sizes("no_rope_layers")? {
         Some(turns) if turns.len() < spec.layers.len() => {

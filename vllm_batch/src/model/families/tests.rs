@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::kernels::Activation;
 use crate::model::rope::{RopeScaling, RopeSpec};
-use crate::model::spec::{FeedForwardSpec, LayerSpec};
+use crate::model::spec::{Biases, FeedForwardSpec, LayerSpec, NormPlacement};
 
 fn base() -> Value {
     json!({"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 160,
@@ -33,9 +33,7 @@ fn defaults_are_those_of_transformers() {
         qk_norm: None,
         attention_scale: 0.25,
         attention_soft_cap: None,
-        qkv_bias: false,
-        output_bias: false,
-        mlp_bias: false,
+        biases: Biases::default(),
         activation: Activation::Silu,
         embedding_multiplier: 1.0,
         residual_multiplier: 1.0,
