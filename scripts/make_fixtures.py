@@ -14,7 +14,7 @@ import pathlib
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 BASE = {
     "vocab_size": 96,
@@ -186,6 +186,34 @@ FIXTURES = {
         {"model_type": "olmo2", "num_key_value_heads": 4, "tie_word_embeddings": True, "attention_bias": True},
         LENGTHS,
     ),
+    "gemma3_multimodal": (
+        {
+            "model_type": "gemma3",
+            "text_config": {
+                "model_type": "gemma3_text",
+                "hidden_size": 32,
+                "head_dim": 8,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "vocab_size": 96,
+                "sliding_window": 20,
+                "sliding_window_pattern": 2,
+                "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+            },
+            "vision_config": {
+                "model_type": "siglip_vision_model",
+                "hidden_size": 8,
+                "intermediate_size": 8,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 1,
+                "image_size": 4,
+                "patch_size": 2,
+            },
+            "mm_tokens_per_image": 4,
+            "image_token_index": 0,
+        },
+        LENGTHS,
+    ),
 }
 
 
@@ -213,15 +241,16 @@ def greedy(model, input_ids):
 
 @torch.no_grad()
 def make(folder, changes, lengths, seed):
-    config = {**BASE, **changes}
+    has_images = "text_config" in changes
+    config = changes if has_images else {**BASE, **changes}
     generator = torch.Generator().manual_seed(seed)
     parsed = AutoConfig.for_model(**json.loads(json.dumps(config)))
-    parsed._attn_implementation = "eager"
-    model = AutoModelForCausalLM.from_config(parsed, dtype=torch.float32).eval()
+    kind = AutoModelForImageTextToText if has_images else AutoModelForCausalLM
+    model = kind.from_config(parsed, dtype=torch.float32, attn_implementation="eager").eval()
     randomize(model, generator)
     expected = {}
     for i, length in enumerate(lengths):
-        input_ids = torch.randint(3, config["vocab_size"], (length,), generator=generator).tolist()
+        input_ids = torch.randint(3, BASE["vocab_size"], (length,), generator=generator).tolist()
         expected[f"p{i}.input_ids"] = torch.tensor(input_ids)
         expected[f"p{i}.logits"] = model(torch.tensor([input_ids]), use_cache=False).logits[0].contiguous()
         if length < 128:

@@ -119,15 +119,18 @@ pub(super) struct TensorNames {
     pub(super) unit_offset: bool,
     /// Where blocks normalise: Hugging Face's names differ.
     pub(super) norms: NormPlacement,
+    /// What all names begin with; tensors without it belong to other parts of the model.
+    pub(super) prefix: &'static str,
 }
 
 impl TensorNames {
     /// The name of the tensor for a slot.
     pub(super) fn name(self, slot: Slot) -> String {
-        match self.format {
+        let name = match self.format {
             Format::HuggingFace => self.hugging_face_name(slot),
             Format::Gguf => slot.gguf_name(),
-        }
+        };
+        format!("{}{name}", self.prefix)
     }
 
     /// Whether the rows of this slot come as neighbouring rotary pairs.

@@ -43,9 +43,11 @@ impl WeightLoader<'_> {
     /// Refuses tensors that no slot of the decoder takes: what they are for would be missing from the results.
     pub(super) fn check_all_used(&self, spec: &DecoderSpec) -> Result<(), LoadError> {
         let used: HashSet<String> = self.names.slots(spec).into_iter().map(|slot| self.names.name(slot)).collect();
-        // Derived from the configuration, or kept in the file although the embedding serves as the head.
+        // Of another part of the model, derived from the configuration, or kept in the file although the embedding
+        // serves as the head.
         let is_harmless = |name: &str| {
-            ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"].contains(&name)
+            !name.starts_with(self.names.prefix)
+                || ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"].contains(&name)
                 || name.ends_with(".rotary_emb.inv_freq")
                 || name == self.names.name(Slot::Head)
         };

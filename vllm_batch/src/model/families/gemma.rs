@@ -18,6 +18,7 @@ pub(super) const GEMMA2: Family = Family {
     fused: false,
     gguf_interleaved: false,
     unit_offset: true,
+    tensor_prefix: "",
 };
 
 pub(super) const GEMMA3: Family = Family {
@@ -28,6 +29,10 @@ pub(super) const GEMMA3: Family = Family {
     ..GEMMA2
 };
 
+/// Gemma 3 for texts and images: its text part.
+pub(super) const GEMMA3_MULTIMODAL: Family =
+    Family { model_type: "gemma3", from_hugging_face: gemma3_multimodal, tensor_prefix: "language_model.", ..GEMMA3 };
+
 const GEMMA2_DEFAULTS: hugging_face::Defaults = hugging_face::Defaults {
     num_key_value_heads: Some(4),
     head_dim: Some(256),
@@ -37,6 +42,8 @@ const GEMMA2_DEFAULTS: hugging_face::Defaults = hugging_face::Defaults {
 };
 
 const GEMMA3_DEFAULTS: hugging_face::Defaults = hugging_face::Defaults {
+    vocab_size: Some(262_208),
+    num_attention_heads: Some(8),
     max_position_embeddings: 131_072,
     rope_theta: GLOBAL_THETA,
     local_rope_theta: Some(LOCAL_THETA),
@@ -67,6 +74,19 @@ fn gemma3(config: &Config<'_>) -> Result<DecoderSpec, LoadError> {
     let named = GEMMA3_DEFAULTS.max_position_embeddings;
     spec.max_position_embeddings = config.size_or("max_position_embeddings", named)?;
     use_local_rope(&mut spec);
+    Ok(spec)
+}
+
+fn gemma3_multimodal(config: &Config<'_>) -> Result<DecoderSpec, LoadError> {
+    let images = ["vision_config", "mm_tokens_per_image", "boi_token_index", "eoi_token_index", "image_token_index"];
+    config.without_effect(&images);
+    config.without_effect(&["boi_token_id", "eoi_token_id", "image_token_id", "tie_word_embeddings"]);
+    config.without_effect(hugging_face::WITHOUT_EFFECT);
+    let Some(text) = config.object("text_config", "text_config.")? else {
+        return Err(config.broken("text_config", "it is missing".to_owned()));
+    };
+    let spec = gemma3(&text)?;
+    text.finish()?;
     Ok(spec)
 }
 

@@ -14,6 +14,7 @@ pub(super) const FAMILY: Family = Family {
     fused: false,
     gguf_interleaved: true,
     unit_offset: false,
+    tensor_prefix: "",
 };
 
 fn from_hugging_face(config: &Config<'_>) -> Result<DecoderSpec, LoadError> {

@@ -10,6 +10,10 @@ use crate::model::spec::{Biases, DecoderSpec, FeedForwardSpec, LayerSpec, NormPl
 
 /// What a family assumes where a configuration is silent: the defaults of its class in transformers.
 pub(super) struct Defaults {
+    /// Needed if absent.
+    pub(super) vocab_size: Option<usize>,
+    /// Needed if absent.
+    pub(super) num_attention_heads: Option<usize>,
     /// As many as query heads if absent.
     pub(super) num_key_value_heads: Option<usize>,
     /// `hidden_size / num_attention_heads` if absent.
@@ -24,6 +28,8 @@ pub(super) struct Defaults {
 
 /// The defaults that most families share.
 pub(super) const COMMON: Defaults = Defaults {
+    vocab_size: None,
+    num_attention_heads: None,
     num_key_value_heads: None,
     head_dim: None,
     rms_norm_eps: 1e-6,
@@ -34,7 +40,7 @@ pub(super) const COMMON: Defaults = Defaults {
 };
 
 /// Keys of a `config.json` that do not change what the decoder computes.
-const WITHOUT_EFFECT: &[&str] = &[
+pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "_attn_implementation_autoset",
     "_name_or_path",
     "architectures",
@@ -67,7 +73,12 @@ const WITHOUT_EFFECT: &[&str] = &[
 pub(super) fn base(config: &Config<'_>, defaults: &Defaults) -> Result<DecoderSpec, LoadError> {
     config.without_effect(WITHOUT_EFFECT);
     config.only("rope_interleaved", &json!(false))?;
-    let (hidden_size, num_attention_heads) = (config.size("hidden_size")?, config.size("num_attention_heads")?);
+    let size = |key: &str, default: Option<usize>| match default {
+        Some(default) => config.size_or(key, default),
+        None => config.size(key),
+    };
+    let hidden_size = config.size("hidden_size")?;
+    let num_attention_heads = size("num_attention_heads", defaults.num_attention_heads)?;
     let head_dim = defaults.head_dim.unwrap_or_else(|| hidden_size / num_attention_heads.max(1));
     let head_dim = config.size_or("head_dim", head_dim)?;
     let trained = config.size_or("max_position_embeddings", defaults.max_position_embeddings)?;
@@ -76,7 +87,7 @@ pub(super) fn base(config: &Config<'_>, defaults: &Defaults) -> Result<DecoderSp
     let layer = LayerSpec { rope: Some(0), window: None, feed_forward: dense };
     let kv_heads = defaults.num_key_value_heads.unwrap_or(num_attention_heads);
     Ok(DecoderSpec {
-        vocab_size: config.size("vocab_size")?,
+        vocab_size: size("vocab_size", defaults.vocab_size)?,
         hidden_size,
         num_attention_heads,
         num_key_value_heads: config.size_or("num_key_value_heads", kv_heads)?,

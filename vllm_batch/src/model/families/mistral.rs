@@ -13,6 +13,7 @@ pub(super) const FAMILY: Family = Family {
     fused: false,
     gguf_interleaved: true,
     unit_offset: false,
+    tensor_prefix: "",
 };
 
 const DEFAULTS: hugging_face::Defaults =

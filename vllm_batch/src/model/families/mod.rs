@@ -32,6 +32,8 @@ pub(super) struct Family {
     gguf_interleaved: bool,
     /// Whether the weights of normalisations lack 1 in Hugging Face's files. GGUF files have it.
     unit_offset: bool,
+    /// What the names of tensors begin with in Hugging Face's files, where others belong to parts that are not text.
+    tensor_prefix: &'static str,
 }
 
 /// Every family that is implemented.
@@ -44,6 +46,7 @@ pub(super) const FAMILIES: &[Family] = &[
     qwen::QWEN3_MOE,
     gemma::GEMMA2,
     gemma::GEMMA3,
+    gemma::GEMMA3_MULTIMODAL,
     phi3::FAMILY,
     olmo2::FAMILY,
     granite::FAMILY,
@@ -57,6 +60,7 @@ impl Family {
             interleaved: format == Format::Gguf && self.gguf_interleaved,
             unit_offset: format == Format::HuggingFace && self.unit_offset,
             norms: spec.norms,
+            prefix: if format == Format::HuggingFace { self.tensor_prefix } else { "" },
         }
     }
 }

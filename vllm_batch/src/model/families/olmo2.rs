@@ -14,6 +14,7 @@ pub(super) const FAMILY: Family = Family {
     fused: false,
     gguf_interleaved: false,
     unit_offset: false,
+    tensor_prefix: "",
 };
 
 const DEFAULTS: hugging_face::Defaults = hugging_face::Defaults { rms_norm_eps: 1e-5, ..hugging_face::COMMON };

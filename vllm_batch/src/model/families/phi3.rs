@@ -16,6 +16,7 @@ pub(super) const FAMILY: Family = Family {
     fused: true,
     gguf_interleaved: false,
     unit_offset: false,
+    tensor_prefix: "",
 };
 
 const DEFAULTS: hugging_face::Defaults =

@@ -14,6 +14,7 @@ pub(super) const QWEN2: Family = Family {
     fused: false,
     gguf_interleaved: false,
     unit_offset: false,
+    tensor_prefix: "",
 };
 
 pub(super) const QWEN3: Family = Family {
