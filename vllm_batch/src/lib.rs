@@ -70,11 +70,12 @@ pub use error::{EngineError, LoadError, RequestError};
 pub use kernels::WeightDtype;
 pub use model::{HubModel, ModelSource};
 pub use output::{
-    CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, TokenLogprob, TokenLogprobs,
-    Usage,
+    CompletionOutput, EmbeddingRequestOutput, FinishReason, LabelScore, OutputEvent, RequestOutput,
+    ScoringRequestOutput, StopReason, TextDelta, TokenLogprob, TokenLogprobs, Usage,
 };
 pub use request::{
-    ChatOptions, Message, OutputFormat, Prompt, RepetitionDetection, Request, Role, SamplingParams, StructuredOutput,
+    ChatOptions, Label, Message, OutputFormat, PoolingParams, PoolingType, Prompt, RepetitionDetection, Request, Role,
+    SamplingParams, ScoringParams, StructuredOutput, Task,
 };
 
 /// The README's examples, so that they are compiled with the tests.

@@ -1,0 +1,214 @@
+//! What does a body of `/v1/score` ask for, and what does its answer look like?
+//!
+//! There are two forms. With `labels`, the model says how likely each label is the answer to a prompt or a conversation.
+//! With two texts, in vLLM's names, it says how likely it would answer "yes" rather than "no" to the question whether the
+//! second text, a document, answers the first, a query.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Endpoint;
+use super::embeddings::{MAX_INPUTS, PoolingUsage};
+use super::endpoint::messages;
+use super::json::{list, string, wrong_type};
+use super::logprobs::LEAST_LOGPROB;
+use super::parts::{AnswerForm, PromptPath, RowForm, RowRequests, prompts};
+use super::pooled_params::PooledDraft;
+use super::row::Work;
+use crate::error::RequestError;
+use crate::output::{LabelScore, ScoringRequestOutput, Usage};
+use crate::request::{Label, Prompt, Request, ScoringParams};
+
+/// The names of the two texts, today's and older ones of vLLM's.
+const PAIRS: [(&str, &str); 4] =
+    [("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2")];
+/// The labels of a pair. The score is the share of the first.
+const PAIR_LABELS: [&str; 2] = [" yes", " no"];
+
+/// Reads what is left of a body besides its model.
+pub(super) fn parse(request_id: &str, mut body: Map<String, Value>) -> Result<RowRequests, RequestError> {
+    body.retain(|_, value| !value.is_null());
+    let (prompts, path, is_pair) = take_prompts(&mut body)?;
+    let draft = PooledDraft::parse(Endpoint::Score, body)?;
+    let names = draft.label_names();
+    let labels = match (is_pair, names.is_empty()) {
+        (true, true) => PAIR_LABELS.map(Label::from).to_vec(),
+        (true, false) => {
+            return Err(RequestError::invalid("labels", "the labels of a pair of texts are yes and no: use `prompt`"));
+        }
+        (false, true) => return Err(RequestError::MissingParam { param: "labels".to_owned() }),
+        (false, false) => names.iter().map(Label::from).collect(),
+    };
+    let params =
+        ScoringParams { truncate_prompt_tokens: draft.pooling.truncate_prompt_tokens, ..ScoringParams::new(labels) };
+    params.validate()?;
+    draft.chat.validate()?;
+    let request = Request::new(request_id, String::new()).with_scoring_params(params).with_priority(draft.priority);
+    let request = Request { add_special_tokens: draft.add_special_tokens, ..request.with_chat(draft.chat) };
+    let form = RowForm::new(AnswerForm::Scores((!is_pair).then_some(names)), path);
+    Ok(RowRequests::new(request, prompts, form))
+}
+
+/// The prompts, where they are, and whether they are made of pairs.
+fn take_prompts(body: &mut Map<String, Value>) -> Result<(Vec<Prompt>, PromptPath, bool), RequestError> {
+    let pair = PAIRS.into_iter().find(|(one, two)| body.contains_key(*one) && body.contains_key(*two));
+    let (prompts, path, is_pair) = if let Some((one, two)) = pair {
+        let texts = (body.remove(one).unwrap_or_default(), body.remove(two).unwrap_or_default());
+        let (prompts, path) = pair_prompts((one, texts.0), (two, texts.1))?;
+        (prompts, path, true)
+    } else if let Some(value) = body.remove("messages") {
+        (vec![Prompt::Messages(messages(value)?)], PromptPath::single("messages"), false)
+    } else if let Some(value) = body.remove("prompt") {
+        let (prompts, path) = prompts(value, "prompt")?;
+        (prompts, path, false)
+    } else {
+        let half = PAIRS.into_iter().find(|(one, _)| body.contains_key(*one)).map(|(_, two)| two);
+        return Err(RequestError::MissingParam { param: half.unwrap_or("prompt").to_owned() });
+    };
+    let others = PAIRS.into_iter().flat_map(|(one, two)| [one, two]).chain(["messages", "prompt"]);
+    if let Some(other) = others.into_iter().find(|name| body.contains_key(*name)) {
+        let message = format!("cannot be there together with `{}`", path.param);
+        return Err(RequestError::invalid(other, message));
+    }
+    if prompts.len() > MAX_INPUTS {
+        let message = format!("must hold at most {MAX_INPUTS} entries, found {}", prompts.len());
+        return Err(RequestError::invalid(path.param, message));
+    }
+    Ok((prompts, path, is_pair))
+}
+
+/// One prompt for each second text; of the first, there is one for all, or one for each.
+fn pair_prompts(
+    (one, first): (&'static str, Value),
+    (two, second): (&'static str, Value),
+) -> Result<(Vec<Prompt>, PromptPath), RequestError> {
+    let is_list = second.is_array();
+    let (first, second) = (texts(first, one)?, texts(second, two)?);
+    if first.len() != 1 && first.len() != second.len() {
+        let message = format!("must hold one text, or as many as `{two}` ({}), found {}", second.len(), first.len());
+        return Err(RequestError::invalid(one, message));
+    }
+    let prompts = first.iter().cycle().zip(&second).map(|(query, document)| Prompt::Text(question(query, document)));
+    Ok((prompts.collect(), PromptPath { param: two, is_list }))
+}
+
+/// The query comes first, so that the prompts of its documents share their beginning.
+fn question(query: &str, document: &str) -> String {
+    format!(
+        "Judge whether the document answers the query. Reply with yes or no.\n\nQuery: {query}\nDocument: \
+         {document}\nAnswer:"
+    )
+}
+
+fn texts(value: Value, param: &str) -> Result<Vec<String>, RequestError> {
+    match value {
+        Value::String(text) => Ok(vec![text]),
+        Value::Array(ref items) if items.is_empty() => Err(RequestError::invalid(param, "must hold at least one text")),
+        Value::Array(_) => list(value, param, string),
+        other => Err(wrong_type(param, "a string or an array of strings", &other)),
+    }
+}
+
+/// What a label is called in an answer: the text, or the token id, by which it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum LabelName {
+    /// One of `labels`.
+    Text(String),
+    /// One of `label_token_ids`.
+    TokenId(u32),
+}
+
+impl From<&LabelName> for Label {
+    fn from(name: &LabelName) -> Self {
+        match name {
+            LabelName::Text(text) => Self::Text(text.clone()),
+            LabelName::TokenId(token_id) => Self::TokenIds(vec![*token_id]),
+        }
+    }
+}
+
+/// Answer of `/v1/score`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ScoreList {
+    /// `score-` and the row's digits.
+    pub id: String,
+    /// Always `list`.
+    pub object: Cow<'static, str>,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The model that answered.
+    pub model: String,
+    /// One score for each prompt or pair, in order.
+    pub data: Vec<Score>,
+    /// What they cost, together.
+    pub usage: PoolingUsage,
+}
+
+impl ScoreList {
+    pub(super) fn new(work: &Work<'_>, names: Option<&[LabelName]>, outputs: &[ScoringRequestOutput]) -> Self {
+        let mut usage = Usage::default();
+        outputs.iter().for_each(|output| usage += output.usage);
+        Self {
+            id: format!("score-{}", work.key),
+            object: Cow::Borrowed("list"),
+            created: work.created,
+            model: work.model.to_owned(),
+            data: outputs.iter().enumerate().map(|(index, output)| Score::new(index, names, output)).collect(),
+            usage: PoolingUsage::new(usage, true),
+        }
+    }
+}
+
+/// One score of a [`ScoreList`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Score {
+    /// Which of the prompts or pairs this is, from 0.
+    pub index: usize,
+    /// Always `score`.
+    pub object: Cow<'static, str>,
+    /// The share of the first label among all labels, from 0 to 1. For a pair of texts that label is "yes".
+    pub score: f64,
+    /// The most likely label; absent for a pair of texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<LabelName>,
+    /// All labels, in the order of the body: `labels`, then `label_token_ids`. Absent for a pair of texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<ScoredLabel>>,
+}
+
+impl Score {
+    fn new(index: usize, names: Option<&[LabelName]>, output: &ScoringRequestOutput) -> Self {
+        let labels = names.map(|names| names.iter().zip(&output.labels));
+        let label = |(name, label): (&LabelName, &LabelScore)| ScoredLabel {
+            label: name.clone(),
+            logprob: label.logprob.max(f64::from(LEAST_LOGPROB)),
+            probability: label.probability,
+        };
+        Self {
+            index,
+            object: Cow::Borrowed("score"),
+            score: output.labels.first().map_or(0.0, |label| label.probability),
+            label: names.and_then(|names| names.get(output.best()?).cloned()),
+            labels: labels.map(|labels| labels.map(label).collect()),
+        }
+    }
+}
+
+/// One label of a [`Score`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ScoredLabel {
+    /// What it is called in the body.
+    pub label: LabelName,
+    /// The natural logarithm of the probability that the model's answer begins with the label's tokens;
+    /// [`LEAST_LOGPROB`](super::LEAST_LOGPROB) if that is impossible.
+    pub logprob: f64,
+    /// Its share among all labels.
+    pub probability: f64,
+}
