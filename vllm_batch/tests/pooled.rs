@@ -117,19 +117,31 @@ fn answers_do_not_depend_on_how_requests_are_batched() {
     }
 }
 
+/// Texts that come first and grow, and take the blocks of what is only half computed.
 #[test]
-fn what_is_preempted_is_counted_once() {
-    let mut core = builder().max_model_len(160).kv_cache_memory(10 * BLOCK).build_core().unwrap();
-    for request in mixed() {
-        core.add_request(request).unwrap();
+fn what_is_preempted_is_computed_again_and_counted_once() {
+    let long: Vec<u32> = (0..100).collect();
+    let grows = SamplingParams::greedy().with_max_tokens(80).with_ignore_eos(true);
+    let pooled = [
+        Request::new("c", long.clone()).with_pooling_params(plain(PoolingType::Mean)),
+        Request::new("d", long).with_scoring_params(ScoringParams::new(labels())),
+    ];
+    for pooled in pooled {
+        let text = |id: &str| Request::new(id, vec![7]).with_sampling_params(grows.clone());
+        let requests = [text("a"), text("b"), pooled];
+        let expected = last_events(builder(), requests.to_vec());
+        let builder = builder().max_model_len(160).kv_cache_memory(10 * BLOCK).max_num_batched_tokens(3);
+        let mut core = builder.build_core().unwrap();
+        let ids = requests.map(|request| core.add_request(request).unwrap());
+        let mut last = Vec::new();
+        while core.has_unfinished() {
+            last.extend(core.step().unwrap().into_iter().filter(|(_, event)| !matches!(event, OutputEvent::Delta(_))));
+        }
+        assert!(core.num_preemptions() > 0, "ten blocks are too few for all at once");
+        last.sort_by_key(|(id, _)| *id);
+        let (found, events): (Vec<_>, Vec<_>) = last.into_iter().map(|(id, event)| (id, without_cache(event))).unzip();
+        assert_eq!((found, events), (ids.to_vec(), expected));
     }
-    let mut num_ended = 0;
-    while core.has_unfinished() {
-        let events = core.step().unwrap();
-        num_ended += events.iter().filter(|(_, event)| !matches!(event, OutputEvent::Delta(_))).count();
-    }
-    assert_eq!(num_ended, 45);
-    assert!(core.num_preemptions() > 0, "ten blocks are too few for so many requests at once");
 }
 
 #[test]

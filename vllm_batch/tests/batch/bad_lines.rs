@@ -392,7 +392,7 @@ fn a_line_alone_says_the_same() {
             let is_duplicate = code == "duplicate_custom_id";
             assert!(is_duplicate || (error.code(), error.param(), error.line) == (code, param, 2), "{error}");
         } else {
-            assert!(["duplicate_custom_id", "empty_prompt"].contains(&code), "{code}");
+            assert!(["duplicate_custom_id", "empty_prompt", "context_length_exceeded"].contains(&code), "{code}");
         }
     }
 }
