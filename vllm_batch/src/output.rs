@@ -210,7 +210,9 @@ impl ScoringRequestOutput {
         let most = labels.iter().map(|label| label.logprob).fold(f64::NEG_INFINITY, f64::max);
         let weight = |label: &LabelScore| if most.is_finite() { (label.logprob - most).exp() } else { 1.0 };
         let total: f64 = labels.iter().map(weight).sum();
-        labels.iter_mut().for_each(|label| label.probability = weight(label) / total);
+        for label in &mut labels {
+            label.probability = weight(label) / total;
+        }
         Self { request_id, prompt_token_ids, labels, usage }
     }
 
@@ -266,6 +268,15 @@ impl std::ops::AddAssign for Usage {
         self.prompt_tokens += other.prompt_tokens;
         self.completion_tokens += other.completion_tokens;
         self.cached_tokens += other.cached_tokens;
+    }
+}
+
+impl std::iter::Sum for Usage {
+    fn sum<I: Iterator<Item = Self>>(usages: I) -> Self {
+        usages.fold(Self::default(), |mut sum, usage| {
+            sum += usage;
+            sum
+        })
     }
 }
 

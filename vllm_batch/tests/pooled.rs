@@ -59,7 +59,7 @@ fn embeddings_are_those_of_transformers() {
 fn mixed() -> Vec<Request> {
     let token_ids = |i: u32| -> Vec<u32> {
         let shared = if i.is_multiple_of(2) { 35 } else { 0 };
-        (0..shared).chain((0..1 + (i * 7) % 50).map(|j| (i * 31 + j * 17) % 512)).collect()
+        (0..shared).chain((0..=(i * 7) % 50).map(|j| (i * 31 + j * 17) % 512)).collect()
     };
     let request = |i: u32| {
         let request = Request::new(format!("row-{i}"), Prompt::TokenIds(token_ids(i)));

@@ -82,7 +82,7 @@ fn mixed() -> Vec<Request> {
         Request::new(format!("sampled-{i}"), messages).with_sampling_params(sampled.clone().with_max_tokens(12 + i))
     });
     let short = requests().into_iter().map(|request| {
-        let params = request.sampling_params().cloned().unwrap().with_max_tokens(12);
+        let params = request.sampling_params().cloned().expect("a text").with_max_tokens(12);
         request.with_sampling_params(params)
     });
     short.chain(own).collect()

@@ -74,8 +74,7 @@ pub struct EmbeddingList {
 impl EmbeddingList {
     pub(super) fn new(work: &Work<'_>, format: EncodingFormat, outputs: Vec<EmbeddingRequestOutput>) -> Self {
         let is_vllm = work.shape == Shape::Vllm;
-        let mut usage = Usage::default();
-        outputs.iter().for_each(|output| usage += output.usage);
+        let usage = outputs.iter().map(|output| output.usage).sum();
         let data =
             outputs.into_iter().enumerate().map(|(index, output)| Embedding::new(index, format, output.embedding));
         Self {

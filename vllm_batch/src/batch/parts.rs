@@ -3,8 +3,6 @@
 //! A body may hold several prompts. Each is a request of its own to the engine; the row has its answer when all of them
 //! have theirs, and fails with the first of them, by place, that fails.
 
-use std::borrow::Cow;
-
 use serde_json::Value;
 
 use super::embeddings::EncodingFormat;
@@ -80,7 +78,26 @@ impl RowForm {
 
     /// What an engine says of a request, said of the body that it is a part of; and the path at fault.
     pub(super) fn in_body(&self, error: RequestError, index: usize) -> (RequestError, Option<String>) {
-        self.prompts.in_body(as_written(error, self.format_param), index)
+        let error = as_written(error, self.format_param);
+        let Some(param) = error.param() else { return (error, None) };
+        let path = match param {
+            // So engines call a text or token ids, wherever they are in the body.
+            "prompt" if self.prompts.param != "messages" => self.prompts.of_part(index),
+            param => self.label_path(param).unwrap_or_else(|| param.to_owned()),
+        };
+        let error = match error {
+            RequestError::InvalidParam { message, .. } => RequestError::InvalidParam { param: path.clone(), message },
+            other => other,
+        };
+        (error, Some(path))
+    }
+
+    /// Where the label is that engines know by its number.
+    fn label_path(&self, param: &str) -> Option<String> {
+        let AnswerForm::Scores(Some(names)) = &self.answer else { return None };
+        let index: usize = param.strip_prefix("labels[")?.strip_suffix(']')?.parse().ok()?;
+        let num_texts = names.iter().filter(|name| matches!(name, LabelName::Text(_))).count();
+        Some(format!("label_token_ids[{}]", index.checked_sub(num_texts)?))
     }
 }
 
@@ -90,25 +107,8 @@ impl PromptPath {
     }
 
     /// The path of one part.
-    fn of_part(self, index: usize) -> Cow<'static, str> {
-        if self.is_list { Cow::Owned(format!("{}[{index}]", self.param)) } else { Cow::Borrowed(self.param) }
-    }
-
-    /// What an engine says of one prompt, said of the part that it is in the body; and the path at fault. In engines, what
-    /// becomes a prompt is called `prompt` or `messages`.
-    fn in_body(self, error: RequestError, index: usize) -> (RequestError, Option<String>) {
-        let Some(param) = error.param() else { return (error, None) };
-        let path = match (param, self.param) {
-            ("prompt" | "messages", "messages") | ("messages", "prompt") => Cow::Owned(param.to_owned()),
-            ("prompt" | "messages", _) => self.of_part(index),
-            _ => Cow::Owned(param.to_owned()),
-        };
-        let path = path.into_owned();
-        let error = match error {
-            RequestError::InvalidParam { message, .. } => RequestError::InvalidParam { param: path.clone(), message },
-            other => other,
-        };
-        (error, Some(path))
+    fn of_part(self, index: usize) -> String {
+        if self.is_list { format!("{}[{index}]", self.param) } else { self.param.to_owned() }
     }
 }
 

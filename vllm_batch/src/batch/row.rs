@@ -303,8 +303,7 @@ pub struct TextCompletion {
 impl TextCompletion {
     /// The choices of the first prompt come first.
     fn new(work: &Work<'_>, outputs: Vec<RequestOutput>) -> Self {
-        let mut usage = output::Usage::default();
-        outputs.iter().for_each(|output| usage += output.usage);
+        let usage: output::Usage = outputs.iter().map(|output| output.usage).sum();
         let mut choices: Vec<_> = outputs.into_iter().flat_map(text_choices).collect();
         choices.iter_mut().enumerate().for_each(|(index, choice)| choice.index = index);
         Self {

@@ -214,7 +214,7 @@ impl<'a> Run<'a> {
         let (model, shape) = (self.settings.engine.spec().model(), self.settings.contract.shape());
         let work = Work { key, custom_id: &custom_id, form: &form, shape, model, created };
         let outputs: Vec<_> = outputs.into_values().collect();
-        let usages: Vec<_> = outputs.iter().map(PartOutput::usage).collect();
+        let usage = outputs.iter().map(PartOutput::usage).sum();
         let Some(answer) = BatchRequestOutput::answered(&work, outputs) else {
             let message = "it answered in another kind than was asked for".to_owned();
             return self.fail((key, custom_id), &RequestError::EngineFailed { message }, None);
@@ -222,7 +222,7 @@ impl<'a> Run<'a> {
         self.journal.write(&answer)?;
         self.counts.running -= 1;
         self.counts.completed += 1;
-        usages.into_iter().for_each(|usage| self.counts.usage += usage);
+        self.counts.usage += usage;
         self.engine_failures.note_other();
         Ok(())
     }

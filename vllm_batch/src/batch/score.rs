@@ -18,7 +18,7 @@ use super::parts::{AnswerForm, PromptPath, RowForm, RowRequests, prompts};
 use super::pooled_params::PooledDraft;
 use super::row::Work;
 use crate::error::RequestError;
-use crate::output::{LabelScore, ScoringRequestOutput, Usage};
+use crate::output::{LabelScore, ScoringRequestOutput};
 use crate::request::{Label, Prompt, Request, ScoringParams};
 
 /// The names of the two texts, today's and older ones of vLLM's.
@@ -33,14 +33,7 @@ pub(super) fn parse(request_id: &str, mut body: Map<String, Value>) -> Result<Ro
     let (prompts, path, is_pair) = take_prompts(&mut body)?;
     let draft = PooledDraft::parse(Endpoint::Score, body)?;
     let names = draft.label_names();
-    let labels = match (is_pair, names.is_empty()) {
-        (true, true) => PAIR_LABELS.map(Label::from).to_vec(),
-        (true, false) => {
-            return Err(RequestError::invalid("labels", "the labels of a pair of texts are yes and no: use `prompt`"));
-        }
-        (false, true) => return Err(RequestError::MissingParam { param: "labels".to_owned() }),
-        (false, false) => names.iter().map(Label::from).collect(),
-    };
+    let labels = labels(&names, is_pair)?;
     let params =
         ScoringParams { truncate_prompt_tokens: draft.pooling.truncate_prompt_tokens, ..ScoringParams::new(labels) };
     params.validate()?;
@@ -51,32 +44,47 @@ pub(super) fn parse(request_id: &str, mut body: Map<String, Value>) -> Result<Ro
     Ok(RowRequests::new(request, prompts, form))
 }
 
+/// What to score: for pairs of texts, nothing else than yes and no.
+fn labels(names: &[LabelName], is_pair: bool) -> Result<Vec<Label>, RequestError> {
+    match (is_pair, names.is_empty()) {
+        (true, true) => Ok(PAIR_LABELS.map(Label::from).to_vec()),
+        (true, false) => {
+            Err(RequestError::invalid("labels", "the labels of a pair of texts are yes and no: use `prompt`"))
+        }
+        (false, true) => Err(RequestError::MissingParam { param: "labels".to_owned() }),
+        (false, false) => Ok(names.iter().map(Label::from).collect()),
+    }
+}
+
 /// The prompts, where they are, and whether they are made of pairs.
 fn take_prompts(body: &mut Map<String, Value>) -> Result<(Vec<Prompt>, PromptPath, bool), RequestError> {
     let pair = PAIRS.into_iter().find(|(one, two)| body.contains_key(*one) && body.contains_key(*two));
-    let (prompts, path, is_pair) = if let Some((one, two)) = pair {
+    let (prompts, path) = if let Some((one, two)) = pair {
         let texts = (body.remove(one).unwrap_or_default(), body.remove(two).unwrap_or_default());
-        let (prompts, path) = pair_prompts((one, texts.0), (two, texts.1))?;
-        (prompts, path, true)
+        pair_prompts((one, texts.0), (two, texts.1))?
     } else if let Some(value) = body.remove("messages") {
-        (vec![Prompt::Messages(messages(value)?)], PromptPath::single("messages"), false)
+        (vec![Prompt::Messages(messages(value)?)], PromptPath::single("messages"))
     } else if let Some(value) = body.remove("prompt") {
-        let (prompts, path) = prompts(value, "prompt")?;
-        (prompts, path, false)
+        prompts(value, "prompt")?
     } else {
         let half = PAIRS.into_iter().find(|(one, _)| body.contains_key(*one)).map(|(_, two)| two);
         return Err(RequestError::MissingParam { param: half.unwrap_or("prompt").to_owned() });
     };
-    let others = PAIRS.into_iter().flat_map(|(one, two)| [one, two]).chain(["messages", "prompt"]);
-    if let Some(other) = others.into_iter().find(|name| body.contains_key(*name)) {
-        let message = format!("cannot be there together with `{}`", path.param);
-        return Err(RequestError::invalid(other, message));
-    }
+    check_alone(body, path.param)?;
     if prompts.len() > MAX_INPUTS {
         let message = format!("must hold at most {MAX_INPUTS} entries, found {}", prompts.len());
         return Err(RequestError::invalid(path.param, message));
     }
-    Ok((prompts, path, is_pair))
+    Ok((prompts, path, pair.is_some()))
+}
+
+/// Refuses other texts than those that were taken.
+fn check_alone(body: &Map<String, Value>, taken: &str) -> Result<(), RequestError> {
+    let mut others = PAIRS.into_iter().flat_map(|(one, two)| [one, two]).chain(["messages", "prompt"]);
+    match others.find(|name| body.contains_key(*name)) {
+        Some(other) => Err(RequestError::invalid(other, format!("cannot be there together with `{taken}`"))),
+        None => Ok(()),
+    }
 }
 
 /// One prompt for each second text; of the first, there is one for all, or one for each.
@@ -151,15 +159,13 @@ pub struct ScoreList {
 
 impl ScoreList {
     pub(super) fn new(work: &Work<'_>, names: Option<&[LabelName]>, outputs: &[ScoringRequestOutput]) -> Self {
-        let mut usage = Usage::default();
-        outputs.iter().for_each(|output| usage += output.usage);
         Self {
             id: format!("score-{}", work.key),
             object: Cow::Borrowed("list"),
             created: work.created,
             model: work.model.to_owned(),
             data: outputs.iter().enumerate().map(|(index, output)| Score::new(index, names, output)).collect(),
-            usage: PoolingUsage::new(usage, true),
+            usage: PoolingUsage::new(outputs.iter().map(|output| output.usage).sum(), true),
         }
     }
 }

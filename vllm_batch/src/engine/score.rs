@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn labels_share_sequences_where_their_stems_begin_each_other() {
-        let cases: [(&[&[u32]], &[&[u32]]); 5] = [
+        type Lists = &'static [&'static [u32]];
+        let cases: [(Lists, Lists); 5] = [
             (&[&[1], &[2], &[3]], &[&[]]),
             (&[&[1], &[1, 2], &[1, 3]], &[&[1]]),
             (&[&[4, 5, 6], &[1, 2, 3]], &[&[1, 2], &[4, 5]]),

@@ -147,18 +147,6 @@ impl Default for Task {
     }
 }
 
-impl Task {
-    /// What is asked for, in a word: `text`, `embedding` or `scores`.
-    #[must_use]
-    pub fn answer(&self) -> &'static str {
-        match self {
-            Self::Generate(_) => "text",
-            Self::Embed(_) => "embedding",
-            Self::Score(_) => "scores",
-        }
-    }
-}
-
 /// What the model reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use super::sampling::check_truncation;
 use crate::error::RequestError;
 
@@ -18,8 +16,7 @@ use crate::error::RequestError;
 /// assert_eq!("MEAN".parse(), Ok(PoolingType::Mean));
 /// assert_eq!(PoolingType::default().to_string(), "LAST");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum PoolingType {
     /// That of the last token, which has seen all others: what vLLM takes of decoders by default.

@@ -18,7 +18,9 @@ pub(super) fn embedding(request: &Request, params: &PoolingParams, words: &[Stri
     }
     let length = numbers.iter().map(|number| number * number).sum::<f32>().sqrt();
     if params.normalize && length > 0.0 {
-        numbers.iter_mut().for_each(|number| *number /= length);
+        for number in &mut numbers {
+            *number /= length;
+        }
     }
     let (prompt_token_ids, usage) = prompt(words);
     EmbeddingRequestOutput::new(request.request_id.clone(), prompt_token_ids, numbers, usage)

@@ -1,12 +1,16 @@
 //! Rows of several parts, and rows whose answer is no text.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use vllm_batch::batch::{BatchRequestOutput, Contract, ResponseBody};
+use vllm_batch::batch::{BatchRequestOutput, Contract, ResponseBody, RunStatus};
 use vllm_batch::testing::ScriptedEngine;
-use vllm_batch::{BatchEngine, BatchEngineExt, EngineSpec, OutputStream, PoolingParams, Prompt, Request, RequestError};
+use vllm_batch::{
+    BatchEngine, BatchEngineExt, CancellationToken, EngineSpec, OutputStream, PoolingParams, Prompt, Request,
+    RequestError,
+};
 
 use crate::{Job, counts, data, moody, sorted};
 
@@ -129,6 +133,44 @@ fn a_row_fails_with_its_first_part_that_fails_and_lets_the_others_go() {
         // Two parts, and at most as many as fit the window beside them, were submitted of the first row.
         assert!(stats.submitted <= 6 + (1 + window).min(6), "{stats:?}");
     }
+}
+
+/// A failure of the engine as it is told in the row.
+#[test]
+fn a_label_is_named_as_in_the_body() {
+    for (number, expected) in [(0, "labels[0]"), (1, "labels[1]"), (2, "label_token_ids[0]"), (4, "label_token_ids[2]")]
+    {
+        let engine = ScriptedEngine::new(move |_| Err(RequestError::invalid(format!("labels[{number}]"), "no")));
+        let body = json!({"prompt": "a", "labels": ["x", "y"], "label_token_ids": [7, 8, 9]});
+        let job = Job::new(row("/v1/score", body));
+        job.run(&engine).expect("the run completes");
+        let error = &only_body(&job)["error"];
+        let message = format!("invalid value for `{expected}`: no");
+        assert_eq!((&error["param"], &error["message"]), (&json!(expected), &json!(message)));
+    }
+}
+
+#[test]
+fn a_row_that_is_cancelled_between_its_parts_is_told_and_done_again() {
+    let lines = ["a", "b", "c"].map(|name| {
+        row("/v1/embeddings", json!({"input": ["one", "two", "three"]})).replace("\"x\"", &format!("\"{name}\""))
+    });
+    let job = Job::new(lines.join("\n"));
+    let (engine, token) = (ScriptedEngine::echo().held(), CancellationToken::new());
+    engine.release(4);
+    let runner = job.runner(&engine).contract(Contract::open_ai()).window(2).cancellation(token.clone());
+    let runner = runner.progress_interval(Duration::ZERO).on_progress(|progress| {
+        if progress.completed == 1 {
+            token.cancel();
+        }
+    });
+    let report = runner.run().expect("a cancelled run is no error");
+    assert_eq!((report.status, counts(&report)), (RunStatus::Cancelled, [3, 1, 2, 0, 0, 0]));
+    assert_eq!(engine.stats().running, 0);
+    assert_eq!(job.read("out.errors.jsonl").matches(r#""code":"batch_cancelled""#).count(), 2);
+    let engine = ScriptedEngine::echo();
+    let report = job.runner(&engine).contract(Contract::open_ai()).resume(true).run().expect("it can be resumed");
+    assert_eq!(counts(&report), [3, 2, 0, 1, 0, 2]);
 }
 
 #[test]

@@ -93,13 +93,8 @@ impl Answer {
     }
 
     fn usage(&self) -> Usage {
-        match &self.usage {
-            Some(usage) => usage.into(),
-            None => {
-                let generated = self.choices.iter().map(|choice| choice.token_ids.as_ref().map_or(0, Vec::len)).sum();
-                Usage::new(0, generated, 0)
-            }
-        }
+        let generated = || self.choices.iter().map(|choice| choice.token_ids.as_ref().map_or(0, Vec::len)).sum();
+        self.usage.as_ref().map_or_else(|| Usage::new(0, generated(), 0), Usage::from)
     }
 
     /// What the server says, else what was sent, else nothing.
