@@ -4,8 +4,7 @@
 //! again: it goes on where it was.
 //!
 //! Exit codes: 0 all rows were answered, 1 the run failed, 2 wrong options, 3 the run is complete but some rows failed,
-//! 4 the deadline
-//! came first, 130 cancelled with Ctrl-C (what was done is kept in both cases).
+//! 4 the deadline came first, 130 cancelled with Ctrl-C (what was done is kept in both cases).
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod demo_model;
@@ -82,6 +81,9 @@ struct Options {
     /// Progress as a bar, as JSON lines on standard error, or not at all [default: a bar on a terminal]
     #[arg(long, value_enum)]
     progress: Option<Show>,
+    /// What the run came to: text and the first answers, or one JSON object
+    #[arg(long, value_enum, default_value_t = Report::Text)]
+    report: Report,
     /// The least time between two reports of progress, in milliseconds
     #[arg(long, default_value_t = 200)]
     progress_interval: u64,
@@ -111,6 +113,12 @@ impl Rules {
     }
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Report {
+    Text,
+    Json,
+}
+
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Show {
     Bar,
@@ -122,8 +130,13 @@ fn main() -> ExitCode {
     let options = Options::parse();
     match run(&options) {
         Ok(report) => {
-            println!("{report}");
-            show_some(&report.output_path);
+            match options.report {
+                Report::Text => {
+                    println!("{report}");
+                    show_some(&report.output_path);
+                }
+                Report::Json => println!("{}", serde_json::json!(report)),
+            }
             match (report.status, report.failed + report.skipped_failed) {
                 (RunStatus::Cancelled, _) => ExitCode::from(130),
                 (RunStatus::Expired, _) => ExitCode::from(4),
