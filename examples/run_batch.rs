@@ -19,7 +19,9 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use vllm_batch::batch::{BatchRequestOutput, Contract, RunStatus};
-use vllm_batch::{BatchReport, BatchRunner, CancellationToken, EngineBuilder, LocalEngine, Progress, WeightDtype};
+use vllm_batch::{
+    BatchReport, BatchRunner, CancellationToken, EngineBuilder, LocalEngine, PoolingType, Progress, WeightDtype,
+};
 
 /// Answer a file of OpenAI batch requests with a model in this process.
 #[derive(Parser)]
@@ -67,6 +69,9 @@ struct Options {
     /// How weights are kept in memory
     #[arg(long, value_enum, default_value_t = Dtype::Float32)]
     dtype: Dtype,
+    /// Which hidden states embeddings are made of: LAST, MEAN or CLS
+    #[arg(long, default_value_t = PoolingType::Last)]
+    pooling_type: PoolingType,
     /// Threads that compute [default: one for each processor]
     #[arg(long)]
     threads: Option<usize>,
@@ -202,6 +207,7 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
             Dtype::Float16 => WeightDtype::F16,
             Dtype::Bfloat16 => WeightDtype::Bf16,
         })
+        .pooling_type(options.pooling_type)
         .seed(options.seed);
     if let Some(max_model_len) = options.max_model_len {
         builder = builder.max_model_len(max_model_len);

@@ -26,9 +26,11 @@ thread_local! {
 fuzz_target!(|line: &[u8]| -> Corpus {
     ENGINE.with_borrow_mut(|engine| {
         let Ok(line) = BatchLine::parse(line, 1, engine.spec()) else { return Corpus::Reject };
-        match engine.add_request(line.request) {
-            Ok(id) => assert!(engine.abort(id), "a request that was taken can be aborted"),
-            Err(error) => assert!(!error.code().is_empty() && !error.to_string().is_empty()),
+        for request in line.requests {
+            match engine.add_request(request) {
+                Ok(id) => assert!(engine.abort(id), "a request that was taken can be aborted"),
+                Err(error) => assert!(!error.code().is_empty() && !error.to_string().is_empty()),
+            }
         }
         assert!(!engine.has_unfinished());
         Corpus::Keep
