@@ -68,6 +68,9 @@ pub use engine::{
 pub use engine::{Flavour, RemoteEngine, RemoteEngineBuilder};
 pub use error::{EngineError, LoadError, RequestError};
 pub use kernels::WeightDtype;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use kernels::bench;
 pub use model::{HubModel, ModelSource};
 pub use output::{
     CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, TokenLogprob, TokenLogprobs,

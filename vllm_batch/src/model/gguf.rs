@@ -12,8 +12,9 @@ use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use serde_json::{Map, Value};
 
-use super::weights::TensorSource;
+use super::weights::{TensorSource, read_range};
 use crate::error::LoadError;
+use crate::kernels::QuantFormat;
 
 /// The metadata of a GGUF file, and where its tensors lie.
 #[derive(Debug)]
@@ -62,6 +63,10 @@ impl GgufFile {
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         self.metadata.get(key)
     }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo, LoadError> {
+        self.tensors.get(name).ok_or_else(|| LoadError::MissingTensor { tensor: name.to_owned() })
+    }
 }
 
 impl TensorSource for GgufFile {
@@ -74,10 +79,16 @@ impl TensorSource for GgufFile {
     }
 
     fn read(&self, name: &str) -> Result<Vec<f32>, LoadError> {
-        let info = self.tensors.get(name).ok_or_else(|| LoadError::MissingTensor { tensor: name.to_owned() })?;
-        let bytes = super::weights::read_range(&self.path, info.start, info.len)?;
+        let info = self.info(name)?;
+        let bytes = read_range(&self.path, info.start, info.len)?;
         let storage = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, info.dtype)?;
         Ok(QTensor::new(storage, info.shape.clone())?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?)
+    }
+
+    fn read_blocks(&self, name: &str) -> Result<Option<(QuantFormat, Vec<u8>)>, LoadError> {
+        let info = self.info(name)?;
+        let blocks = |format| Ok((format, read_range(&self.path, info.start, info.len)?));
+        quantized(info.dtype).map(blocks).transpose()
     }
 }
 
@@ -263,6 +274,23 @@ fn dtype(kind: u32) -> Option<GgmlDType> {
         13 => GgmlDType::Q5K,
         14 => GgmlDType::Q6K,
         30 => GgmlDType::BF16,
+        _ => return None,
+    })
+}
+
+/// The formats that are multiplied as they are.
+fn quantized(dtype: GgmlDType) -> Option<QuantFormat> {
+    Some(match dtype {
+        GgmlDType::Q4_0 => QuantFormat::Q4_0,
+        GgmlDType::Q4_1 => QuantFormat::Q4_1,
+        GgmlDType::Q5_0 => QuantFormat::Q5_0,
+        GgmlDType::Q5_1 => QuantFormat::Q5_1,
+        GgmlDType::Q8_0 => QuantFormat::Q8_0,
+        GgmlDType::Q2K => QuantFormat::Q2_K,
+        GgmlDType::Q3K => QuantFormat::Q3_K,
+        GgmlDType::Q4K => QuantFormat::Q4_K,
+        GgmlDType::Q5K => QuantFormat::Q5_K,
+        GgmlDType::Q6K => QuantFormat::Q6_K,
         _ => return None,
     })
 }

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use super::families::{Slot, TensorNames};
 use super::spec::DecoderSpec;
 use crate::error::LoadError;
-use crate::kernels::{PackedMatrix, WeightDtype};
+use crate::kernels::{PackedMatrix, QuantFormat, WeightDtype};
 
 /// A model's tensors by name, read on demand.
 pub(super) trait TensorSource: Sync {
@@ -22,6 +22,17 @@ pub(super) trait TensorSource: Sync {
 
     /// Reads a tensor as f32, row-major.
     fn read(&self, name: &str) -> Result<Vec<f32>, LoadError>;
+
+    /// Reads a quantised tensor's blocks as they are, row-major; `None` if it is not quantised.
+    fn read_blocks(&self, _name: &str) -> Result<Option<(QuantFormat, Vec<u8>)>, LoadError> {
+        Ok(None)
+    }
+}
+
+/// Rows of a matrix, one after the other.
+enum Rows {
+    Dense(Vec<f32>),
+    Blocks(QuantFormat, Vec<u8>),
 }
 
 /// Reads the slots of a decoder from a source of tensors.
@@ -52,56 +63,105 @@ impl WeightLoader<'_> {
 
     /// A vector of `len` numbers.
     pub(super) fn vector(&self, slot: Slot, len: usize) -> Result<Tensor, LoadError> {
-        let numbers = self.numbers(slot, &[len])?;
-        Ok(Tensor::from_vec(numbers, len, &Device::Cpu)?)
+        let tensor = self.tensor(slot, &[len])?;
+        Ok(Tensor::from_vec(self.source.read(&tensor)?, len, &Device::Cpu)?)
     }
 
     /// One matrix of the given parts, one below the other, each `(slot, rows)`; all have `depth` columns. With `bias`,
     /// each part's bias as well.
     pub(super) fn matrix(&self, parts: &[(Slot, usize)], depth: usize, bias: bool) -> Result<PackedMatrix, LoadError> {
-        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        let (mut stacked, mut biases) = (Vec::new(), Vec::new());
         for (slot, rows) in parts {
-            append(&mut weights, self.numbers(*slot, &[*rows, depth])?);
+            append(&mut stacked, self.rows(*slot, *rows, depth)?);
             if bias {
-                append(&mut biases, self.numbers(slot.bias(), &[*rows])?);
+                let tensor = self.tensor(slot.bias(), &[*rows])?;
+                biases.append(&mut self.reordered(slot.bias(), self.source.read(&tensor)?, *rows));
             }
         }
-        let rows = parts.iter().map(|(_, rows)| rows).sum();
-        let packed = PackedMatrix::pack(&weights, (rows, depth), self.dtype)?;
+        let dtype = self.dtype_of(parts[0].0);
+        let packed = stacked.iter().map(|rows| pack(rows, depth, dtype)).collect::<Result<Vec<_>, _>>()?;
+        let packed = PackedMatrix::stack(packed)?;
         Ok(if bias { packed.with_bias(biases)? } else { packed })
     }
 
-    fn numbers(&self, slot: Slot, expected: &[usize]) -> Result<Vec<f32>, LoadError> {
+    /// Errors in embedding and head are errors of every token, so they keep 8 bits.
+    fn dtype_of(&self, slot: Slot) -> WeightDtype {
+        match (self.dtype, slot) {
+            (WeightDtype::Q4_0, Slot::Embedding | Slot::Head) => WeightDtype::Q8_0,
+            (dtype, _) => dtype,
+        }
+    }
+
+    /// The rows of a matrix in the decoder's order.
+    fn rows(&self, slot: Slot, rows: usize, depth: usize) -> Result<Rows, LoadError> {
+        let tensor = self.tensor(slot, &[rows, depth])?;
+        let blocks = if self.dtype.keeps_quantized() { self.source.read_blocks(&tensor)? } else { None };
+        match blocks {
+            Some((format, bytes)) => Ok(Rows::Blocks(format, self.reordered(slot, bytes, rows))),
+            None => self.dense_rows(slot, &tensor, rows, depth).map(Rows::Dense),
+        }
+    }
+
+    fn dense_rows(&self, slot: Slot, tensor: &str, rows: usize, depth: usize) -> Result<Vec<f32>, LoadError> {
+        let quantizes = matches!(self.dtype, WeightDtype::Q8_0 | WeightDtype::Q4_0);
+        if quantizes && !depth.is_multiple_of(PackedMatrix::QUANTIZED_BLOCK) {
+            let (dtype, block) = (self.dtype.as_str(), PackedMatrix::QUANTIZED_BLOCK);
+            let message =
+                format!("tensor `{tensor}` has rows of {depth} weights, and {dtype} needs multiples of {block}");
+            return Err(LoadError::InvalidOption { option: "dtype", message });
+        }
+        Ok(self.reordered(slot, self.source.read(tensor)?, rows))
+    }
+
+    /// The name of a slot's tensor, which has the expected shape.
+    fn tensor(&self, slot: Slot, expected: &[usize]) -> Result<String, LoadError> {
         let tensor = self.names.name(slot);
         match self.source.shape(&tensor) {
-            None => return Err(LoadError::MissingTensor { tensor }),
+            None => Err(LoadError::MissingTensor { tensor }),
             Some(actual) if actual != expected => {
-                return Err(LoadError::WrongShape { tensor, expected: expected.to_vec(), actual });
+                Err(LoadError::WrongShape { tensor, expected: expected.to_vec(), actual })
             }
-            Some(_) => {}
+            Some(_) => Ok(tensor),
         }
-        let numbers = self.source.read(&tensor)?;
-        let depth = numbers.len() / expected[0].max(1);
-        Ok(if self.names.interleaves(slot) { deinterleave(&numbers, self.head_dim, depth) } else { numbers })
+    }
+
+    /// Puts rows, whatever they are made of, in the decoder's order.
+    fn reordered<T: Copy>(&self, slot: Slot, content: Vec<T>, rows: usize) -> Vec<T> {
+        let width = content.len() / rows.max(1);
+        if self.names.interleaves(slot) { deinterleave(&content, self.head_dim, width) } else { content }
     }
 }
 
-/// Moves the first part in, and copies only the others.
-fn append(all: &mut Vec<f32>, part: Vec<f32>) {
-    if all.is_empty() {
-        *all = part;
-    } else {
-        all.extend_from_slice(&part);
+/// Appends rows to the last ones if they are stored in the same way: then one multiplication does for both. Moves the
+/// first ones in, and copies only the others.
+fn append(stacked: &mut Vec<Rows>, next: Rows) {
+    match (stacked.last_mut(), next) {
+        (Some(Rows::Dense(last)), Rows::Dense(mut next)) => last.append(&mut next),
+        (Some(Rows::Blocks(format, last)), Rows::Blocks(next_format, mut next)) if *format == next_format => {
+            last.append(&mut next);
+        }
+        (_, next) => stacked.push(next),
     }
 }
 
-/// Turns heads whose rotary pairs are rows `(2i, 2i + 1)` into heads whose pairs are rows `(i, i + head_dim / 2)`.
-fn deinterleave(rows: &[f32], head_dim: usize, depth: usize) -> Vec<f32> {
+fn pack(rows: &Rows, depth: usize, dtype: WeightDtype) -> candle_core::Result<PackedMatrix> {
+    match rows {
+        Rows::Dense(weights) => PackedMatrix::pack(weights, (weights.len() / depth.max(1), depth), dtype),
+        Rows::Blocks(format, bytes) => {
+            let rows = format.row_bytes(depth).and_then(|row_bytes| bytes.len().checked_div(row_bytes));
+            PackedMatrix::from_blocks(*format, bytes, (rows.unwrap_or(0), depth))
+        }
+    }
+}
+
+/// Turns heads whose rotary pairs are rows `(2i, 2i + 1)` into heads whose pairs are rows `(i, i + head_dim / 2)`. A row
+/// has `width` elements.
+fn deinterleave<T: Copy>(rows: &[T], head_dim: usize, width: usize) -> Vec<T> {
     let mut out = Vec::with_capacity(rows.len());
-    for head in rows.chunks(head_dim * depth) {
+    for head in rows.chunks(head_dim * width) {
         for half in 0..2 {
             for i in 0..head_dim / 2 {
-                out.extend_from_slice(&head[(2 * i + half) * depth..][..depth]);
+                out.extend_from_slice(&head[(2 * i + half) * width..][..width]);
             }
         }
     }
