@@ -1,5 +1,6 @@
 //! How fast is the matrix product? Each shape of the demo model's layers and head, in each format, on one thread, beside
-//! what the processor's dot product instruction can do at most.
+//! what the processor's dot product instruction can do at most. Names of formats choose among them:
+//! `cargo bench --bench kernels --features bench -- Q4_0 Q8_0`.
 
 #![allow(missing_docs, clippy::print_stdout)]
 
@@ -22,13 +23,15 @@ fn main() {
 }
 
 fn measure_all() {
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let is_chosen = |format: &&str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == format);
     let limit = rate(dot_limit(1) * ROUNDS, || {
         black_box(dot_limit(ROUNDS));
     });
     println!("limit of the dot product instruction: {limit:.0} GOP/s\n");
     println!("{:8} {:6} {}", "matrix", "format", TOKENS.map(|tokens| format!("{tokens:>12}")).concat());
     for (name, rows, depth) in SHAPES.into_iter().chain([DEEP]) {
-        for format in Product::FORMATS {
+        for format in Product::FORMATS.into_iter().filter(is_chosen) {
             // Formats with blocks of 256 have no rows of the demo model's depth.
             if let Some(rates) = TOKENS.map(|tokens| measure(format, tokens, rows, depth)).into_iter().collect() {
                 let rates: Vec<f64> = rates;

@@ -6,8 +6,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 
 use super::isa::{Isa, per_isa};
 use super::packed::{GROUP_WIDTH, PANELS_PER_GROUP, PackedMatrix, Part, Weights};
-use super::parallel::{Shared, for_each};
-use super::quant::{self, Activations, QuantMatrix};
+use super::parallel::{Shared, Strided, for_each};
+use super::quant::{self, Activations, CHUNK_ROWS, QuantMatrix};
 use super::registers::Registers;
 use super::storage::{f32_slice, lanes, lanes_mut};
 use super::tile::{Rows, multiply};
@@ -60,11 +60,13 @@ impl Linear<'_> {
         }
         let x = f32_slice(x, xl)?;
         let mut y = addend.map_or_else(|| vec![0f32; tokens * rows], <[f32]>::to_vec);
-        let mut target = Target { y: Shared::new(&mut y), tokens, width: rows, columns: 0..0, bias: None };
+        if let Some(bias) = &self.weights.bias {
+            y.chunks_exact_mut(bias.len().max(1)).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
+        }
+        let mut target = Target { y: Shared::new(&mut y), tokens, width: rows, columns: 0..0 };
         let mut quantized = None;
         for part in &self.weights.parts {
             target.columns = target.columns.end..target.columns.end + part.rows();
-            target.bias = self.weights.bias.as_ref().map(|bias| &bias[target.columns.clone()]);
             match part {
                 Part::Dense(dense) => dense.with(|weights| self.dense(x, weights, &target))?,
                 Part::Quantized(weights) => {
@@ -97,10 +99,9 @@ impl Linear<'_> {
     fn quantized(&self, x: &Activations, weights: &QuantMatrix, target: &Target<'_>) {
         // Weights are an eighth of their size as f32, and their products take less time.
         let numbers_per_task = GROUP_WIDTH * weights.depth() / 4;
-        target.for_each_task(target.block(), numbers_per_task, |group, tokens| {
-            target.add(group, tokens.clone(), |sums| {
-                quant::multiply_group(self.isa, x, tokens, (weights, group), sums);
-            });
+        target.for_each_task(CHUNK_ROWS, numbers_per_task, |group, tokens| {
+            let chunk = x.chunk(tokens.start / CHUNK_ROWS);
+            target.add_in_place(group, tokens, |out| quant::multiply_group(self.isa, chunk, (weights, group), out));
         });
     }
 }
@@ -114,8 +115,6 @@ struct Target<'a> {
     width: usize,
     /// The part's columns in a row.
     columns: Range<usize>,
-    /// A number for each of the part's columns.
-    bias: Option<&'a [f32]>,
 }
 
 impl Target<'_> {
@@ -134,26 +133,38 @@ impl Target<'_> {
         });
     }
 
-    /// Adds to the results of one group of columns, for at most [`MAX_ROWS`] tokens: `multiply` is given the bias and
-    /// what the result holds, four panels for each token. To be called once for each place.
+    /// Adds to the results of one group of columns, for at most [`MAX_ROWS`] tokens: `multiply` is given what the sums
+    /// begin with, four panels for each token. To be called once for each place.
     fn add(&self, group: usize, tokens: Range<usize>, multiply: impl FnOnce(&mut [Lane])) {
-        let column = group * GROUP_WIDTH;
-        let columns = GROUP_WIDTH.min(self.columns.len() - column);
-        let start = |token: usize| token * self.width + self.columns.start + column;
         let mut sums = [[0f32; GROUP_WIDTH]; MAX_ROWS];
         let sums = &mut sums[..tokens.len()];
-        for (token, sum) in tokens.clone().zip(sums.iter_mut()) {
-            // SAFETY: each task touches the columns of its own group, for its own tokens.
-            sum[..columns].copy_from_slice(unsafe { self.y.part(start(token), columns) });
-            if let Some(bias) = self.bias {
-                sum.iter_mut().zip(&bias[column..column + columns]).for_each(|(sum, bias)| *sum += bias);
-            }
+        for (token, sum) in tokens.clone().zip(&mut *sums) {
+            let part = self.part(group, token);
+            sum[..part.len()].copy_from_slice(part);
         }
         multiply(lanes_mut(sums.as_flattened_mut()));
         for (token, sum) in tokens.zip(sums) {
-            // SAFETY: as above.
-            unsafe { self.y.part(start(token), columns) }.copy_from_slice(&sum[..columns]);
+            let part = self.part(group, token);
+            part.copy_from_slice(&sum[..part.len()]);
         }
+    }
+
+    /// As [`add`](Self::add), where the results lie if they are whole panels.
+    fn add_in_place(&self, group: usize, tokens: Range<usize>, multiply: impl FnOnce(Strided<'_>)) {
+        if self.columns.len() < (group + 1) * GROUP_WIDTH {
+            return self.add(group, tokens, |sums| multiply(Strided::new(sums.as_flattened_mut(), GROUP_WIDTH)));
+        }
+        let start = tokens.start * self.width + self.columns.start + group * GROUP_WIDTH;
+        // SAFETY: each task touches the columns of its own group, for its own tokens.
+        multiply(unsafe { self.y.rows(start, self.width, (tokens.len(), GROUP_WIDTH)) });
+    }
+
+    /// The results of one token in one group of columns.
+    fn part(&self, group: usize, token: usize) -> &mut [f32] {
+        let column = group * GROUP_WIDTH;
+        let start = token * self.width + self.columns.start + column;
+        // SAFETY: each task touches the columns of its own group, for its own tokens, one at a time.
+        unsafe { self.y.part(start, GROUP_WIDTH.min(self.columns.len() - column)) }
     }
 }
 

@@ -1,61 +1,106 @@
 //! Rows of numbers as signed bytes, quantised when they are about to be multiplied.
 
-use rayon::prelude::*;
-
 use crate::kernels::isa::{Isa, per_isa};
+use crate::kernels::parallel::{Shared, for_each};
 use crate::kernels::registers::Registers;
 
 /// Neighbouring numbers of a row with a common scale.
 pub(in crate::kernels) const BLOCK: usize = 32;
 
-/// [`BLOCK`] neighbouring numbers of a row: `x ≈ scale · code`.
+/// [`BLOCK`] neighbouring numbers of a row: `x ≈ scale · code`. A line of memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Block {
     /// −127 to 127, the nearest to `x / scale`.
     pub(super) codes: [i8; BLOCK],
     /// The greatest magnitude divided by 127; NaN if one of the numbers is not finite.
     pub(super) scale: f32,
-    /// Sums of the first and of the last 16 codes.
-    pub(super) sums: [i32; 2],
+    /// Sums of the first 16 codes, of the last 16, and of all.
+    pub(super) sums: [i32; 3],
+    /// The same sums times the scale.
+    pub(super) scaled_sums: [f32; 3],
 }
 
-/// Quantised rows.
+/// Rows that are multiplied with a group of panels before the next ones: they, and what they are multiplied with, stay in
+/// the nearest cache.
+pub(in crate::kernels) const CHUNK_ROWS: usize = 24;
+
+/// Quantised rows, in chunks of [`CHUNK_ROWS`] neighbours, the last of which may have fewer. Within a chunk, the first blocks of all rows come first, then the
+/// second blocks, and so on: what a tile multiplies at once lies side by side.
 pub(in crate::kernels) struct Activations {
-    /// Row after row.
     pub(super) blocks: Vec<Block>,
     /// Blocks of a row.
     pub(super) per_row: usize,
 }
 
+/// A chunk of rows.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Chunk<'a> {
+    /// `[per_row, rows]`
+    pub(super) blocks: &'a [Block],
+    /// Number of rows.
+    pub(super) rows: usize,
+    /// Blocks of a row.
+    pub(super) per_row: usize,
+}
+
 impl Activations {
-    /// Quantises rows of `depth` numbers, a multiple of [`BLOCK`], rows in parallel on the current thread pool.
+    /// Quantises rows of `depth` numbers, a multiple of [`BLOCK`], on the current thread pool.
     pub(in crate::kernels) fn quantize(x: &[f32], depth: usize, isa: Isa) -> Self {
-        /// Blocks that are worth a task of their own.
-        const TASK: usize = 512;
+        let per_row = depth / BLOCK;
         let mut blocks = vec![Block::default(); x.len() / BLOCK];
-        if blocks.len() <= 2 * TASK {
-            quantize_blocks(isa, x, &mut blocks);
-        } else {
-            let tasks = blocks.par_chunks_mut(TASK).zip(x.par_chunks(TASK * BLOCK));
-            tasks.for_each(|(blocks, x)| quantize_blocks(isa, x, blocks));
-        }
-        Self { blocks, per_row: depth / BLOCK }
+        // A task is a range of depth in a chunk.
+        let out = Shared::new(&mut blocks);
+        let chunks: Vec<_> = x.chunks((CHUNK_ROWS * depth).max(1)).collect();
+        for_each(chunks.len() * per_row, CHUNK_ROWS * BLOCK, |task| {
+            let (chunk, block) = (task / per_row, task % per_row);
+            let rows = chunks[chunk].len() / depth;
+            // SAFETY: each task writes the blocks of its own depth in its own chunk.
+            let target = unsafe { out.part(chunk * CHUNK_ROWS * per_row + block * rows, rows) };
+            quantize_blocks(isa, &chunks[chunk][block * BLOCK..], depth, target);
+        });
+        Self { blocks, per_row }
+    }
+
+    /// Chunk number `index`.
+    ///
+    /// # Panics
+    /// If there is no such chunk.
+    pub(in crate::kernels) fn chunk(&self, index: usize) -> Chunk<'_> {
+        let start = index * CHUNK_ROWS * self.per_row;
+        let end = (start + CHUNK_ROWS * self.per_row).min(self.blocks.len());
+        let blocks = &self.blocks[start..end];
+        Chunk { blocks, rows: blocks.len().checked_div(self.per_row).unwrap_or(0), per_row: self.per_row }
     }
 }
 
-per_isa! { fn quantize_blocks(x: &[f32], blocks: &mut [Block]) = quantize_all }
+per_isa! { fn quantize_blocks(x: &[f32], stride: usize, blocks: &mut [Block]) = quantize_all }
+
+/// The first [`BLOCK`] of every `stride` numbers.
 
 #[inline(always)]
 #[allow(clippy::extra_unused_type_parameters)] // Plain loops, which the compiler turns into each set's instructions.
-fn quantize_all<V: Registers>(x: &[f32], blocks: &mut [Block]) {
-    for (block, x) in blocks.iter_mut().zip(x.as_chunks::<BLOCK>().0) {
-        quantize_block(x, block);
+fn quantize_all<V: Registers>(x: &[f32], stride: usize, blocks: &mut [Block]) {
+    for (block, x) in blocks.iter_mut().zip(x.chunks(stride)) {
+        if let Some(x) = x.first_chunk() {
+            quantize_block(x, block);
+        }
     }
 }
 
 /// Below this greatest magnitude (1.5e-36) a scale would lose bits, and all codes are zero.
 const SMALLEST: f32 = 127.0 * f32::MIN_POSITIVE;
+
+/// What codes count in the sum of both halves: that of the first 16 stands in the upper 16 bits.
+const PLACES: [i32; BLOCK] = {
+    let mut places = [1; BLOCK];
+    let mut i = 0;
+    while i < BLOCK / 2 {
+        places[i] = 1 << 16;
+        i += 1;
+    }
+    places
+};
 
 #[inline(always)]
 fn quantize_block(x: &[f32; BLOCK], block: &mut Block) {
@@ -67,22 +112,25 @@ fn quantize_block(x: &[f32; BLOCK], block: &mut Block) {
     } else {
         (if greatest.is_finite() { 0.0 } else { f32::NAN }, 0.0)
     };
-    block.scale = scale;
-    for (code, x) in block.codes.iter_mut().zip(x) {
-        *code = nearest(x * inverse);
+    let mut sums = 0;
+    for ((byte, x), place) in block.codes.iter_mut().zip(x).zip(&PLACES) {
+        let code = nearest(x * inverse);
+        *byte = code as i8;
+        sums += code * place;
     }
-    let (first, last) = block.codes.split_at(BLOCK / 2);
-    let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum();
-    block.sums = [sum(first), sum(last)];
+    let last = i32::from(sums as i16);
+    let first = (sums - last) >> 16;
+    block.scale = scale;
+    block.sums = [first, last, first + last];
+    block.scaled_sums = [scale * first as f32, scale * last as f32, scale * (first + last) as f32];
 }
 
-/// The nearest integer, the even one of two, of a number between −127.5 and 127.5. What is not a number becomes
-/// anything between −128 and 127.
+/// The nearest integer, the even one of two, of a number from −127 to 127. What is not a number becomes one of them.
 #[inline(always)]
-fn nearest(x: f32) -> i8 {
+fn nearest(x: f32) -> i32 {
     // 1.5 · 2²³: adding it leaves no room for a fraction, and the last bits of the sum are the integer.
     const SHIFT: f32 = 12_582_912.0;
-    (x + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as i8
+    ((x + SHIFT).to_bits().cast_signed() - SHIFT.to_bits().cast_signed()).clamp(-127, 127)
 }
 
 #[cfg(test)]
@@ -110,7 +158,9 @@ mod tests {
                 prop_assert!(code >= -127);
             }
             let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>();
-            prop_assert_eq!(block.sums, [sum(&block.codes[..16]), sum(&block.codes[16..])]);
+            let sums = [sum(&block.codes[..16]), sum(&block.codes[16..]), sum(&block.codes)];
+            prop_assert_eq!(block.sums, sums);
+            prop_assert_eq!(block.scaled_sums, sums.map(|sum| block.scale * sum as f32));
         }
     }
 

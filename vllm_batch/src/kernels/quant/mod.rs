@@ -24,7 +24,7 @@ mod unpack;
 
 pub(crate) use format::QuantFormat;
 
-pub(super) use activations::{Activations, BLOCK};
+pub(super) use activations::{Activations, BLOCK, CHUNK_ROWS};
 pub(super) use matrix::QuantMatrix;
 pub(super) use quantize::{quantize_q4_0, quantize_q8_0};
 pub(super) use tile::multiply_group;

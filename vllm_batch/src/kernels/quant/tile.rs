@@ -3,31 +3,29 @@
 //! Each result is one chain over the groups of its column: `sum = fma(float(Σ q·a), s·d, sum)`, and, in formats with
 //! offsets, `sum = fma(m, s·Σa, sum)` after it, whatever the shape of the tile that computes it.
 
-use std::ops::Range;
-
 use half::f16;
 
-use super::activations::{Activations, BLOCK, Block};
+use super::activations::{BLOCK, Block, Chunk};
 use super::dot::{Dot, per_dot};
 use super::format::{Layout, QuantFormat};
 use super::matrix::{CacheLine, QuantMatrix, Scale};
+use crate::kernels::LANES;
 use crate::kernels::isa::Isa;
-use crate::kernels::packed::PANELS_PER_GROUP;
+use crate::kernels::packed::{GROUP_WIDTH, PANELS_PER_GROUP};
+use crate::kernels::parallel::Strided;
 use crate::kernels::registers::Registers;
-use crate::kernels::{LANES, Lane};
 
-/// Adds the products of some rows of `x` and a group of panels of `weights` to `out`, which has four panels for each row.
+/// Adds the products of the rows of `x` and a group of panels of `weights` to `out`, which has 64 columns for each row.
 ///
 /// # Panics
-/// If the rows are not as deep as the weights, or rows, group or results are not there.
+/// If the rows are not as deep as the weights, or there is no such group or no room for the results.
 pub(in crate::kernels) fn multiply_group(
     isa: Isa,
-    x: &Activations,
-    rows: Range<usize>,
+    x: Chunk<'_>,
     (weights, group): (&QuantMatrix, usize),
-    out: &mut [Lane],
+    out: Strided<'_>,
 ) {
-    let product = Product { x, rows, weights, group };
+    let product = Product { x, weights, group };
     match weights.format {
         QuantFormat::Q4_0 => multiply::<Q4_0>(isa, &product, out),
         QuantFormat::Q4_1 => multiply::<Q4_1>(isa, &product, out),
@@ -67,51 +65,81 @@ forms! {
 
 /// What is multiplied.
 struct Product<'a> {
-    x: &'a Activations,
-    rows: Range<usize>,
+    x: Chunk<'a>,
     weights: &'a QuantMatrix,
     group: usize,
 }
 
-per_dot! { fn multiply<Form>(product: &Product<'_>, out: &mut [Lane]) = multiply_rows }
+per_dot! { fn multiply<Form>(product: &Product<'_>, out: Strided<'_>) = multiply_rows }
 
 #[inline(always)]
-fn multiply_rows<D: Dot, F: Form>(product: &Product<'_>, out: &mut [Lane]) {
-    let (blocks, count) = (product.x.per_row, product.rows.len());
-    let x = &product.x.blocks[product.rows.start * blocks..product.rows.end * blocks];
+fn multiply_rows<D: Dot, F: Form>(product: &Product<'_>, out: Strided<'_>) {
+    let (blocks, count) = (product.x.per_row, product.x.rows);
     let per_group = blocks * PANELS_PER_GROUP;
     let part = |per_panel: usize| product.group * per_group * per_panel..(product.group + 1) * per_group * per_panel;
     let codes = &product.weights.codes[part(F::LAYOUT.lines())];
     let scales = &F::Scale::all(&product.weights.scales)[part(F::LAYOUT.groups() * F::LAYOUT.scales())];
+    assert!(product.x.blocks.len() == blocks * count, "whole rows");
     assert!(product.weights.depth() == blocks * BLOCK, "rows as deep as the weights");
-    assert!(out.len() >= count * PANELS_PER_GROUP, "room for the results");
+    let (start, stride) = out.start(count, GROUP_WIDTH);
+    let out = Out { start, stride };
     let weights = Panels::<F> { codes: codes.as_ptr(), scales: scales.as_ptr() };
-    let mut first = 0;
-    while first < count {
-        let rows = Rows { start: x[first * blocks..].as_ptr(), blocks };
-        let result = out[first * PANELS_PER_GROUP..].as_mut_ptr();
-        // SAFETY: the rows from `first` on are within `x` and `out`, as many as the match takes; a group's codes and
-        // scales are as long as sliced above.
-        first += unsafe {
-            match count - first {
-                6.. if D::Floats::WIDE => row_of_tiles::<D, F, 6, 2>(rows, weights, result),
-                4.. if D::Floats::WIDE => row_of_tiles::<D, F, 4, 2>(rows, weights, result),
-                2.. if D::Floats::WIDE => row_of_tiles::<D, F, 2, 4>(rows, weights, result),
-                4.. => row_of_tiles::<D, F, 4, 1>(rows, weights, result),
-                2.. => row_of_tiles::<D, F, 2, 1>(rows, weights, result),
-                _ if D::Floats::WIDE => row_of_tiles::<D, F, 1, 4>(rows, weights, result),
-                _ => row_of_tiles::<D, F, 1, 2>(rows, weights, result),
-            }
-        };
+    let x = Rows { start: product.x.blocks.as_ptr(), stride: count, count };
+    // SAFETY: the chunk and the group are as long as asserted above.
+    unsafe { multiply_panels::<D, F>(x, weights, blocks, out) };
+}
+
+/// Adds the products of all rows and a group of panels of so many blocks.
+///
+/// # Safety
+/// The rows and the group must have as many blocks, and `out` 64 columns for each row.
+#[inline(always)]
+unsafe fn multiply_panels<D: Dot, F: Form>(x: Rows, weights: Panels<F>, blocks: usize, out: Out) {
+    // SAFETY: as the caller promises; no step takes more rows than are left.
+    unsafe {
+        let mut done = 0;
+        if D::Floats::WIDE {
+            done = add_tiles::<D, F, 6, 2>(x, done, weights, blocks, out);
+            done = add_tiles::<D, F, 4, 2>(x, done, weights, blocks, out);
+            done = add_tiles::<D, F, 2, 4>(x, done, weights, blocks, out);
+            add_tiles::<D, F, 1, 4>(x, done, weights, blocks, out);
+        } else {
+            done = add_tiles::<D, F, 4, 1>(x, done, weights, blocks, out);
+            done = add_tiles::<D, F, 2, 1>(x, done, weights, blocks, out);
+            add_tiles::<D, F, 1, 2>(x, done, weights, blocks, out);
+        }
     }
 }
 
-/// Quantised rows, one after the other.
+/// Rows of a chunk.
 #[derive(Clone, Copy)]
 struct Rows {
+    /// The first block of the first row; those of the other rows follow.
     start: *const Block,
-    /// Blocks of a row.
-    blocks: usize,
+    /// Blocks from one block of a row to its next one.
+    stride: usize,
+    /// Number of rows.
+    count: usize,
+}
+
+/// Results of some rows.
+#[derive(Clone, Copy)]
+struct Out {
+    start: *mut f32,
+    /// Numbers from one row's start to the next one's.
+    stride: usize,
+}
+
+impl Out {
+    /// The results from a row and a panel on.
+    ///
+    /// # Safety
+    /// There must be such a place.
+    #[inline(always)]
+    unsafe fn at(self, row: usize, panel: usize) -> Self {
+        // SAFETY: as the caller promises.
+        Self { start: unsafe { self.start.add(row * self.stride + panel * LANES) }, ..self }
+    }
 }
 
 /// Panels of one group, the first of a tile first.
@@ -181,51 +209,64 @@ impl<F: Form> Panels<F> {
 /// Quads in a block.
 const QUADS: usize = BLOCK / 4;
 
-/// `R` rows times a group of panels, `P` panels at a time, of which a group must be a multiple. Returns `R`.
+/// Adds the products of a group of panels and all rows from `done` on that are whole tiles of `R` rows; a group must be
+/// whole tiles of `P` panels. Returns how many rows are done.
 ///
 /// # Safety
-/// There must be `R` rows and a whole group of panels, both of `rows.blocks` blocks, and room for the results.
+/// As [`multiply_panels`].
 #[inline(always)]
-unsafe fn row_of_tiles<D: Dot, F: Form, const R: usize, const P: usize>(
-    rows: Rows,
+unsafe fn add_tiles<D: Dot, F: Form, const R: usize, const P: usize>(
+    x: Rows,
+    done: usize,
     weights: Panels<F>,
-    out: *mut Lane,
+    blocks: usize,
+    out: Out,
 ) -> usize {
-    for first in (0..PANELS_PER_GROUP).step_by(P) {
-        // SAFETY: `P` panels from `first` on are within the group and a row of `out`.
-        unsafe { tile::<D, F, R, P>(rows, weights.add(first), out.add(first)) };
+    let end = done + (x.count - done) / R * R;
+    // The weights of a tile stay near while all rows pass them.
+    for panel in (0..PANELS_PER_GROUP).step_by(P) {
+        for row in (done..end).step_by(R) {
+            // SAFETY: `R` rows from `row` on and `P` panels from `panel` on are there.
+            unsafe {
+                let rows = Rows { start: x.start.add(row), ..x };
+                tile::<D, F, R, P>(rows, weights.add(panel), blocks, out.at(row, panel));
+            }
+        }
     }
-    R
+    end
 }
 
 /// The sums of `R` rows and `P` panels stay in registers over the whole depth.
 ///
 /// # Safety
-/// As [`row_of_tiles`], for `P` panels.
+/// As [`multiply_panels`], for `R` rows and `P` panels.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // `r` and `p` index registers and memory alike.
-unsafe fn tile<D: Dot, F: Form, const R: usize, const P: usize>(rows: Rows, mut weights: Panels<F>, out: *mut Lane) {
+unsafe fn tile<D: Dot, F: Form, const R: usize, const P: usize>(
+    rows: Rows,
+    mut weights: Panels<F>,
+    blocks: usize,
+    out: Out,
+) {
     // SAFETY: all places are within the rows, the panels and the results, as the caller promises.
     unsafe {
         let mut sums = [[D::Floats::splat(0.0); P]; R];
         for r in 0..R {
             for p in 0..P {
-                sums[r][p] = D::Floats::load(out.add(r * PANELS_PER_GROUP + p));
+                sums[r][p] = D::Floats::load(out.at(r, p).start.cast());
             }
         }
-        for block in 0..rows.blocks {
-            let mut x = [rows.start; R];
-            for r in 0..R {
-                x[r] = rows.start.add(r * rows.blocks + block);
-            }
-            for group in 0..F::LAYOUT.groups() {
-                add_group::<D, F, R, P>(x, weights, group, &mut sums);
+        for block in 0..blocks {
+            let x = rows.start.add(block * rows.stride);
+            add_group::<D, F, R, P>(x, weights, 0, &mut sums);
+            if F::LAYOUT.groups() == 2 {
+                add_group::<D, F, R, P>(x, weights, 1, &mut sums);
             }
             weights = weights.add(PANELS_PER_GROUP);
         }
         for r in 0..R {
             for p in 0..P {
-                sums[r][p].store(out.add(r * PANELS_PER_GROUP + p));
+                sums[r][p].store(out.at(r, p).start.cast());
             }
         }
     }
@@ -238,22 +279,22 @@ unsafe fn tile<D: Dot, F: Form, const R: usize, const P: usize>(rows: Rows, mut 
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // As in `tile`.
 unsafe fn add_group<D: Dot, F: Form, const R: usize, const P: usize>(
-    x: [*const Block; R],
+    x: *const Block,
     weights: Panels<F>,
     group: usize,
     sums: &mut [[D::Floats; P]; R],
 ) {
     // SAFETY: as the caller promises.
     unsafe {
-        let (mut activations, mut start) = ([0; R], [0; R]);
+        let which = if F::LAYOUT.groups() == 1 { 2 } else { group };
+        let mut start = [0; R];
         for r in 0..R {
-            activations[r] = sum_of::<F>(x[r], group);
-            start[r] = activations[r] * (D::bias(F::LAYOUT.max_code) - F::LAYOUT.zero.unwrap_or(0));
+            start[r] = (*x.add(r)).sums[which] * (D::bias(F::LAYOUT.max_code) - F::LAYOUT.zero.unwrap_or(0));
         }
         let products = group_products::<D, F, R, P>(x, weights, group, start);
         let scales = weights.scales::<D::Floats, P>(group, 0);
         for r in 0..R {
-            let scale = D::Floats::splat((*x[r]).scale);
+            let scale = D::Floats::splat((*x.add(r)).scale);
             for p in 0..P {
                 sums[r][p] = D::end(products[r][p], start[r]).mul_add(scale.mul(scales[p]), sums[r][p]);
             }
@@ -261,24 +302,13 @@ unsafe fn add_group<D: Dot, F: Form, const R: usize, const P: usize>(
         if F::LAYOUT.zero.is_none() {
             let offsets = weights.scales::<D::Floats, P>(group, 1);
             for r in 0..R {
-                let sum = D::Floats::splat((*x[r]).scale * activations[r] as f32);
+                let sum = D::Floats::splat((*x.add(r)).scaled_sums[which]);
                 for p in 0..P {
                     sums[r][p] = offsets[p].mul_add(sum, sums[r][p]);
                 }
             }
         }
     }
-}
-
-/// The sum of the activations of a group.
-///
-/// # Safety
-/// `x` must be readable.
-#[inline(always)]
-unsafe fn sum_of<F: Form>(x: *const Block, group: usize) -> i32 {
-    // SAFETY: as the caller promises.
-    let halves = unsafe { (*x).sums };
-    if F::LAYOUT.groups() == 1 { halves[0] + halves[1] } else { halves[group] }
 }
 
 /// The sums of the products of codes and activations in one group, beginning at `start`.
@@ -288,7 +318,7 @@ unsafe fn sum_of<F: Form>(x: *const Block, group: usize) -> i32 {
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // As in `tile`.
 unsafe fn group_products<D: Dot, F: Form, const R: usize, const P: usize>(
-    x: [*const Block; R],
+    x: *const Block,
     weights: Panels<F>,
     group: usize,
     start: [i32; R],
@@ -299,28 +329,54 @@ unsafe fn group_products<D: Dot, F: Form, const R: usize, const P: usize>(
         for r in 0..R {
             sums[r] = [D::begin(start[r]); P];
         }
-        let (quads, max_code) = (QUADS / F::LAYOUT.groups(), F::LAYOUT.max_code);
-        for i in 0..quads {
-            let quad = group * quads + i;
-            let mut codes = [weights.codes::<D>(quad); P];
-            for p in 1..P {
-                codes[p] = weights.add(p).codes::<D>(quad);
+        let quads = QUADS / F::LAYOUT.groups();
+        // Written out, so that each has its place and nibble as constants.
+        add_quad::<D, F, R, P, 0>(x, weights, group * quads, &mut sums);
+        add_quad::<D, F, R, P, 1>(x, weights, group * quads, &mut sums);
+        add_quad::<D, F, R, P, 2>(x, weights, group * quads, &mut sums);
+        add_quad::<D, F, R, P, 3>(x, weights, group * quads, &mut sums);
+        if quads == QUADS {
+            add_quad::<D, F, R, P, 4>(x, weights, 0, &mut sums);
+            add_quad::<D, F, R, P, 5>(x, weights, 0, &mut sums);
+            add_quad::<D, F, R, P, 6>(x, weights, 0, &mut sums);
+            add_quad::<D, F, R, P, 7>(x, weights, 0, &mut sums);
+        }
+        sums
+    }
+}
+
+/// Adds the products of quad `I` of the group that begins with quad `first`.
+///
+/// # Safety
+/// As [`add_group`].
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // As in `tile`.
+unsafe fn add_quad<D: Dot, F: Form, const R: usize, const P: usize, const I: usize>(
+    x: *const Block,
+    weights: Panels<F>,
+    first: usize,
+    sums: &mut [[D::Sums; P]; R],
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let (quad, max_code) = (first + I, F::LAYOUT.max_code);
+        let mut codes = [weights.codes::<D>(quad); P];
+        for p in 1..P {
+            codes[p] = weights.add(p).codes::<D>(quad);
+        }
+        for r in 0..R {
+            let activations = D::quad((*x.add(r)).codes.as_ptr().add(quad * 4).cast());
+            for p in 0..P {
+                sums[r][p] = D::add(sums[r][p], codes[p], activations, max_code);
             }
+        }
+        if (I + 1).is_multiple_of(D::quads_between_folds(max_code)) {
             for r in 0..R {
-                let activations = D::quad((*x[r]).codes.as_ptr().add(quad * 4).cast());
                 for p in 0..P {
-                    sums[r][p] = D::add(sums[r][p], codes[p], activations, max_code);
-                }
-            }
-            if (i + 1) % D::quads_between_folds(max_code) == 0 {
-                for r in 0..R {
-                    for p in 0..P {
-                        sums[r][p] = D::fold(sums[r][p]);
-                    }
+                    sums[r][p] = D::fold(sums[r][p]);
                 }
             }
         }
-        sums
     }
 }
 
@@ -338,11 +394,11 @@ pub(in crate::kernels) fn sum_in_registers(isa: Isa, rounds: usize) -> usize {
 const CHAINS: usize = 12;
 
 #[cfg(feature = "bench")]
-per_dot! { fn sum_on<Form>(rounds: usize, out: &mut [Lane]) = sum_rounds }
+per_dot! { fn sum_on<Form>(rounds: usize, out: &mut [[f32; LANES]]) = sum_rounds }
 
 #[cfg(feature = "bench")]
 #[inline(always)]
-fn sum_rounds<D: Dot, F: Form>(rounds: usize, out: &mut [Lane]) {
+fn sum_rounds<D: Dot, F: Form>(rounds: usize, out: &mut [[f32; LANES]]) {
     let (line, block) = (CacheLine([1; 64]), Block::default());
     // SAFETY: the line and the block are readable, and `out` has a place for each chain.
     unsafe {

@@ -1,43 +1,52 @@
 //! Every instruction set, shape and format against one plain loop, bit by bit.
 
 use super::*;
-use crate::kernels::packed::GROUP_WIDTH;
+use crate::kernels::quant::activations::{Activations, CHUNK_ROWS};
 use crate::kernels::quant::fixtures::{random_blocks, scale_places};
 use crate::kernels::quant::unpack::Unpacked;
+
+fn chunks(x: &Activations) -> impl Iterator<Item = Chunk<'_>> {
+    let rows = x.blocks.len() / x.per_row;
+    (0..rows.div_ceil(CHUNK_ROWS)).map(|index| x.chunk(index))
+}
 
 /// `out[row][column]` by the definition in the module's documentation.
 fn expected(x: &Activations, format: QuantFormat, bytes: &[u8], depth: usize, init: f32) -> Vec<Vec<f32>> {
     let columns: Vec<_> = bytes.chunks_exact(format.row_bytes(depth).unwrap()).collect();
-    let product = |row: &[Block], column: &[u8]| {
+    let product = |(x, row): (Chunk<'_>, usize), column: &[u8]| {
         let (layout, mut sum, mut unpacked) = (format.layout(), init, Unpacked::new());
         for (i, bytes) in column.chunks_exact(layout.block_bytes).enumerate() {
             unpacked.read(format, bytes);
             for (group, codes) in unpacked.codes[..layout.block].chunks_exact(layout.group).enumerate() {
                 let first = i * layout.block + group * layout.group;
-                let block = &row[first / BLOCK];
-                let x = &block.codes[first % BLOCK..][..layout.group];
+                let block = &x.blocks[first / BLOCK * x.rows + row];
+                let activations = &block.codes[first % BLOCK..][..layout.group];
                 let zero = layout.zero.unwrap_or(0);
-                let dot: i32 = codes.iter().zip(x).map(|(q, a)| (i32::from(*q) - zero) * i32::from(*a)).sum();
+                let dot: i32 = codes.iter().zip(activations).map(|(q, a)| (i32::from(*q) - zero) * i32::from(*a)).sum();
                 sum = (dot as f32).mul_add(block.scale * unpacked.scales[group], sum);
                 if layout.zero.is_none() {
-                    let total: i32 = x.iter().map(|a| i32::from(*a)).sum();
+                    let total: i32 = activations.iter().map(|a| i32::from(*a)).sum();
                     sum = unpacked.offsets[group].mul_add(block.scale * total as f32, sum);
                 }
             }
         }
         sum
     };
-    x.blocks.chunks_exact(x.per_row).map(|row| columns.iter().map(|column| product(row, column)).collect()).collect()
+    let rows = chunks(x).flat_map(|chunk| (0..chunk.rows).map(move |row| (chunk, row)));
+    rows.map(|row| columns.iter().map(|column| product(row, column)).collect()).collect()
 }
 
 fn product(isa: Isa, x: &Activations, weights: &QuantMatrix, init: f32) -> Vec<Vec<f32>> {
-    let rows = x.blocks.len() / x.per_row;
-    let mut results = vec![Vec::new(); rows];
+    chunks(x).flat_map(|chunk| chunk_product(isa, chunk, weights, init)).collect()
+}
+
+fn chunk_product(isa: Isa, x: Chunk<'_>, weights: &QuantMatrix, init: f32) -> Vec<Vec<f32>> {
+    let mut results = vec![Vec::new(); x.rows];
     for group in 0..weights.rows().div_ceil(GROUP_WIDTH) {
-        let mut out = vec![[init; LANES]; rows * PANELS_PER_GROUP];
-        multiply_group(isa, x, 0..rows, (weights, group), &mut out);
-        for (result, lanes) in results.iter_mut().zip(out.as_flattened().chunks_exact(GROUP_WIDTH)) {
-            result.extend_from_slice(&lanes[..GROUP_WIDTH.min(weights.rows() - group * GROUP_WIDTH)]);
+        let mut out = vec![init; x.rows * GROUP_WIDTH];
+        multiply_group(isa, x, (weights, group), Strided::new(&mut out, GROUP_WIDTH));
+        for (result, columns) in results.iter_mut().zip(out.chunks_exact(GROUP_WIDTH)) {
+            result.extend_from_slice(&columns[..GROUP_WIDTH.min(weights.rows() - group * GROUP_WIDTH)]);
         }
     }
     results
