@@ -65,4 +65,18 @@ mod tests {
         assert_eq!(found, expected);
         assert!(embed(&[70], &packed).is_err());
     }
+
+    #[test]
+    fn rows_of_quantised_parts_are_widened_when_they_are_looked_up() {
+        let depth = 32;
+        // Multiples of a half up to 127 halves, which 8 bits hold exactly.
+        let half = |i: usize| if i.is_multiple_of(depth) { 63.5 } else { (i % 255) as f32 / 2.0 - 63.5 };
+        let weights: Vec<f32> = (0..70 * depth).map(half).collect();
+        let pack = |dtype| PackedMatrix::pack(&weights, (70, depth), dtype).unwrap();
+        let packed = PackedMatrix::stack(vec![pack(WeightDtype::Q8_0), pack(WeightDtype::F32)]).unwrap();
+        let found = embed(&[69, 70, 0, 139], &packed).unwrap().to_vec2::<f32>().unwrap();
+        let row = |row: usize| weights[row * depth..(row + 1) * depth].to_vec();
+        assert_eq!(found, [row(69), row(0), row(0), row(69)]);
+        assert!(embed(&[140], &packed).is_err());
+    }
 }

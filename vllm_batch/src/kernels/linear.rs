@@ -235,4 +235,63 @@ mod tests {
         let x = Tensor::from_slice(&[0f32; 6], (2, 3), &Device::Cpu).unwrap();
         assert!(linear(&x, &packed).is_err());
     }
+
+    /// Three parts, in two formats and dense, with odd numbers of rows.
+    fn parts(depth: usize) -> Vec<PackedMatrix> {
+        let pack = |rows, dtype| PackedMatrix::pack(&matrix(rows, depth, rows), (rows, depth), dtype).unwrap();
+        vec![pack(70, WeightDtype::Q8_0), pack(33, WeightDtype::Q4_0), pack(9, WeightDtype::F32)]
+    }
+
+    fn numbers(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn parts_are_multiplied_side_by_side_each_in_its_own_format() {
+        let (tokens, depth) = (53, 64);
+        let x = Tensor::from_vec(matrix(tokens, depth, 1), (tokens, depth), &Device::Cpu).unwrap();
+        let products: Vec<Tensor> = parts(depth).iter().map(|part| linear(&x, part).unwrap()).collect();
+        let bias = matrix(1, 112, 3);
+        let addend = Tensor::from_vec(matrix(tokens, 112, 4), (tokens, 112), &Device::Cpu).unwrap();
+        let stacked = PackedMatrix::stack(parts(depth)).unwrap();
+        assert_eq!(numbers(&linear(&x, &stacked).unwrap()), numbers(&Tensor::cat(&products, 1).unwrap()));
+        // The bias and the addend are where the sums start, so they are rounded with them.
+        let both = numbers(&linear_add(&x, &stacked.with_bias(bias.clone()).unwrap(), &addend).unwrap());
+        let plain = numbers(&Tensor::cat(&products, 1).unwrap());
+        for (i, (y, product)) in both.iter().zip(&plain).enumerate() {
+            let expected = product + bias[i % 112] + numbers(&addend)[i];
+            assert!((y - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{i}: {y} for {expected}");
+        }
+    }
+
+    #[test]
+    fn quantised_products_are_close_to_the_dense_ones_and_do_not_depend_on_threads_or_rows() {
+        let (tokens, rows, depth) = (61, 200, 96);
+        let (x, w) = (matrix(tokens, depth, 1), matrix(rows, depth, 2));
+        let tensor = |x: &[f32]| Tensor::from_slice(x, (x.len() / depth, depth), &Device::Cpu).unwrap();
+        let exact = product(&x, &w, &vec![0.0; rows], depth);
+        for (dtype, bound) in [(WeightDtype::Q8_0, 0.01), (WeightDtype::Q4_0, 0.1)] {
+            let packed = PackedMatrix::pack(&w, (rows, depth), dtype).unwrap();
+            let all = numbers(&linear(&tensor(&x), &packed).unwrap());
+            let error: f32 = all.iter().zip(&exact).map(|(y, exact)| (y - exact).powi(2)).sum();
+            let norm: f32 = exact.iter().map(|exact| exact.powi(2)).sum();
+            assert!(error.sqrt() <= bound * norm.sqrt(), "{dtype:?}: {}", (error / norm).sqrt());
+            for threads in [1, 2, 5] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                for rows_at_once in [1, 7, 24, 61] {
+                    let some = x.chunks(rows_at_once * depth).map(|x| linear(&tensor(x), &packed).unwrap());
+                    let some: Vec<f32> = pool.install(|| some.flat_map(|y| numbers(&y)).collect());
+                    assert_eq!(some, all, "{dtype:?}, {threads} threads, {rows_at_once} rows");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stacked_or_quantised_is_an_error() {
+        let pack = |depth, dtype| PackedMatrix::pack(&vec![0.0; 2 * depth], (2, depth), dtype);
+        assert!(pack(33, WeightDtype::Q8_0).is_err());
+        let parts = vec![pack(32, WeightDtype::Q8_0).unwrap(), pack(64, WeightDtype::Q8_0).unwrap()];
+        assert!(PackedMatrix::stack(parts).is_err());
+    }
 }

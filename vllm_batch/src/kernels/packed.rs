@@ -118,6 +118,12 @@ impl PackedMatrix {
         self.parts.iter().map(Part::rows).sum()
     }
 
+    /// Number of parts that are stored in different ways.
+    #[cfg(test)]
+    pub(crate) fn num_parts(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Length of a row: the width of what is multiplied.
     pub(crate) fn depth(&self) -> usize {
         self.depth

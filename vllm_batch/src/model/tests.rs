@@ -14,8 +14,12 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn decoder(name: &str) -> Decoder {
+    decoder_as(name, WeightDtype::F32)
+}
+
+fn decoder_as(name: &str, dtype: WeightDtype) -> Decoder {
     let files = ModelFiles::open(&ModelSource::Directory(fixture(name))).unwrap();
-    files.load_decoder(WeightDtype::F32, 128).unwrap()
+    files.load_decoder(dtype, 128).unwrap()
 }
 
 /// A prompt, the logits after each of its tokens, and the greedy tokens that follow with their margins.
@@ -91,14 +95,36 @@ fn greedy_tokens_are_those_of_transformers() {
 }
 
 #[test]
+fn logits_of_quantised_weights_point_the_same_way() {
+    // Random weights of width 64 are a hard case: real ones have more numbers to average over.
+    for (dtype, bound) in [(WeightDtype::Q8_0, 0.999), (WeightDtype::Q4_0, 0.9)] {
+        let decoder = decoder_as("llama", dtype);
+        for (i, case) in expected("llama").iter().enumerate() {
+            for (actual, expected) in logits(&decoder, &case.input_ids, 1000).iter().zip(&case.logits) {
+                let cosine = cosine(actual, expected);
+                assert!(cosine >= bound, "{dtype:?} p{i}: {cosine}");
+            }
+        }
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+#[test]
 fn chunks_and_threads_do_not_change_a_bit() {
-    let decoder = decoder("llama");
-    let token_ids: Vec<u32> = (0..61).map(|i| (i * 37 + 5) % 512).collect();
-    let all = logits(&decoder, &token_ids, 1000);
-    for threads in [1, 2, 3] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        for chunk in [1, 7, 16, 61] {
-            assert_eq!(pool.install(|| logits(&decoder, &token_ids, chunk)), all, "chunk {chunk}, {threads} threads");
+    for dtype in [WeightDtype::F32, WeightDtype::Q8_0, WeightDtype::Q4_0] {
+        let decoder = decoder_as("llama", dtype);
+        let token_ids: Vec<u32> = (0..61).map(|i| (i * 37 + 5) % 512).collect();
+        let all = logits(&decoder, &token_ids, 1000);
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for chunk in [1, 7, 16, 61] {
+                let some = pool.install(|| logits(&decoder, &token_ids, chunk));
+                assert_eq!(some, all, "{dtype:?}, chunk {chunk}, {threads} threads");
+            }
         }
     }
 }

@@ -181,6 +181,63 @@ pub(super) fn read_range(path: &Path, start: u64, len: usize) -> Result<Vec<u8>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::embed;
+
+    /// Tensors of blocks: name, format, and number of rows of 32 weights.
+    struct Blocks(Vec<(&'static str, QuantFormat, usize)>);
+
+    impl Blocks {
+        fn find(&self, name: &str) -> (QuantFormat, usize) {
+            let (_, format, rows) = self.0.iter().find(|tensor| tensor.0 == name).unwrap();
+            (*format, *rows)
+        }
+
+        fn bytes(&self, name: &str) -> Vec<u8> {
+            let (format, rows) = self.find(name);
+            let row_bytes = format.row_bytes(32).unwrap();
+            // Small scales; what codes there are does not matter.
+            let byte = |i: usize| if i % row_bytes == 1 { 0x2c } else { (i * 37 + name.len()) as u8 };
+            (0..rows * row_bytes).map(byte).collect()
+        }
+    }
+
+    impl TensorSource for Blocks {
+        fn shape(&self, name: &str) -> Option<Vec<usize>> {
+            Some(vec![self.find(name).1, 32])
+        }
+
+        fn names(&self) -> Vec<&str> {
+            self.0.iter().map(|tensor| tensor.0).collect()
+        }
+
+        fn read(&self, name: &str) -> Result<Vec<f32>, LoadError> {
+            let (format, rows) = self.find(name);
+            let matrix = PackedMatrix::from_blocks(format, &self.bytes(name), (rows, 32))?;
+            Ok(all_rows(&matrix))
+        }
+
+        fn read_blocks(&self, name: &str) -> Result<Option<(QuantFormat, Vec<u8>)>, LoadError> {
+            Ok(Some((self.find(name).0, self.bytes(name))))
+        }
+    }
+
+    fn all_rows(matrix: &PackedMatrix) -> Vec<f32> {
+        let rows: Vec<u32> = (0..matrix.rows() as u32).collect();
+        embed(&rows, matrix).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn parts_of_different_formats_are_one_matrix_in_the_same_order_as_widened_ones() {
+        let (q, k, v) = ("blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight");
+        let source = Blocks(vec![(q, QuantFormat::Q4_0, 80), (k, QuantFormat::Q4_0, 16), (v, QuantFormat::Q8_0, 16)]);
+        let load = |dtype| {
+            let loader = WeightLoader { source: &source, names: TensorNames::Gguf, dtype, head_dim: 8 };
+            loader.matrix(&[(Slot::Query(0), 80), (Slot::Key(0), 16), (Slot::Value(0), 16)], 32, false).unwrap()
+        };
+        let (native, widened) = (load(WeightDtype::Auto), load(WeightDtype::F32));
+        assert_eq!((native.num_parts(), widened.num_parts()), (2, 1));
+        assert_eq!(all_rows(&native), all_rows(&widened));
+    }
 
     #[test]
     fn pairs_of_neighbours_become_pairs_of_halves() {
