@@ -70,6 +70,9 @@ pub use engine::{
 pub use engine::{Flavour, RemoteEngine, RemoteEngineBuilder};
 pub use error::{EngineError, LoadError, RequestError};
 pub use kernels::WeightDtype;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use kernels::bench;
 pub use model::{HubModel, ModelSource};
 pub use output::{
     CompletionOutput, EmbeddingRequestOutput, FinishReason, LabelScore, OutputEvent, RequestOutput,

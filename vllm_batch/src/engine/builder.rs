@@ -79,7 +79,7 @@ impl EngineBuilder {
         self
     }
 
-    /// How weights are kept in memory. Default: [`WeightDtype::F32`].
+    /// How weights are kept in memory and multiplied. Default: [`WeightDtype::Auto`].
     pub fn dtype(mut self, dtype: WeightDtype) -> Self {
         self.dtype = dtype;
         self
