@@ -75,6 +75,7 @@ pub use output::{
 };
 pub use request::{
     ChatOptions, Message, OutputFormat, Prompt, RepetitionDetection, Request, Role, SamplingParams, StructuredOutput,
+    Tool, ToolCall, ToolChoice,
 };
 
 /// The README's examples, so that they are compiled with the tests.

@@ -10,20 +10,25 @@ mod detokenize;
 mod fixtures;
 mod gguf_vocabulary;
 mod pre_tokenizer;
+mod reasoning;
 mod stop;
 mod template;
 mod template_functions;
 mod templates;
 mod tokenizer;
+mod tool_calls;
+mod tool_prompt;
 
 use std::sync::Arc;
 
 pub use detokenize::IncrementalDetokenizer;
 pub use gguf_vocabulary::GgufVocabulary;
+pub use reasoning::ReasoningFormat;
 pub use stop::{StopMatch, StopStrings};
 pub use template::{ChatTemplate, SpecialTokens};
 pub use templates::ChatTemplates;
 pub use tokenizer::Tokenizer;
+pub use tool_calls::{CallIds, ToolCallFormat, WrittenCall};
 
 use crate::{error::RequestError, request::SamplingParams};
 

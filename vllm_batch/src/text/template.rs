@@ -10,7 +10,11 @@ use std::{
 use minijinja::{AutoEscape, Environment, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use super::template_functions::{self, Raised};
+use super::{
+    template_functions::{self, Raised},
+    tool_calls::{ToolCallFormat, mentions_tools},
+    tool_prompt::{describe_tools, write_out_calls},
+};
 use crate::{
     error::{LoadError, RequestError},
     request::{ChatOptions, Message},
@@ -18,8 +22,10 @@ use crate::{
 
 /// A model's chat template: Jinja, as `transformers` runs it.
 ///
-/// Templates see `messages`, `add_generation_prompt`, the model's special tokens, `tools` and `documents` as none, and the
-/// variables of the request.
+/// Templates see `messages`, `add_generation_prompt`, the model's special tokens, `tools` and `documents` (or none), and the
+/// variables of the request. The arguments of calls are objects there. For a template that does not look at `tools`, they
+/// are described in the system message, unless none may be called; and for one that does not look at `tool_calls`, calls
+/// are written out in the Hermes format.
 /// They may call `raise_exception(message)` and `strftime_now(format)` (in UTC), Python's methods of strings and
 /// dictionaries, and `tojson` with Python's spelling of JSON. A template that runs away is stopped.
 ///
@@ -35,6 +41,9 @@ use crate::{
 pub struct ChatTemplate {
     environment: Environment<'static>,
     tokens: SpecialTokens,
+    knows_tools: bool,
+    knows_calls: bool,
+    format: Option<ToolCallFormat>,
 }
 
 /// The special tokens that a template may write, as text. Those that are absent are undefined in the template.
@@ -107,8 +116,20 @@ impl ChatTemplate {
         })
     }
 
+    /// How the model writes calls, as [`ToolCallFormat::detect`] tells by the template.
+    #[must_use]
+    pub fn tool_call_format(&self) -> Option<&ToolCallFormat> {
+        self.format.as_ref()
+    }
+
     fn render_text(&self, messages: &[Message], options: &ChatOptions) -> Result<String, RequestError> {
-        let variables = self.variables(messages, options);
+        let described = if self.knows_tools || !options.may_call() { &[] } else { options.tools.as_slice() };
+        let mut messages = describe_tools(messages, described);
+        if !self.knows_calls {
+            messages = write_out_calls(&messages).into();
+        }
+        let messages: Vec<_> = messages.iter().map(Message::to_template_value).collect::<Result<_, _>>()?;
+        let variables = self.variables(&messages, options);
         let rendered = catch_unwind(AssertUnwindSafe(|| self.environment.get_template(NAME)?.render(variables)));
         match rendered {
             Ok(result) => result.map_err(|error| RequestError::Template { message: explain(&error) }),
@@ -116,7 +137,12 @@ impl ChatTemplate {
         }
     }
 
-    fn variables<'a>(&self, messages: &[Message], options: &'a ChatOptions) -> BTreeMap<&'a str, Value> {
+    fn variables<'a>(
+        &self,
+        messages: &[serde_json::Value],
+        options: &'a ChatOptions,
+    ) -> BTreeMap<&'a str, Value> {
+        let tools = (!options.tools.is_empty()).then_some(&options.tools);
         let tokens = [
             ("bos_token", &self.tokens.bos_token),
             ("eos_token", &self.tokens.eos_token),
@@ -126,8 +152,8 @@ impl ChatTemplate {
         let mut variables = BTreeMap::from([
             ("messages", Value::from_serialize(messages)),
             ("add_generation_prompt", Value::from(options.add_generation_prompt)),
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
+            ("tools", Value::from_serialize(tools)),
+            ("documents", Value::from_serialize(&options.documents)),
         ]);
         variables.extend(tokens.into_iter().filter_map(|(name, token)| Some((name, Value::from(token.as_deref()?)))));
         variables.extend(
@@ -144,10 +170,10 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(unknown_method_callback);
         environment.set_fuel(Some(FUEL));
         template_functions::install(&mut environment, clock);
-        let source = without_generation_marks(source);
-        let added = environment.add_template_owned(NAME, source);
+        let added = environment.add_template_owned(NAME, without_generation_marks(source));
         added.map_err(|error| LoadError::ChatTemplate { message: explain(&error) })?;
-        Ok(Self { environment, tokens })
+        let (knows_tools, knows_calls) = (mentions_tools(source), source.contains("tool_calls"));
+        Ok(Self { environment, tokens, knows_tools, knows_calls, format: ToolCallFormat::detect(source) })
     }
 }
 

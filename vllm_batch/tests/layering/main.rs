@@ -13,7 +13,7 @@ use source::{SourceFile, read_sources};
 const LAYERS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("request", &["error"]),
-    ("output", &["error"]),
+    ("output", &["error", "request"]),
     ("text", &["error", "request"]),
     ("guide", &["error", "request", "text"]),
     ("kernels", &[]),
