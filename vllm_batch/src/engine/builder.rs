@@ -3,6 +3,7 @@
 use rayon::ThreadPool;
 
 use super::EngineSpec;
+use super::conversation::Parsers;
 use super::core::EngineCore;
 use super::local::LocalEngine;
 use super::lower::Lowering;
@@ -10,6 +11,7 @@ use crate::error::LoadError;
 use crate::kernels::WeightDtype;
 use crate::model::{BLOCK_SIZE, Decoder, KvCache, ModelFiles, ModelSource};
 use crate::sched::{Scheduler, SchedulerConfig};
+use crate::text::{ReasoningFormat, ToolCallFormat};
 
 /// Where the model is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +48,7 @@ pub struct EngineBuilder {
     threads: Option<usize>,
     seed: u64,
     served_model_names: Vec<String>,
+    parsers: Parsers,
 }
 
 /// Bytes of KV cache unless [`EngineBuilder::kv_cache_memory`] says otherwise.
@@ -67,6 +70,7 @@ impl EngineBuilder {
             threads: None,
             seed: 0,
             served_model_names: Vec::new(),
+            parsers: Parsers::default(),
         }
     }
 
@@ -133,6 +137,27 @@ impl EngineBuilder {
         self
     }
 
+    /// How the model writes calls of functions. Default: as its chat template says, see [`ToolCallFormat::detect`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// # use vllm_batch::LocalEngine;
+    /// let builder = LocalEngine::builder("mistralai/Mistral-7B-Instruct-v0.3").tool_call_parser("mistral".parse()?);
+    /// # Ok::<(), vllm_batch::LoadError>(())
+    /// ```
+    pub fn tool_call_parser(mut self, format: ToolCallFormat) -> Self {
+        self.parsers.tool_calls = Some(format);
+        self
+    }
+
+    /// How the model marks what it says to itself: it then comes back in
+    /// [`CompletionOutput::reasoning`](crate::CompletionOutput::reasoning), and formats hold only for what follows. Default:
+    /// thoughts are part of the text.
+    pub fn reasoning_parser(mut self, format: ReasoningFormat) -> Self {
+        self.parsers.reasoning = Some(format);
+        self
+    }
+
     /// Loads the model and starts the engine's threads.
     ///
     /// # Errors
@@ -159,7 +184,7 @@ impl EngineBuilder {
         })?;
         let decoder = threads.install(|| files.load_decoder(self.dtype, limits.max_model_len))?;
         let spec = self.spec(&files, limits.max_model_len);
-        let lowering = Lowering::new(files, limits.max_model_len, self.seed);
+        let lowering = Lowering::new(files, self.parsers, limits.max_model_len, self.seed);
         Ok(EngineCore::new(Loaded { spec, lowering, decoder, cache, scheduler, threads }))
     }
 
@@ -208,7 +233,10 @@ impl EngineBuilder {
         let (revision, dtype, seed) = (&files.revision, self.dtype.as_str(), self.seed);
         EngineSpec {
             served_model_names: names.clone(),
-            revision: format!("{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}"),
+            revision: format!(
+                "{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{}",
+                self.parsers.revision()
+            ),
             max_model_len,
             vocab_size: files.spec.vocab_size,
             max_num_seqs: self.max_num_seqs,

@@ -6,6 +6,7 @@
 mod active;
 mod answer;
 mod builder;
+mod conversation;
 mod core;
 mod ext;
 mod guided;
@@ -14,6 +15,7 @@ mod lower;
 #[cfg(feature = "remote")]
 mod remote;
 mod stream;
+mod thinking;
 
 pub use builder::{Device, EngineBuilder};
 pub use core::EngineCore;

@@ -15,7 +15,8 @@ use crate::{
 };
 
 fn chat(choice: ToolChoice) -> ChatOptions {
-    let weather = json!({"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]});
+    let weather =
+        json!({"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]});
     let tools = vec![Tool::new("weather").with_parameters(weather), Tool::new("time")];
     ChatOptions::default().with_tools(tools).with_tool_choice(choice)
 }
@@ -150,7 +151,12 @@ fn markers_may_be_special_tokens() {
         (ToolCallFormat::mistral(), ToolChoice::Required, written(&ToolCallFormat::mistral(), &[WEATHER, TIME]), true),
         (ToolCallFormat::mistral(), ToolChoice::Auto, written(&ToolCallFormat::mistral(), &[WEATHER]), true),
         (ToolCallFormat::mistral(), ToolChoice::Auto, "So:[TOOL_CALLS]{}".to_owned(), false),
-        (ToolCallFormat::llama3_json(), ToolChoice::Auto, format!("<|python_tag|>{}", written(&ToolCallFormat::llama3_json(), &[TIME])), true),
+        (
+            ToolCallFormat::llama3_json(),
+            ToolChoice::Auto,
+            format!("<|python_tag|>{}", written(&ToolCallFormat::llama3_json(), &[TIME])),
+            true,
+        ),
         (ToolCallFormat::llama3_json(), ToolChoice::Auto, "<|python_tag|>{\"name\": 1".to_owned(), false),
     ];
     for (format, choice, text, expected) in cases {

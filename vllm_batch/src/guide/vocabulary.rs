@@ -77,7 +77,9 @@ impl Vocabulary {
         let token_ids = self.tokenizer.encode(text, false).unwrap_or_default();
         let (mut parts, mut rest) = (Vec::new(), text);
         for name in token_ids.iter().filter_map(|id| self.tokenizer.id_to_token(*id)) {
-            let (Some(id), Some((before, after))) = (self.special_token(&name), rest.split_once(&name)) else { continue };
+            let (Some(id), Some((before, after))) = (self.special_token(&name), rest.split_once(&name)) else {
+                continue;
+            };
             parts.extend((!before.is_empty()).then(|| quoted(before)));
             parts.push(format!("<[{id}]>"));
             rest = after;

@@ -73,7 +73,9 @@ impl Tool {
         }
         match &self.parameters {
             None | Some(Value::Object(_)) => Ok(()),
-            Some(_) => Err(RequestError::invalid(format!("{param}.function.parameters"), "must be a JSON Schema object")),
+            Some(_) => {
+                Err(RequestError::invalid(format!("{param}.function.parameters"), "must be a JSON Schema object"))
+            }
         }
     }
 }
@@ -146,14 +148,15 @@ pub(super) fn validate(tools: &[Tool], choice: &ToolChoice) -> Result<(), Reques
             return Err(RequestError::invalid(format!("tools[{index}].function.name"), message));
         }
     }
-    let unknown = |param: String, name: &str| {
-        Err(RequestError::invalid(param, format!("no tool has the name `{name}`")))
-    };
+    let unknown =
+        |param: String, name: &str| Err(RequestError::invalid(param, format!("no tool has the name `{name}`")));
     match choice {
         ToolChoice::Required if tools.is_empty() => {
             Err(RequestError::invalid("tool_choice", "needs `tools` to choose from"))
         }
-        ToolChoice::Function(name) if !seen.contains(name.as_str()) => unknown("tool_choice.function.name".to_owned(), name),
+        ToolChoice::Function(name) if !seen.contains(name.as_str()) => {
+            unknown("tool_choice.function.name".to_owned(), name)
+        }
         ToolChoice::Allowed { names, .. } => {
             let param = "tool_choice.allowed_tools.tools";
             match names.iter().enumerate().find(|(_, name)| !seen.contains(name.as_str())) {

@@ -4,6 +4,7 @@
 //! takes the generated ids one by one, through an [`IncrementalDetokenizer`] and [`StopStrings`]. Nothing here knows a
 //! model's weights or its files: the loader hands over bytes, or a [`GgufVocabulary`].
 
+mod answer_format;
 mod byte_level;
 mod detokenize;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod tool_prompt;
 
 use std::sync::Arc;
 
+pub use answer_format::{AnswerFormat, AnswerParts};
 pub use detokenize::IncrementalDetokenizer;
 pub use gguf_vocabulary::GgufVocabulary;
 pub use reasoning::ReasoningFormat;

@@ -137,11 +137,7 @@ impl ChatTemplate {
         }
     }
 
-    fn variables<'a>(
-        &self,
-        messages: &[serde_json::Value],
-        options: &'a ChatOptions,
-    ) -> BTreeMap<&'a str, Value> {
+    fn variables<'a>(&self, messages: &[serde_json::Value], options: &'a ChatOptions) -> BTreeMap<&'a str, Value> {
         let tools = (!options.tools.is_empty()).then_some(&options.tools);
         let tokens = [
             ("bos_token", &self.tokens.bos_token),

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::error::LoadError;
 
@@ -50,8 +51,29 @@ pub struct ToolCallFormat {
 pub struct CallIds {
     /// Stands before.
     pub prefix: Text,
-    /// The number of letters and digits.
+    /// The number of letters and digits, at most 32.
     pub len: usize,
+}
+
+/// What ids are made of.
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+impl CallIds {
+    /// The id of a call: the same for the same `key`, which names the request and what it was asked, and the same places of
+    /// the answer and of the call in it.
+    #[must_use]
+    pub fn id(&self, key: &[u8], answer: usize, call: usize) -> String {
+        let mut hash = Sha256::new();
+        hash.update((answer as u64).to_le_bytes());
+        hash.update((call as u64).to_le_bytes());
+        hash.update(key);
+        let letters =
+            hash.finalize().into_iter().take(self.len).map(|byte| char::from(ALPHABET[usize::from(byte) % 62]));
+        letters.fold(self.prefix.to_string(), |mut id, letter| {
+            id.push(letter);
+            id
+        })
+    }
 }
 
 /// `OpenAI`'s ids.
@@ -87,7 +109,7 @@ const MISTRAL: ToolCallFormat = ToolCallFormat {
     marker: Cow::Borrowed("[TOOL_CALLS]"),
     is_anchored: false,
     lead: Cow::Borrowed(""),
-    open: Cow::Borrowed("[TOOL_CALLS][") ,
+    open: Cow::Borrowed("[TOOL_CALLS]["),
     between: Cow::Borrowed(", "),
     close: Cow::Borrowed("]"),
     arguments_key: Cow::Borrowed("arguments"),
@@ -275,11 +297,25 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_unique_and_stable() {
+        let ids = ToolCallFormat::hermes().ids;
+        let keys: [&[u8]; 2] = [b"a", b"b"];
+        let all = keys.map(|key| [ids.id(key, 0, 0), ids.id(key, 0, 1), ids.id(key, 1, 0)]).concat();
+        assert_eq!(all[0], "call_WjRI5m40ulpMJg7zGubsL0Bx");
+        assert!(all.iter().enumerate().all(|(index, id)| id.len() == 29 && !all[..index].contains(id)), "{all:?}");
+        let short = ToolCallFormat::mistral().ids.id(b"a", 0, 0);
+        assert!(short.len() == 9 && short.chars().all(|c| c.is_ascii_alphanumeric()), "{short}");
+    }
+
+    #[test]
     fn formats_are_told_by_their_templates() {
         let cases = [
             ("{% if tools %}<tool_call>{% endif %}", Some("hermes")),
             ("{% if tools %}[AVAILABLE_TOOLS]{% endif %}[TOOL_CALLS]", Some("mistral")),
-            ("{% if tools %}{\"name\": function name, \"parameters\": dictionary of argument name and its value}", Some("llama3_json")),
+            (
+                "{% if tools %}{\"name\": function name, \"parameters\": dictionary of argument name and its value}",
+                Some("llama3_json"),
+            ),
             ("{% if tools %}<tool_call>\n<function=f>{% endif %}", None),
             ("{% if tools %}<|tool_calls_begin|>{% endif %}", None),
             ("{{ messages }}", Some("hermes")),

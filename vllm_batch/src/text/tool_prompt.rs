@@ -26,7 +26,8 @@ pub(super) fn write_out_calls(messages: &[Message]) -> Vec<Message> {
 }
 
 fn description(tools: &[Tool]) -> String {
-    let mut text = "You can call functions. Each line between <tools> and </tools> describes one:\n<tools>\n".to_owned();
+    let mut text =
+        "You can call functions. Each line between <tools> and </tools> describes one:\n<tools>\n".to_owned();
     for tool in tools {
         // Writing to a string cannot fail, nor can data of strings and JSON be unwritable.
         let _ = writeln!(text, "{}", serde_json::json!(tool));

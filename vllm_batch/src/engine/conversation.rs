@@ -1,0 +1,158 @@
+//! From a conversation to its prompt, and from the text of an answer to its parts.
+
+use sha2::{Digest, Sha256};
+
+use crate::error::RequestError;
+use crate::output::{CompletionOutput, FinishReason};
+use crate::request::{ChatOptions, Message, Request, ToolCall, ToolChoice};
+use crate::text::{AnswerFormat, AnswerParts, ChatTemplates, ReasoningFormat, Tokenizer, ToolCallFormat};
+
+/// What the engine was told of the model's habits.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Parsers {
+    /// How the model writes calls, if not as its template says.
+    pub(super) tool_calls: Option<ToolCallFormat>,
+    /// How it marks its thoughts.
+    pub(super) reasoning: Option<ReasoningFormat>,
+}
+
+impl Parsers {
+    /// A name for what they say; empty if they say nothing.
+    pub(super) fn revision(&self) -> String {
+        if self.tool_calls.is_none() && self.reasoning.is_none() {
+            return String::new();
+        }
+        let digest = Sha256::digest(format!("{self:?}"));
+        digest[..4].iter().fold("-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    }
+}
+
+/// A conversation that was rendered.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    pub(super) prompt: String,
+    /// How its answers are taken apart.
+    pub(super) format: AnswerFormat,
+}
+
+impl Conversation {
+    /// Renders the conversation of a request.
+    ///
+    /// # Errors
+    /// What is wrong with the messages or the chat options, together with `structured_outputs`.
+    pub(super) fn new(
+        messages: &[Message],
+        request: &Request,
+        (templates, parsers): (&ChatTemplates, &Parsers),
+    ) -> Result<Self, RequestError> {
+        if messages.is_empty() {
+            return Err(RequestError::invalid("messages", "must hold at least one message"));
+        }
+        for (index, message) in messages.iter().enumerate() {
+            message.validate(&format!("messages[{index}]"))?;
+        }
+        let chat = &request.chat;
+        let prompt = templates.render(messages, chat)?;
+        let calls = call_format(request, (templates, parsers))?;
+        let reasoning = match &parsers.reasoning {
+            Some(format) if !format.is_over(&opening(messages, chat, (templates, &prompt))?) => Some(format.clone()),
+            _ => None,
+        };
+        Ok(Self { prompt, format: AnswerFormat::new(calls, reasoning) })
+    }
+}
+
+/// How calls are to be written, if there may be any.
+fn call_format(
+    request: &Request,
+    (templates, parsers): (&ChatTemplates, &Parsers),
+) -> Result<Option<ToolCallFormat>, RequestError> {
+    let chat = &request.chat;
+    if !chat.may_call() {
+        return Ok(None);
+    }
+    if request.sampling_params.structured_outputs.is_some() {
+        let message = "must be `none` where the answer has a format: an answer is a call or keeps to the format";
+        return Err(RequestError::invalid("tool_choice", message));
+    }
+    let template = templates.find(chat)?;
+    let format = parsers.tool_calls.clone().or_else(|| template.tool_call_format().cloned());
+    let unknown = || RequestError::UnsupportedParam {
+        param: "tools".to_owned(),
+        message: "the model's chat template writes calls in a format that is not implemented; the engine's option \
+                  `tool_call_parser` names another"
+            .to_owned(),
+    };
+    format.map(Some).ok_or_else(unknown)
+}
+
+/// What the template writes of the model's turn, or all of the prompt if that is not known.
+fn opening(
+    messages: &[Message],
+    chat: &ChatOptions,
+    (templates, prompt): (&ChatTemplates, &str),
+) -> Result<String, RequestError> {
+    if !chat.add_generation_prompt {
+        return Ok(prompt.to_owned());
+    }
+    let without = templates.render(messages, &chat.clone().with_add_generation_prompt(false))?;
+    Ok(prompt.strip_prefix(&without).unwrap_or(prompt).to_owned())
+}
+
+/// How all answers to a request are taken apart.
+#[derive(Debug)]
+pub(super) struct AnswerReader {
+    format: AnswerFormat,
+    includes_reasoning: bool,
+    /// Whether `tool_choice` names the function, and calls are no reason to end.
+    is_named: bool,
+    /// What ids of calls are made of.
+    key: Vec<u8>,
+}
+
+impl AnswerReader {
+    /// `None` if there is nothing to take apart.
+    pub(super) fn new(format: AnswerFormat, request: &Request, prompt: &[u32]) -> Option<Self> {
+        if format == AnswerFormat::default() {
+            return None;
+        }
+        let mut hash = Sha256::new_with_prefix(request.request_id.as_bytes());
+        prompt.iter().for_each(|token_id| hash.update(token_id.to_le_bytes()));
+        Some(Self {
+            format,
+            includes_reasoning: request.chat.include_reasoning,
+            is_named: matches!(request.chat.tool_choice, ToolChoice::Function(_)),
+            key: hash.finalize().to_vec(),
+        })
+    }
+
+    /// Whether marks are special tokens, which must be in the text to be found.
+    pub(super) fn needs_special_tokens(&self, tokenizer: &Tokenizer) -> bool {
+        let AnswerFormat { calls, reasoning, .. } = &self.format;
+        let of_calls = calls.iter().flat_map(|format| [&format.lead, &format.open, &format.between, &format.close]);
+        let of_reasoning = reasoning.iter().flat_map(|format| [&format.start, &format.end]);
+        let is_special = |mark: &str| {
+            let token_ids = tokenizer.encode(mark, false).unwrap_or_default();
+            token_ids.into_iter().any(|id| tokenizer.is_special(id))
+        };
+        of_calls.chain(of_reasoning).any(|mark| is_special(mark))
+    }
+
+    /// Takes an answer apart.
+    pub(super) fn read(&self, mut output: CompletionOutput) -> CompletionOutput {
+        let AnswerParts { reasoning, content, calls, .. } = self.format.take_apart(&output.text);
+        output.text = content;
+        output.reasoning = reasoning.filter(|_| self.includes_reasoning);
+        if let Some(format) = &self.format.calls {
+            let id = |call| format.ids.id(&self.key, output.index, call);
+            let calls = calls.into_iter().enumerate();
+            output.tool_calls =
+                calls.map(|(index, call)| ToolCall::new(id(index), call.name, call.arguments)).collect();
+        }
+        let calls = !output.tool_calls.is_empty() && !self.is_named;
+        if calls && output.finish_reason == FinishReason::Stop {
+            output.finish_reason = FinishReason::ToolCalls;
+        }
+        output
+    }
+}
