@@ -31,6 +31,7 @@ mod json;
 mod key;
 mod line;
 mod logprobs;
+mod message;
 mod params;
 mod progress;
 mod reader;
@@ -40,6 +41,7 @@ mod row;
 mod run;
 mod runner;
 mod shape;
+mod tools;
 mod validate;
 mod values;
 

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::conversation::AnswerReader;
 use super::guided::Guided;
 use crate::error::RequestError;
 use crate::output::{CompletionOutput, FinishReason, StopReason, TokenLogprob, TokenLogprobs};
 use crate::request::RepetitionDetection;
 use crate::sample::{RankedToken, SampleScratch, Sampler, logprobs};
 use crate::sched::Sequence;
-use crate::text::{OutputText, Tokenizer};
+use crate::text::{AnswerReader, OutputText, Tokenizer};
 
 /// What holds for all answers to one request.
 #[derive(Debug)]

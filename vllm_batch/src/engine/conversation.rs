@@ -1,11 +1,10 @@
-//! From a conversation to its prompt, and from the text of an answer to its parts.
+//! From a conversation to its prompt.
 
 use sha2::{Digest, Sha256};
 
 use crate::error::RequestError;
-use crate::output::{CompletionOutput, FinishReason};
-use crate::request::{ChatOptions, Message, Request, ToolCall, ToolChoice};
-use crate::text::{AnswerFormat, AnswerParts, ChatTemplates, ReasoningFormat, Tokenizer, ToolCallFormat};
+use crate::request::{ChatOptions, Message, Request};
+use crate::text::{AnswerFormat, ChatTemplates, ReasoningFormat, ToolCallFormat};
 
 /// What the engine was told of the model's habits.
 #[derive(Debug, Clone, Default)]
@@ -97,62 +96,4 @@ fn opening(
     }
     let without = templates.render(messages, &chat.clone().with_add_generation_prompt(false))?;
     Ok(prompt.strip_prefix(&without).unwrap_or(prompt).to_owned())
-}
-
-/// How all answers to a request are taken apart.
-#[derive(Debug)]
-pub(super) struct AnswerReader {
-    format: AnswerFormat,
-    includes_reasoning: bool,
-    /// Whether `tool_choice` names the function, and calls are no reason to end.
-    is_named: bool,
-    /// What ids of calls are made of.
-    key: Vec<u8>,
-}
-
-impl AnswerReader {
-    /// `None` if there is nothing to take apart.
-    pub(super) fn new(format: AnswerFormat, request: &Request, prompt: &[u32]) -> Option<Self> {
-        if format == AnswerFormat::default() {
-            return None;
-        }
-        let mut hash = Sha256::new_with_prefix(request.request_id.as_bytes());
-        prompt.iter().for_each(|token_id| hash.update(token_id.to_le_bytes()));
-        Some(Self {
-            format,
-            includes_reasoning: request.chat.include_reasoning,
-            is_named: matches!(request.chat.tool_choice, ToolChoice::Function(_)),
-            key: hash.finalize().to_vec(),
-        })
-    }
-
-    /// Whether marks are special tokens, which must be in the text to be found.
-    pub(super) fn needs_special_tokens(&self, tokenizer: &Tokenizer) -> bool {
-        let AnswerFormat { calls, reasoning, .. } = &self.format;
-        let of_calls = calls.iter().flat_map(|format| [&format.lead, &format.open, &format.between, &format.close]);
-        let of_reasoning = reasoning.iter().flat_map(|format| [&format.start, &format.end]);
-        let is_special = |mark: &str| {
-            let token_ids = tokenizer.encode(mark, false).unwrap_or_default();
-            token_ids.into_iter().any(|id| tokenizer.is_special(id))
-        };
-        of_calls.chain(of_reasoning).any(|mark| is_special(mark))
-    }
-
-    /// Takes an answer apart.
-    pub(super) fn read(&self, mut output: CompletionOutput) -> CompletionOutput {
-        let AnswerParts { reasoning, content, calls, .. } = self.format.take_apart(&output.text);
-        output.text = content;
-        output.reasoning = reasoning.filter(|_| self.includes_reasoning);
-        if let Some(format) = &self.format.calls {
-            let id = |call| format.ids.id(&self.key, output.index, call);
-            let calls = calls.into_iter().enumerate();
-            output.tool_calls =
-                calls.map(|(index, call)| ToolCall::new(id(index), call.name, call.arguments)).collect();
-        }
-        let calls = !output.tool_calls.is_empty() && !self.is_named;
-        if calls && output.finish_reason == FinishReason::Stop {
-            output.finish_reason = FinishReason::ToolCalls;
-        }
-        output
-    }
 }

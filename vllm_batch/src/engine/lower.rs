@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::active::{Active, PromptLogprobs};
 use super::answer::{Answer, AnswerRules};
-use super::conversation::{AnswerReader, Conversation, Parsers};
+use super::conversation::{Conversation, Parsers};
 use super::guided::Guided;
 use super::thinking::{Thinking, ThinkingRules};
 use crate::error::{LoadError, RequestError};
@@ -14,7 +14,7 @@ use crate::output::Usage;
 use crate::request::{Prompt, Request, SamplingParams};
 use crate::sample::{Sampler, answer_seed, derive_seed};
 use crate::sched::{NewSequence, SequenceId};
-use crate::text::{AnswerFormat, ChatTemplates, OutputText, Tokenizer};
+use crate::text::{AnswerFormat, AnswerReader, ChatTemplates, OutputText, Tokenizer};
 
 /// What lowering needs to know of the model and the engine. Shared by the threads that lower and compute.
 #[derive(Debug)]
@@ -111,7 +111,8 @@ impl Lowering {
     ) -> Result<Active, RequestError> {
         let params = &request.sampling_params;
         let guided = self.guided(&request, &format)?;
-        let reader = AnswerReader::new(format, &request, prompt);
+        let has_parts = format != AnswerFormat::default();
+        let reader = has_parts.then(|| AnswerReader::new(format, &request, prompt));
         let shows_special = reader.as_ref().is_some_and(|reader| reader.needs_special_tokens(&self.tokenizer));
         let text_params = params.clone().with_skip_special_tokens(params.skip_special_tokens && !shows_special);
         let rules = Arc::new(AnswerRules { reader, ..self.rules(&request, max_num_tokens) });

@@ -14,6 +14,7 @@ use crate::output::{
     CompletionOutput, FinishReason, OutputEvent, RequestOutput, TextDelta, TokenLogprob, TokenLogprobs, Usage,
 };
 use crate::request::{Prompt, Request};
+use crate::text::{AnswerFormat, AnswerReader, ToolCallFormat};
 
 /// Answers requests from a function or a table, without a model: for tests of code that uses a [`BatchEngine`].
 ///
@@ -23,6 +24,8 @@ use crate::request::{Prompt, Request};
 ///   `n` answers are given, all equal, and the prompt is echoed if that was asked for. The script leaves no choice: with
 ///   `logprobs` or `prompt_logprobs`, each token has the log-probability 0, and is the only one among the most likely.
 ///   Other parameters are ignored.
+/// * Where a request has tools that may be called, calls are read out of the answer: they are written in the Hermes
+///   format, `<tool_call>` and so on.
 /// * It has no thread: answers are made as their streams are polled.
 ///
 /// # Example
@@ -211,6 +214,8 @@ struct Answer {
     /// How many of them were sent.
     sent: usize,
     finish_reason: FinishReason,
+    /// Reads calls out of the answer.
+    reader: Option<AnswerReader>,
 }
 
 impl Answer {
@@ -232,6 +237,10 @@ impl Answer {
             ends,
             sent: 0,
             finish_reason,
+            reader: request.chat.may_call().then(|| {
+                let format = AnswerFormat::new(Some(ToolCallFormat::hermes()), None);
+                AnswerReader::new(format, request, &[])
+            }),
         }
     }
 
@@ -255,7 +264,11 @@ impl Answer {
         let output = CompletionOutput::new(text, token_ids, self.finish_reason, None);
         let cumulative_logprob = logprobs.as_ref().map(|_| 0.0);
         let output = CompletionOutput { logprobs, cumulative_logprob, ..output };
-        let outputs = (0..self.n).map(|index| CompletionOutput { index, ..output.clone() }).collect();
+        let answers = (0..self.n).map(|index| CompletionOutput { index, ..output.clone() });
+        let outputs = match &self.reader {
+            Some(reader) => answers.map(|answer| reader.read(answer)).collect(),
+            None => answers.collect(),
+        };
         let prompt_token_ids = (0..self.prompt_tokens as u32).collect();
         let request_id = std::mem::take(&mut self.request_id);
         RequestOutput {

@@ -1,10 +1,12 @@
 //! How does text become tokens, and how do tokens become text?
 //!
 //! Down: a [`ChatTemplate`], one of [`ChatTemplates`], renders messages to one text, and a [`Tokenizer`] turns it into ids. Up: an [`OutputText`]
-//! takes the generated ids one by one, through an [`IncrementalDetokenizer`] and [`StopStrings`]. Nothing here knows a
+//! takes the generated ids one by one, through an [`IncrementalDetokenizer`] and [`StopStrings`]; an [`AnswerReader`] tells
+//! thoughts and calls of functions, in the formats of models ([`ReasoningFormat`], [`ToolCallFormat`]), from the rest. Nothing here knows a
 //! model's weights or its files: the loader hands over bytes, or a [`GgufVocabulary`].
 
 mod answer_format;
+mod answer_reader;
 mod byte_level;
 mod detokenize;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod tool_prompt;
 use std::sync::Arc;
 
 pub use answer_format::{AnswerFormat, AnswerParts};
+pub use answer_reader::AnswerReader;
 pub use detokenize::IncrementalDetokenizer;
 pub use gguf_vocabulary::GgufVocabulary;
 pub use reasoning::ReasoningFormat;

@@ -234,7 +234,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::request::Role;
+    use crate::request::{Role, Tool, ToolCall, ToolChoice};
 
     /// One line of `golden.jsonl`: what Jinja itself made of a template.
     #[derive(Deserialize)]
@@ -283,6 +283,64 @@ mod tests {
             };
             assert_eq!(template.render(&golden.messages, golden.add_generation_prompt), expected, "{line}");
         }
+    }
+
+    /// One line of `golden_tools.jsonl`.
+    #[derive(Deserialize)]
+    struct GoldenTools {
+        template: String,
+        tokens: BTreeMap<String, String>,
+        messages: Vec<Message>,
+        tools: Option<Vec<Tool>>,
+        text: Option<String>,
+        error: Option<String>,
+    }
+
+    /// The templates are rebuilt: what they write besides tools and calls is shorter than in the models' own.
+    #[test]
+    fn tools_and_calls_render_as_in_transformers() {
+        let sources = BTreeMap::from([
+            ("llama3_1_tools", (include_str!("../../tests/data/templates/llama3_1_tools.jinja"), "llama3_json")),
+            ("mistral_v3_tools", (include_str!("../../tests/data/templates/mistral_v3_tools.jinja"), "mistral")),
+            ("qwen2_5_tools", (include_str!("../../tests/data/templates/qwen2_5_tools.jinja"), "hermes")),
+            ("qwen3_tools", (include_str!("../../tests/data/templates/qwen3_tools.jinja"), "hermes")),
+        ]);
+        for line in include_str!("../../tests/data/templates/golden_tools.jsonl").lines() {
+            let golden: GoldenTools = serde_json::from_str(line).unwrap();
+            let token = |name: &str| golden.tokens.get(name).cloned();
+            let tokens = SpecialTokens::new(token("bos_token"), token("eos_token"));
+            let (source, format) = sources[golden.template.as_str()];
+            let template = ChatTemplate::with_clock(source, tokens, clock).unwrap();
+            let options = ChatOptions::default().with_tools(golden.tools.unwrap_or_default());
+            let expected = match (golden.text, golden.error) {
+                (Some(text), _) => Ok(text),
+                (None, error) => Err(RequestError::Template { message: error.unwrap() }),
+            };
+            assert_eq!(template.render_with(&golden.messages, &options), expected, "{line}");
+            assert_eq!(template.tool_call_format().map(|format| &*format.name), Some(format), "{line}");
+        }
+    }
+
+    #[test]
+    fn templates_that_know_no_tools_are_helped() {
+        let plain = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+        let tools = || vec![Tool::new("f")];
+        let call = vec![ToolCall::new("1", "f", "{\"a\":1}")];
+        let messages = [Message::user("x"), Message::assistant("").with_tool_calls(call), Message::tool("1", "3")];
+        let written = "[user]x[assistant]<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":1}}\n</tool_call>[tool]3";
+        let auto = ChatOptions::default().with_tools(tools());
+        let none = auto.clone().with_tool_choice(ToolChoice::None);
+        assert_eq!(template(plain).render_with(&messages, &none).as_deref(), Ok(written));
+        let described = template(plain).render_with(&messages, &auto).unwrap();
+        assert!(
+            described.starts_with("[system]You can call functions.") && described.ends_with(written),
+            "{described}"
+        );
+        let knowing = format!("{{{{ tools | tojson }}}}{{{{ documents | tojson }}}}{plain}");
+        let auto = auto.with_documents(vec![json!({"text": "d"})]);
+        let rendered = template(&knowing).render_with(&messages[..1], &auto);
+        let expected = r#"[{"type": "function", "function": {"name": "f"}}][{"text": "d"}][user]x"#;
+        assert_eq!(rendered.as_deref(), Ok(expected));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod contracts;
 mod golden;
 mod refused;
 mod resume;
+mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};
