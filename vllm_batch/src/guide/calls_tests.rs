@@ -63,7 +63,9 @@ fn required_calls_follow_format_and_schemas() {
             let required = chat(ToolChoice::Required);
             check(&required, &[WEATHER], true);
             check(&required, &[TIME, WEATHER, TIME], true);
-            bad.iter().for_each(|call| check(&required, &[call], false));
+            for call in bad {
+                check(&required, &[call], false);
+            }
             let single = required.clone().with_parallel_tool_calls(false);
             check(&single, &[WEATHER], true);
             check(&single, &[WEATHER, TIME], false);
@@ -93,12 +95,9 @@ fn free_answers_are_held_to_a_call_once_it_begins() {
             (format!("{call} and more"), false),
             (format!("\n{call}"), true),
         ];
-        if !format.is_anchored {
-            cases.push((format!("Let me see. {call}"), true));
-            cases.push((format!("Let me see. {}", call.replace("city", "town")), false));
-        } else {
-            cases.push((format!("Let me see. {}", call.replace("city", "town")), true));
-        }
+        // Where calls only come at the beginning, what comes later is none.
+        cases.push((format!("Let me see. {call}"), true));
+        cases.push((format!("Let me see. {}", call.replace("city", "town")), format.is_anchored));
         for (text, expected) in cases {
             assert_eq!(accepts(constraint(&cache, &format, &auto), &cache, &text), expected, "{format}: {text}");
         }
@@ -120,6 +119,25 @@ fn nothing_is_computed_until_a_call_may_have_begun() {
     assert_eq!(states, [near, near, free, near, near, held, held]);
     let forced = answer.forced_tokens().unwrap();
     assert_eq!(cache.vocabulary().factory().tok_env().tok_trie().decode_raw(&forced), b"{\"name\": \"");
+}
+
+/// What may begin a call changes nothing but which tokens may complete the marker.
+#[test]
+fn only_what_follows_the_marker_is_restricted() {
+    let cache = GrammarCache::new(vocabulary());
+    let trie = cache.vocabulary().factory().tok_env().tok_trie();
+    for (written, rest) in [("<", "tool_call>"), ("x <tool_call", ">"), ("<tool_cal", "l>")] {
+        let mut answer = constraint(&cache, &ToolCallFormat::hermes(), &chat(ToolChoice::Auto));
+        for id in cache.vocabulary().factory().tok_env().tokenize(written) {
+            answer.commit(id).unwrap();
+        }
+        let mask = answer.mask().unwrap();
+        for id in 0..cache.vocabulary().len() as u32 {
+            let follows = trie.token(id).strip_prefix(rest.as_bytes());
+            let is_fine = follows.is_none_or(|follows| b"\n{\"name\": \"".starts_with(follows));
+            assert_eq!(mask.allows(id), is_fine, "{written} {}", trie.token_str(id));
+        }
+    }
 }
 
 /// Bytes that are no text may be generated, too.

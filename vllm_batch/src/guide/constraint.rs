@@ -66,6 +66,9 @@ impl Constraint {
             return Ok(TokenMask::all(self.grammar.vocabulary().len()));
         }
         let mask = self.matcher.compute_mask_or_eos().map_err(|error| self.failure(&error.to_string()))?;
+        if let Some(watch) = &self.watch {
+            return Ok(TokenMask(watch.mask(&self.grammar, &mask)));
+        }
         if mask.is_zero() {
             return Err(RequestError::ConstraintDeadEnd { at_token: self.num_tokens });
         }

@@ -1,9 +1,9 @@
 //! Has the answer begun to call?
 //!
 //! Until it has, any token may come. Only where the last tokens may be the beginning of a marker is the grammar asked, so
-//! that no token completes the marker and goes on with something else.
+//! that no token completes the marker and goes on with something else; all others are as likely as without a grammar.
 
-use llguidance::Matcher;
+use llguidance::{Matcher, toktrie::SimpleVob};
 
 use super::{cache::CompiledGrammar, vocabulary::Vocabulary};
 
@@ -24,6 +24,8 @@ pub(super) struct Watch {
     /// The last tokens, as long as the marker may begin in them, and their bytes.
     recent: Vec<u32>,
     bytes: Vec<u8>,
+    /// How many bytes of the marker have come.
+    num_matched: usize,
     /// Whether the marker cannot come any more.
     is_past: bool,
 }
@@ -33,7 +35,7 @@ pub(super) struct Watch {
 enum Sight {
     /// It is there.
     Whole,
-    /// It may have begun at this byte.
+    /// It may have begun: the last bytes, as many as this, are its first.
     Begun(usize),
     /// It has not begun.
     None,
@@ -69,8 +71,11 @@ impl Watch {
                 self.clear();
                 self.is_past = true;
             }
-            Sight::Begun(start) => {
-                self.forget(start, vocabulary);
+            Sight::Begun(num_matched) => {
+                self.num_matched = num_matched;
+                if let Trigger::Text(_) = trigger {
+                    self.forget(self.bytes.len() - num_matched, vocabulary);
+                }
                 if !is_taken(grammar, matcher, &self.recent) {
                     self.clear();
                     self.is_past = matches!(trigger, Trigger::Beginning(_));
@@ -97,6 +102,24 @@ impl Watch {
     fn clear(&mut self) {
         self.recent.clear();
         self.bytes.clear();
+        self.num_matched = 0;
+    }
+
+    /// The tokens that may come next: all but those that complete the marker, and that `by_grammar` refuses.
+    pub(super) fn mask(&self, grammar: &CompiledGrammar, by_grammar: &SimpleVob) -> SimpleVob {
+        let (Some(Trigger::Text(marker) | Trigger::Beginning(marker)), vocabulary) =
+            (grammar.trigger(), grammar.vocabulary())
+        else {
+            return by_grammar.clone();
+        };
+        let rest = &marker[self.num_matched..];
+        let mut mask = SimpleVob::alloc(vocabulary.len());
+        for token_id in 0..vocabulary.len() as u32 {
+            if by_grammar.is_allowed(token_id) || !vocabulary.text_bytes(token_id).starts_with(rest) {
+                mask.allow_token(token_id);
+            }
+        }
+        mask
     }
 }
 
@@ -115,14 +138,14 @@ fn sight(trigger: &Trigger, bytes: &[u8]) -> Sight {
             }
             let starts = bytes.len().saturating_sub(marker.len())..bytes.len();
             let begun = starts.into_iter().find(|start| marker.starts_with(&bytes[*start..]));
-            begun.map_or(Sight::None, Sight::Begun)
+            begun.map_or(Sight::None, |start| Sight::Begun(bytes.len() - start))
         }
         Trigger::Beginning(marker) => {
             let text = bytes.trim_ascii_start();
             if text.starts_with(marker) {
                 Sight::Whole
             } else if marker.starts_with(text) {
-                Sight::Begun(0)
+                Sight::Begun(text.len())
             } else {
                 Sight::Past
             }
@@ -141,15 +164,15 @@ mod tests {
         let cases = [
             (&text, "", Sight::None),
             (&text, "a", Sight::None),
-            (&text, "a <", Sight::Begun(2)),
-            (&text, "<ca<c", Sight::Begun(3)),
-            (&text, "<call", Sight::Begun(0)),
+            (&text, "a <", Sight::Begun(1)),
+            (&text, "<ca<c", Sight::Begun(2)),
+            (&text, "<call", Sight::Begun(5)),
             (&text, "<call>x", Sight::Whole),
             (&text, "a<call> <", Sight::Whole),
             (&text, "<call x", Sight::None),
             (&beginning, "", Sight::Begun(0)),
             (&beginning, " \n", Sight::Begun(0)),
-            (&beginning, " {\"", Sight::Begun(0)),
+            (&beginning, " {\"", Sight::Begun(2)),
             (&beginning, "{\"name", Sight::Whole),
             (&beginning, "{ \"n", Sight::Past),
             (&beginning, "a{\"n", Sight::Past),

@@ -23,6 +23,7 @@ const RESERVED: [&str; 5] = ["messages", "tools", "chat_template", "add_generati
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of the API")]
 pub struct ChatOptions {
     /// The source of a Jinja template to use in place of the model's own.
     pub chat_template: Option<String>,

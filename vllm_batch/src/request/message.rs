@@ -112,8 +112,8 @@ impl Message {
         if self.role != Role::Tool && self.tool_call_id.is_some() {
             return Err(RequestError::invalid(format!("{param}.tool_call_id"), "is for messages of the role tool"));
         }
-        let calls = self.tool_calls.iter().enumerate();
-        calls.map(|(index, call)| call.validate(&format!("{param}.tool_calls[{index}]"))).collect()
+        let mut calls = self.tool_calls.iter().enumerate();
+        calls.try_for_each(|(index, call)| call.validate(&format!("{param}.tool_calls[{index}]")))
     }
 
     /// The message as chat templates see it: arguments as objects, and the thoughts under both names that templates use.

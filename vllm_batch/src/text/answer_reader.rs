@@ -39,7 +39,9 @@ impl AnswerReader {
     #[must_use]
     pub fn new(format: AnswerFormat, request: &Request, prompt: &[u32]) -> Self {
         let mut hash = Sha256::new_with_prefix(request.request_id.as_bytes());
-        prompt.iter().for_each(|token_id| hash.update(token_id.to_le_bytes()));
+        for token_id in prompt {
+            hash.update(token_id.to_le_bytes());
+        }
         Self {
             format,
             includes_reasoning: request.chat.include_reasoning,

@@ -40,7 +40,7 @@ impl Call {
         let mut body = Map::from_iter([("model".to_owned(), json!(model))]);
         let path = add_prompt(&mut body, request)?;
         let lowering = Lowering { flavour, is_chat: path == CHAT };
-        let chat = if lowering.is_chat { lowering.chat_params(request) } else { Vec::new() };
+        let chat = if lowering.is_chat { Lowering::chat_params(request) } else { Vec::new() };
         for param in lowering.params(&request.sampling_params).into_iter().chain(chat) {
             lowering.add(&mut body, param)?;
         }
@@ -159,7 +159,7 @@ impl Lowering {
     }
 
     /// How a conversation is rendered and answered.
-    fn chat_params(self, request: &Request) -> Vec<Param> {
+    fn chat_params(request: &Request) -> Vec<Param> {
         let chat = &request.chat;
         let (tools, kwargs) = (!chat.tools.is_empty(), &chat.chat_template_kwargs);
         let (adds_prompt, continues) = (chat.add_generation_prompt, chat.continue_final_message);
