@@ -54,7 +54,7 @@ impl Conversation {
         let prompt = templates.render(messages, chat)?;
         let calls = call_format(request, (templates, parsers))?;
         let reasoning = match &parsers.reasoning {
-            Some(format) if !format.is_over(&opening(messages, chat, (templates, &prompt))?) => Some(format.clone()),
+            Some(format) if !format.is_over(opening(messages, chat, (templates, &prompt))) => Some(format.clone()),
             _ => None,
         };
         Ok(Self { prompt, format: AnswerFormat::new(calls, reasoning) })
@@ -86,14 +86,10 @@ fn call_format(
 }
 
 /// What the template writes of the model's turn, or all of the prompt if that is not known.
-fn opening(
-    messages: &[Message],
-    chat: &ChatOptions,
-    (templates, prompt): (&ChatTemplates, &str),
-) -> Result<String, RequestError> {
+fn opening<'a>(messages: &[Message], chat: &ChatOptions, (templates, prompt): (&ChatTemplates, &'a str)) -> &'a str {
     if !chat.add_generation_prompt {
-        return Ok(prompt.to_owned());
+        return prompt;
     }
-    let without = templates.render(messages, &chat.clone().with_add_generation_prompt(false))?;
-    Ok(prompt.strip_prefix(&without).unwrap_or(prompt).to_owned())
+    let without = templates.render(messages, &chat.clone().with_add_generation_prompt(false));
+    without.ok().and_then(|without| prompt.strip_prefix(&without)).unwrap_or(prompt)
 }

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+use super::tool_calls::built_in;
 use crate::error::LoadError;
 
 type Text = Cow<'static, str>;
@@ -61,10 +62,7 @@ impl FromStr for ReasoningFormat {
 
     /// The built-in format of this name.
     fn from_str(name: &str) -> Result<Self, LoadError> {
-        let names = Self::BUILT_IN.map(|format| format.name).join(", ");
-        let message = || format!("there is no `{name}`, only {names}");
-        let found = Self::BUILT_IN.into_iter().find(|format| format.name == name);
-        found.ok_or_else(|| LoadError::InvalidOption { option: "reasoning_parser", message: message() })
+        built_in("reasoning_parser", name, Self::BUILT_IN.map(|format| (format.name.clone(), format)))
     }
 }
 

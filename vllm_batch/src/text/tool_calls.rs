@@ -222,6 +222,18 @@ impl ToolCallFormat {
     }
 }
 
+/// The value of an engine's option that has this name.
+pub(super) fn built_in<T, const N: usize>(
+    option: &'static str,
+    name: &str,
+    all: [(Text, T); N],
+) -> Result<T, LoadError> {
+    let names = all.each_ref().map(|(name, _)| &**name).join(", ");
+    let found = all.into_iter().find(|(other, _)| other == name);
+    let missing = || LoadError::InvalidOption { option, message: format!("there is no `{name}`, only {names}") };
+    found.map(|(_, value)| value).ok_or_else(missing)
+}
+
 /// Whether a template looks at the tools of a request.
 pub(super) fn mentions_tools(template: &str) -> bool {
     template.contains("tools")
@@ -237,10 +249,7 @@ impl FromStr for ToolCallFormat {
 
     /// The built-in format of this name.
     fn from_str(name: &str) -> Result<Self, LoadError> {
-        let names = Self::BUILT_IN.map(|format| format.name).join(", ");
-        let message = || format!("there is no `{name}`, only {names}");
-        let found = Self::BUILT_IN.into_iter().find(|format| format.name == name);
-        found.ok_or_else(|| LoadError::InvalidOption { option: "tool_call_parser", message: message() })
+        built_in("tool_call_parser", name, Self::BUILT_IN.map(|format| (format.name.clone(), format)))
     }
 }
 
