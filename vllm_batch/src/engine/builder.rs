@@ -3,6 +3,7 @@
 use rayon::ThreadPool;
 
 use super::EngineSpec;
+use super::conversation::Parsers;
 use super::core::EngineCore;
 use super::local::LocalEngine;
 use super::lower::Lowering;
@@ -11,6 +12,7 @@ use crate::kernels::WeightDtype;
 use crate::model::{BLOCK_SIZE, Decoder, KvCache, ModelFiles, ModelSource};
 use crate::request::PoolingType;
 use crate::sched::{Scheduler, SchedulerConfig};
+use crate::text::{ReasoningFormat, ToolCallFormat};
 
 /// Where the model is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +50,7 @@ pub struct EngineBuilder {
     seed: u64,
     pooling_type: PoolingType,
     served_model_names: Vec<String>,
+    parsers: Parsers,
 }
 
 /// Bytes of KV cache unless [`EngineBuilder::kv_cache_memory`] says otherwise.
@@ -70,6 +73,7 @@ impl EngineBuilder {
             seed: 0,
             pooling_type: PoolingType::default(),
             served_model_names: Vec::new(),
+            parsers: Parsers::default(),
         }
     }
 
@@ -143,6 +147,27 @@ impl EngineBuilder {
         self
     }
 
+    /// How the model writes calls of functions. Default: as its chat template says, see [`ToolCallFormat::detect`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// # use vllm_batch::LocalEngine;
+    /// let builder = LocalEngine::builder("mistralai/Mistral-7B-Instruct-v0.3").tool_call_parser("mistral".parse()?);
+    /// # Ok::<(), vllm_batch::LoadError>(())
+    /// ```
+    pub fn tool_call_parser(mut self, format: ToolCallFormat) -> Self {
+        self.parsers.tool_calls = Some(format);
+        self
+    }
+
+    /// How the model marks what it says to itself: it then comes back in
+    /// [`CompletionOutput::reasoning`](crate::CompletionOutput::reasoning), and formats hold only for what follows. Default:
+    /// thoughts are part of the text.
+    pub fn reasoning_parser(mut self, format: ReasoningFormat) -> Self {
+        self.parsers.reasoning = Some(format);
+        self
+    }
+
     /// Loads the model and starts the engine's threads.
     ///
     /// # Errors
@@ -169,7 +194,8 @@ impl EngineBuilder {
         })?;
         let decoder = threads.install(|| files.load_decoder(self.dtype, limits.max_model_len))?;
         let spec = self.spec(&files, limits.max_model_len);
-        let lowering = Lowering::new(files, limits.max_model_len, self.seed, self.pooling_type);
+        let made_with = (self.parsers, self.seed, self.pooling_type);
+        let lowering = Lowering::new(files, limits.max_model_len, made_with);
         Ok(EngineCore::new(Loaded { spec, lowering, decoder, cache, scheduler, threads }))
     }
 
@@ -223,7 +249,10 @@ impl EngineBuilder {
         };
         EngineSpec {
             served_model_names: names.clone(),
-            revision: format!("{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{pooling_type}"),
+            revision: format!(
+                "{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{pooling_type}{}",
+                self.parsers.revision()
+            ),
             max_model_len,
             vocab_size: files.spec.vocab_size,
             max_num_seqs: self.max_num_seqs,
