@@ -106,8 +106,8 @@ fn agreement(engine: EngineBuilder) -> f64 {
 fn quantised_products_mostly_choose_the_same_tokens() {
     let (exact, quantized) = (agreement(reference()), agreement(builder()));
     assert!(exact >= 0.99, "float32: {exact}");
-    assert!(quantized >= 0.9, "as the file has them: {quantized}");
-    println!("the same token: float32 {exact:.4}, auto {quantized:.4}");
+    // Measured: 0.968, and the same bits everywhere.
+    assert!(quantized >= 0.95, "as the file has them: {quantized}");
 }
 
 /// 32 requests, the references and eight sampled ones, short enough to be run again and again.

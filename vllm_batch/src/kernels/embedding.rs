@@ -35,13 +35,14 @@ impl Embed<'_> {
         let mut index = token;
         for part in &self.weights.parts {
             if index < part.rows() {
-                return match part {
-                    Part::Quantized(weights) => Ok(weights.read_row(index, row)),
+                match part {
+                    Part::Quantized(weights) => weights.read_row(index, row),
                     Part::Dense(dense) => dense.with(|weights| {
                         let first = (index / LANES) * row.len() * LANES + index % LANES;
                         (0..).step_by(LANES).zip(row).for_each(|(k, x)| *x = weights.get(first + k));
-                    }),
-                };
+                    })?,
+                }
+                return Ok(());
             }
             index -= part.rows();
         }

@@ -136,17 +136,16 @@ impl Target<'_> {
     /// Adds to the results of one group of columns, for at most [`MAX_ROWS`] tokens: `multiply` is given what the sums
     /// begin with, four panels for each token. To be called once for each place.
     fn add(&self, group: usize, tokens: Range<usize>, multiply: impl FnOnce(&mut [Lane])) {
+        let column = group * GROUP_WIDTH;
+        let columns = GROUP_WIDTH.min(self.columns.len() - column);
+        let start = |token: usize| token * self.width + self.columns.start + column;
+        // SAFETY: each task touches the columns of its own group, for its own tokens, one at a time.
+        let part = |token: usize| unsafe { self.y.part(start(token), columns) };
         let mut sums = [[0f32; GROUP_WIDTH]; MAX_ROWS];
         let sums = &mut sums[..tokens.len()];
-        for (token, sum) in tokens.clone().zip(&mut *sums) {
-            let part = self.part(group, token);
-            sum[..part.len()].copy_from_slice(part);
-        }
+        tokens.clone().zip(&mut *sums).for_each(|(token, sum)| sum[..columns].copy_from_slice(part(token)));
         multiply(lanes_mut(sums.as_flattened_mut()));
-        for (token, sum) in tokens.zip(sums) {
-            let part = self.part(group, token);
-            part.copy_from_slice(&sum[..part.len()]);
-        }
+        tokens.zip(sums).for_each(|(token, sum)| part(token).copy_from_slice(&sum[..columns]));
     }
 
     /// As [`add`](Self::add), where the results lie if they are whole panels.
@@ -157,14 +156,6 @@ impl Target<'_> {
         let start = tokens.start * self.width + self.columns.start + group * GROUP_WIDTH;
         // SAFETY: each task touches the columns of its own group, for its own tokens.
         multiply(unsafe { self.y.rows(start, self.width, (tokens.len(), GROUP_WIDTH)) });
-    }
-
-    /// The results of one token in one group of columns.
-    fn part(&self, group: usize, token: usize) -> &mut [f32] {
-        let column = group * GROUP_WIDTH;
-        let start = token * self.width + self.columns.start + column;
-        // SAFETY: each task touches the columns of its own group, for its own tokens, one at a time.
-        unsafe { self.y.part(start, GROUP_WIDTH.min(self.columns.len() - column)) }
     }
 }
 

@@ -77,7 +77,6 @@ impl Activations {
 per_isa! { fn quantize_blocks(x: &[f32], stride: usize, blocks: &mut [Block]) = quantize_all }
 
 /// The first [`BLOCK`] of every `stride` numbers.
-
 #[inline(always)]
 #[allow(clippy::extra_unused_type_parameters)] // Plain loops, which the compiler turns into each set's instructions.
 fn quantize_all<V: Registers>(x: &[f32], stride: usize, blocks: &mut [Block]) {

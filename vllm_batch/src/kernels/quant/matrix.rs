@@ -150,12 +150,11 @@ impl QuantMatrix {
                 let d = scales[scale][place.lane].to_f32();
                 let first = group * layout.group;
                 let code = |i: usize| self.code(&place, block, first + i);
-                match layout.zero {
-                    Some(zero) => (0..).zip(weights).for_each(|(i, w)| *w = d * (i32::from(code(i)) - zero) as f32),
-                    None => {
-                        let offset = scales[scale + 1][place.lane].to_f32();
-                        (0..).zip(weights).for_each(|(i, w)| *w = d * f32::from(code(i)) + offset);
-                    }
+                if let Some(zero) = layout.zero {
+                    (0..).zip(weights).for_each(|(i, w)| *w = d * (i32::from(code(i)) - zero) as f32);
+                } else {
+                    let offset = scales[scale + 1][place.lane].to_f32();
+                    (0..).zip(weights).for_each(|(i, w)| *w = d * f32::from(code(i)) + offset);
                 }
             }
         }

@@ -157,18 +157,12 @@ impl<F: Form> Clone for Panels<F> {
 impl<F: Form> Copy for Panels<F> {}
 
 impl<F: Form> Panels<F> {
-    /// As many panels further, which leads from the last panel of a block to the first of the next one.
-    ///
-    /// # Safety
-    /// There must be as many panels.
+    /// As many panels further, which leads from a panel of one block to the same of the next one. There need not be one.
     #[inline(always)]
-    unsafe fn add(self, panels: usize) -> Self {
-        // SAFETY: as the caller promises.
-        unsafe {
-            Self {
-                codes: self.codes.add(panels * F::LAYOUT.lines()),
-                scales: self.scales.add(panels * F::LAYOUT.groups() * F::LAYOUT.scales()),
-            }
+    fn add(self, panels: usize) -> Self {
+        Self {
+            codes: self.codes.wrapping_add(panels * F::LAYOUT.lines()),
+            scales: self.scales.wrapping_add(panels * F::LAYOUT.groups() * F::LAYOUT.scales()),
         }
     }
 
