@@ -112,6 +112,7 @@ fn families_refuse_what_they_do_not_have() {
         ("qwen2", json!({"layer_types": ["full_attention"]}), "`layer_types`"),
         ("qwen3", json!({"layer_types": ["full_attention", "chunked_attention", "x"]}), "`layer_types`"),
         ("qwen3_moe", json!({"num_experts": 4, "num_experts_per_tok": 5}), "`num_experts_per_tok`"),
+        ("qwen3_moe", json!({"num_experts": 1_000_000}), "`num_experts`"),
         (
             "qwen3_moe",
             json!({"num_experts": 4, "shared_expert_intermediate_size": 8}),
