@@ -5,9 +5,9 @@ use rayon::prelude::*;
 
 use super::cache::{KvCache, heads};
 use super::input::ModelInput;
-use super::layer::{FeedForward, Layer, Network};
+use super::layer::{Experts, FeedForward, Layer, Network};
 use super::slots::Slot;
-use super::spec::{DecoderSpec, ExpertsSpec, LayerSpec};
+use super::spec::{DecoderSpec, LayerSpec};
 use super::weights::WeightLoader;
 use crate::error::LoadError;
 use crate::kernels::{
@@ -112,9 +112,7 @@ impl Decoder {
         let post_norm = layer.post_feed_forward_norm.as_ref();
         match &layer.feed_forward {
             FeedForward::Dense(network) => self.project(x, &self.inner(network, &normed)?, &network.down, post_norm),
-            FeedForward::Experts { spec, router, networks } => {
-                self.join(x, &self.experts((spec, router, networks), &normed)?, post_norm)
-            }
+            FeedForward::Experts(experts) => self.join(x, &self.experts(experts, &normed)?, post_norm),
         }
     }
 
@@ -124,11 +122,7 @@ impl Decoder {
     }
 
     /// Each expert computes the rows that chose it, experts in parallel.
-    fn experts(
-        &self,
-        (spec, router, networks): (&ExpertsSpec, &PackedMatrix, &[Network]),
-        x: &Tensor,
-    ) -> Result<Tensor> {
+    fn experts(&self, Experts { spec, router, networks }: &Experts, x: &Tensor) -> Result<Tensor> {
         let routing = route(&linear(x, router)?, spec.num_experts_per_tok, spec.norm_topk_prob)?;
         let chosen = networks.par_iter().zip(&routing.tokens).filter(|(_, tokens)| !tokens.is_empty());
         let results = chosen.map(|(network, tokens)| {

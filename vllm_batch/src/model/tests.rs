@@ -1,6 +1,7 @@
 //! The decoder against transformers' own numbers.
 
 mod gguf;
+mod table;
 
 use std::path::{Path, PathBuf};
 
