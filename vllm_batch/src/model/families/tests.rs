@@ -4,6 +4,7 @@ use super::*;
 use crate::kernels::Activation;
 use crate::model::rope::{RopeScaling, RopeSpec};
 use crate::model::spec::{Biases, FeedForwardSpec, LayerSpec, NormPlacement};
+use crate::model::weights::Part;
 
 fn base() -> Value {
     json!({"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 160,
@@ -157,7 +158,7 @@ impl TensorSource for NoTensors {
         Vec::new()
     }
 
-    fn read_part(&self, name: &str, _: usize, _: usize) -> Result<Vec<f32>, LoadError> {
+    fn read_part(&self, name: &str, _: Part) -> Result<Vec<f32>, LoadError> {
         Err(LoadError::MissingTensor { tensor: name.to_owned() })
     }
 }
