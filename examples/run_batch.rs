@@ -4,8 +4,7 @@
 //! again: it goes on where it was.
 //!
 //! Exit codes: 0 all rows were answered, 1 the run failed, 2 wrong options, 3 the run is complete but some rows failed,
-//! 4 the deadline
-//! came first, 130 cancelled with Ctrl-C (what was done is kept in both cases).
+//! 4 the deadline came first, 130 cancelled with Ctrl-C (what was done is kept in both cases).
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod demo_model;
@@ -20,7 +19,9 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use vllm_batch::batch::{BatchRequestOutput, Contract, RunStatus};
-use vllm_batch::{BatchReport, BatchRunner, CancellationToken, EngineBuilder, LocalEngine, Progress, WeightDtype};
+use vllm_batch::{
+    BatchReport, BatchRunner, CancellationToken, EngineBuilder, LocalEngine, PoolingType, Progress, WeightDtype,
+};
 
 /// Answer a file of OpenAI batch requests with a model in this process.
 #[derive(Parser)]
@@ -68,6 +69,9 @@ struct Options {
     /// How weights are kept in memory
     #[arg(long, value_enum, default_value_t = Dtype::Float32)]
     dtype: Dtype,
+    /// Which hidden states embeddings are made of: LAST, MEAN or CLS
+    #[arg(long, default_value_t = PoolingType::Last)]
+    pooling_type: PoolingType,
     /// Threads that compute [default: one for each processor]
     #[arg(long)]
     threads: Option<usize>,
@@ -77,6 +81,9 @@ struct Options {
     /// Progress as a bar, as JSON lines on standard error, or not at all [default: a bar on a terminal]
     #[arg(long, value_enum)]
     progress: Option<Show>,
+    /// What the run came to: text and the first answers, or one JSON object
+    #[arg(long, value_enum, default_value_t = Report::Text)]
+    report: Report,
     /// The least time between two reports of progress, in milliseconds
     #[arg(long, default_value_t = 200)]
     progress_interval: u64,
@@ -106,6 +113,12 @@ impl Rules {
     }
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Report {
+    Text,
+    Json,
+}
+
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Show {
     Bar,
@@ -117,8 +130,13 @@ fn main() -> ExitCode {
     let options = Options::parse();
     match run(&options) {
         Ok(report) => {
-            println!("{report}");
-            show_some(&report.output_path);
+            match options.report {
+                Report::Text => {
+                    println!("{report}");
+                    show_some(&report.output_path);
+                }
+                Report::Json => println!("{}", serde_json::json!(report)),
+            }
             match (report.status, report.failed + report.skipped_failed) {
                 (RunStatus::Cancelled, _) => ExitCode::from(130),
                 (RunStatus::Expired, _) => ExitCode::from(4),
@@ -189,6 +207,7 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
             Dtype::Float16 => WeightDtype::F16,
             Dtype::Bfloat16 => WeightDtype::Bf16,
         })
+        .pooling_type(options.pooling_type)
         .seed(options.seed);
     if let Some(max_model_len) = options.max_model_len {
         builder = builder.max_model_len(max_model_len);

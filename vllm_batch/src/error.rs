@@ -108,8 +108,8 @@ pub enum RequestError {
         /// What the tokenizer said.
         message: String,
     },
-    /// The network computed no number for any token: its weights do not fit this input, or the chosen dtype.
-    #[error("the network computed no finite logit after {num_tokens} tokens: check the weights, or use float32")]
+    /// The network computed no number for any token, or for an embedding: its weights do not fit this input, or the chosen dtype.
+    #[error("the network computed no finite number after {num_tokens} tokens: check the weights, or use float32")]
     NonFiniteLogits {
         /// Tokens of prompt and answer so far.
         num_tokens: usize,

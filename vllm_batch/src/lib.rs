@@ -5,14 +5,16 @@
 //! # Key types
 //! * [`LocalEngine`]: a model in this process, made by an [`EngineBuilder`] from a [`ModelSource`]: a Hugging Face folder, a
 //!   GGUF file or a hub id.
-//! * [`Request`] with [`SamplingParams`] in, [`RequestOutput`] or [`RequestError`] out; vLLM's names.
+//! * [`Request`] with [`SamplingParams`] in, [`RequestOutput`] or [`RequestError`] out; vLLM's names. With [`PoolingParams`]
+//!   the answer is an [`EmbeddingRequestOutput`], with [`ScoringParams`] a [`ScoringRequestOutput`].
 //! * [`BatchEngine`]: the contract of two methods between those who have requests and those who answer them;
 //!   [`BatchEngineExt`] has the conveniences.
 //! * [`BatchRunner`]: files of OpenAI batch requests, durable and resumable.
 //!
 //! # Usage
 //! 1. Build an engine. Loading takes about a second for a small model; do it once.
-//! 2. For requests in memory, call [`generate`](BatchEngineExt::generate) or [`chat`](BatchEngineExt::chat), which block,
+//! 2. For requests in memory, call [`generate`](BatchEngineExt::generate), [`chat`](BatchEngineExt::chat),
+//!    [`embed`](BatchEngineExt::embed) or [`score`](BatchEngineExt::score), which block,
 //!    or [`submit`](BatchEngine::submit) each request and poll its [`OutputStream`] on any runtime.
 //! 3. For files, hand the engine to a [`BatchRunner`].
 //! 4. Drop the engine to end its threads and give the memory back. Dropping a stream aborts its request.
@@ -70,12 +72,12 @@ pub use error::{EngineError, LoadError, RequestError};
 pub use kernels::WeightDtype;
 pub use model::{HubModel, ModelSource};
 pub use output::{
-    CompletionOutput, FinishReason, OutputEvent, RequestOutput, StopReason, TextDelta, TokenLogprob, TokenLogprobs,
-    Usage,
+    CompletionOutput, EmbeddingRequestOutput, FinishReason, LabelScore, OutputEvent, RequestOutput,
+    ScoringRequestOutput, StopReason, TextDelta, TokenLogprob, TokenLogprobs, Usage,
 };
 pub use request::{
-    ChatOptions, Message, OutputFormat, Prompt, RepetitionDetection, Request, Role, SamplingParams, StructuredOutput,
-    Tool, ToolCall, ToolChoice,
+    ChatOptions, Label, Message, OutputFormat, PoolingParams, PoolingType, Prompt, RepetitionDetection, Request, Role,
+    SamplingParams, ScoringParams, StructuredOutput, Task, Tool, ToolCall, ToolChoice,
 };
 
 /// The README's examples, so that they are compiled with the tests.

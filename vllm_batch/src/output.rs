@@ -1,7 +1,8 @@
 //! What comes back?
 //!
 //! vLLM's names: a [`RequestOutput`] holds one [`CompletionOutput`] per answer. While a request runs its stream yields
-//! [`OutputEvent`]s; the last one is always `Finished` or `Failed`, and there is exactly one of those.
+//! [`OutputEvent`]s; the last one says how the request ended, and there is exactly one of those: `Finished`, `Embedded` or
+//! `Scored`, whichever was asked for, or `Failed`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -167,6 +168,94 @@ pub enum StopReason {
     String(String),
 }
 
+/// The embedding of one prompt.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct EmbeddingRequestOutput {
+    /// The id that the request carried.
+    pub request_id: String,
+    /// The prompt as the model read it.
+    pub prompt_token_ids: Arc<[u32]>,
+    /// One number for each dimension.
+    pub embedding: Vec<f32>,
+    /// What the request cost. No token is generated.
+    pub usage: Usage,
+}
+
+impl EmbeddingRequestOutput {
+    /// An answer of its parts.
+    #[must_use]
+    pub fn new(request_id: String, prompt_token_ids: Arc<[u32]>, embedding: Vec<f32>, usage: Usage) -> Self {
+        Self { request_id, prompt_token_ids, embedding, usage }
+    }
+}
+
+/// How likely the labels of one request are.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ScoringRequestOutput {
+    /// The id that the request carried.
+    pub request_id: String,
+    /// The prompt as the model read it.
+    pub prompt_token_ids: Arc<[u32]>,
+    /// One entry for each label, in the order of the request.
+    pub labels: Vec<LabelScore>,
+    /// What the request cost. No token is generated, and those of the labels do not count.
+    pub usage: Usage,
+}
+
+impl ScoringRequestOutput {
+    /// An answer of each label's log-probability and number of tokens. The probabilities follow from these; if no label is
+    /// possible, all are equally likely.
+    ///
+    /// # Example
+    /// ```
+    /// use vllm_batch::{ScoringRequestOutput, Usage};
+    ///
+    /// let labels = [(0.1f64.ln(), 1), (0.3f64.ln(), 2)];
+    /// let output = ScoringRequestOutput::new("a".to_owned(), [7].into(), labels, Usage::new(1, 0, 0));
+    /// assert_eq!(output.best(), Some(1));
+    /// assert!((output.labels[1].probability - 0.75).abs() < 1e-12);
+    /// ```
+    #[must_use]
+    pub fn new(
+        request_id: String,
+        prompt_token_ids: Arc<[u32]>,
+        labels: impl IntoIterator<Item = (f64, usize)>,
+        usage: Usage,
+    ) -> Self {
+        let label = |(logprob, num_tokens)| LabelScore { logprob, probability: 0.0, num_tokens };
+        let mut labels: Vec<_> = labels.into_iter().map(label).collect();
+        let most = labels.iter().map(|label| label.logprob).fold(f64::NEG_INFINITY, f64::max);
+        let weight = |label: &LabelScore| if most.is_finite() { (label.logprob - most).exp() } else { 1.0 };
+        let total: f64 = labels.iter().map(weight).sum();
+        for label in &mut labels {
+            label.probability = weight(label) / total;
+        }
+        Self { request_id, prompt_token_ids, labels, usage }
+    }
+
+    /// Index of the most likely label; of equally likely ones the first. `None` without labels.
+    #[must_use]
+    pub fn best(&self) -> Option<usize> {
+        let better = |best: usize, index: usize| self.labels[index].logprob > self.labels[best].logprob;
+        (0..self.labels.len()).reduce(|best, index| if better(best, index) { index } else { best })
+    }
+}
+
+/// How likely one label is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct LabelScore {
+    /// The natural logarithm of the probability that the model's answer begins with the label's tokens. Negative infinity for
+    /// what is impossible; never NaN.
+    pub logprob: f64,
+    /// Its share among the labels of the request; together they have 1.
+    pub probability: f64,
+    /// Tokens of the label.
+    pub num_tokens: usize,
+}
+
 /// Token counts of one request, all its answers together. The prompt counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -201,14 +290,27 @@ impl std::ops::AddAssign for Usage {
     }
 }
 
+impl std::iter::Sum for Usage {
+    fn sum<I: Iterator<Item = Self>>(usages: I) -> Self {
+        usages.fold(Self::default(), |mut sum, usage| {
+            sum += usage;
+            sum
+        })
+    }
+}
+
 /// News about one running request.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum OutputEvent {
     /// More of the answer.
     Delta(TextDelta),
-    /// The answer is complete; nothing follows.
+    /// The text is complete; nothing follows.
     Finished(RequestOutput),
+    /// The embedding is there; nothing follows.
+    Embedded(EmbeddingRequestOutput),
+    /// The labels are scored; nothing follows.
+    Scored(ScoringRequestOutput),
     /// The request failed; nothing follows.
     Failed(RequestError),
 }

@@ -81,9 +81,9 @@ fn mixed() -> Vec<Request> {
         let messages = vec![Message::user(format!("Write {i} words about the sea."))];
         Request::new(format!("sampled-{i}"), messages).with_sampling_params(sampled.clone().with_max_tokens(12 + i))
     });
-    let short = requests().into_iter().map(|mut request| {
-        request.sampling_params.max_tokens = Some(12);
-        request
+    let short = requests().into_iter().map(|request| {
+        let params = request.sampling_params().cloned().expect("a text").with_max_tokens(12);
+        request.with_sampling_params(params)
     });
     short.chain(own).collect()
 }

@@ -120,9 +120,9 @@ fn run_core(engine: EngineBuilder, requests: Vec<Request>) -> (BTreeMap<String, 
 #[test]
 fn forced_tokens_are_those_that_would_be_sampled() {
     let with = |change: fn(SamplingParams) -> SamplingParams| -> Vec<Request> {
-        let change = |mut request: Request| {
-            request.sampling_params = change(request.sampling_params);
-            request
+        let change = |request: Request| {
+            let params = change(request.sampling_params().cloned().unwrap());
+            request.with_sampling_params(params)
         };
         requests().into_iter().map(change).collect()
     };

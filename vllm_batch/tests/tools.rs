@@ -137,7 +137,8 @@ fn answers_of_the_demo_model_are_free_until_a_call_begins() {
         assert_eq!(answer.finish_reason == FinishReason::ToolCalls, !answer.tool_calls.is_empty(), "{answer:?}");
         if answer.tool_calls.is_empty() && !answer.text.contains("<tool_call>") {
             let prompt = output.prompt_token_ids.to_vec();
-            plain.push(Request::new(request.request_id, prompt).with_sampling_params(request.sampling_params));
+            let params = request.sampling_params().unwrap().clone();
+            plain.push(Request::new(request.request_id, prompt).with_sampling_params(params));
             expected.push(answer);
         }
     }
@@ -167,8 +168,8 @@ fn an_answer_may_be_followed_by_the_result() {
         Message::assistant("").with_tool_calls(call),
         Message::tool(&id, "{\"time\":\"noon\"}"),
     ];
-    let second =
-        Request::new(first.request_id, messages).with_chat(first.chat).with_sampling_params(first.sampling_params);
+    let mut second = first;
+    second.prompt = Prompt::Messages(messages);
     let answer = answers(&engine, vec![second]).remove(0);
     assert_ne!(answer.tool_calls[0].id, id, "ids are unique in a conversation");
 }
@@ -199,7 +200,8 @@ fn formats_hold_after_the_thoughts() {
                     assert_eq!((found.text.as_str(), found.finish_reason), ("yes, certainly", FinishReason::Stop));
                     let thoughts = found.reasoning.unwrap();
                     assert_eq!(thoughts.is_empty(), budget == 0, "{thoughts}");
-                    let hidden = answer(request(held.chat.with_include_reasoning(false), held.sampling_params));
+                    let chat = held.chat.clone().with_include_reasoning(false);
+                    let hidden = answer(held.with_chat(chat));
                     assert_eq!((hidden.text.as_str(), hidden.reasoning), ("yes, certainly", None));
                 }
             }

@@ -28,13 +28,15 @@ pub struct OpenAiLimits {
     pub max_requests: usize,
     /// The most bytes. Default 200 MiB.
     pub max_file_bytes: u64,
+    /// The most inputs of `/v1/embeddings` in all requests together. Default 50,000.
+    pub max_embedding_inputs: usize,
     /// The most problems that are listed; the others are counted. Default 10,000.
     pub max_problems: usize,
 }
 
 impl Default for OpenAiLimits {
     fn default() -> Self {
-        Self { max_requests: 50_000, max_file_bytes: 200 << 20, max_problems: 10_000 }
+        Self { max_requests: 50_000, max_file_bytes: 200 << 20, max_embedding_inputs: 50_000, max_problems: 10_000 }
     }
 }
 
@@ -50,6 +52,13 @@ impl OpenAiLimits {
     #[must_use]
     pub fn with_max_file_bytes(mut self, max_file_bytes: u64) -> Self {
         self.max_file_bytes = max_file_bytes;
+        self
+    }
+
+    /// Sets the most inputs of `/v1/embeddings`.
+    #[must_use]
+    pub fn with_max_embedding_inputs(mut self, max_embedding_inputs: usize) -> Self {
+        self.max_embedding_inputs = max_embedding_inputs;
         self
     }
 

@@ -2,9 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use super::json::{string, token_ids, unsupported, wrong_type};
+use super::embeddings;
+use super::json::string;
 use super::message::messages;
 use super::params::Draft;
+use super::parts::{AnswerForm, PromptPath, RowForm, RowRequests, prompts};
+use super::score;
 use crate::engine::EngineSpec;
 use crate::error::RequestError;
 use crate::request::{Prompt, Request};
@@ -18,13 +21,17 @@ const COMPLETIONS_MAX_TOKENS: u32 = 16;
 pub enum Endpoint {
     /// `/v1/chat/completions`: a conversation, rendered by the model's chat template.
     ChatCompletions,
-    /// `/v1/completions`: a text or token ids, taken as they are.
+    /// `/v1/completions`: texts or token ids, taken as they are.
     Completions,
+    /// `/v1/embeddings`: a vector for each text or list of token ids.
+    Embeddings,
+    /// `/v1/score`: how likely labels are as the answer, or whether documents answer a query. vLLM has it, `OpenAI` does not.
+    Score,
 }
 
 impl Endpoint {
     /// Every endpoint that is supported.
-    pub const ALL: [Self; 2] = [Self::ChatCompletions, Self::Completions];
+    pub const ALL: [Self; 4] = [Self::ChatCompletions, Self::Completions, Self::Embeddings, Self::Score];
 
     /// The path that a line's `url` must be.
     #[must_use]
@@ -32,16 +39,20 @@ impl Endpoint {
         match self {
             Self::ChatCompletions => "/v1/chat/completions",
             Self::Completions => "/v1/completions",
+            Self::Embeddings => "/v1/embeddings",
+            Self::Score => "/v1/score",
         }
     }
 
-    /// The endpoint with this url.
+    /// The endpoint with this url. `/score` is another one of [`Score`](Self::Score), as in vLLM.
     #[must_use]
     pub fn from_url(url: &str) -> Option<Self> {
+        let url = if url == "/score" { Self::Score.url() } else { url };
         Self::ALL.into_iter().find(|endpoint| endpoint.url() == url)
     }
 
-    /// Reads a request body.
+    /// Reads a request body: one request for each prompt, input, or pair of texts in it, in order. Where there are several,
+    /// their ids are `request_id` and their place: `row-1-0`, `row-1-1`.
     ///
     /// `null` counts as absent. Where `max_tokens` is absent, a conversation may be answered up to the context limit
     /// and a completion has 16 tokens, as with `OpenAI` and vLLM; `max_completion_tokens` goes before `max_tokens`. Text
@@ -62,9 +73,9 @@ impl Endpoint {
     ///
     /// let spec = EngineSpec::new("tiny", "r1");
     /// let body = json!({"model": "tiny", "prompt": "Once", "temperature": 0, "max_tokens": 8});
-    /// let request = Endpoint::Completions.parse_body("row-1", body.as_object().cloned().unwrap_or_default(), &spec)?;
+    /// let requests = Endpoint::Completions.parse_body("row-1", body.as_object().cloned().unwrap_or_default(), &spec)?;
     /// let expected = SamplingParams::greedy().with_max_tokens(8);
-    /// assert_eq!(request, Request::new("row-1", "Once").with_sampling_params(expected));
+    /// assert_eq!(requests, [Request::new("row-1", "Once").with_sampling_params(expected)]);
     /// # Ok::<(), vllm_batch::RequestError>(())
     /// ```
     pub fn parse_body(
@@ -72,23 +83,33 @@ impl Endpoint {
         request_id: &str,
         body: Map<String, Value>,
         spec: &EngineSpec,
-    ) -> Result<Request, RequestError> {
-        self.parse_written(request_id, body, spec).map(|(request, _)| request)
+    ) -> Result<Vec<Request>, RequestError> {
+        self.parse_row(request_id, body, spec).map(|row| row.requests)
     }
 
-    /// Reads a request body; with the request comes where the body asks for its format, if not in `structured_outputs`.
-    pub(super) fn parse_written(
+    /// Reads a request body; with the requests comes what is needed to make one row of their answers.
+    pub(super) fn parse_row(
         self,
         request_id: &str,
         mut body: Map<String, Value>,
         spec: &EngineSpec,
-    ) -> Result<(Request, Option<&'static str>), RequestError> {
+    ) -> Result<RowRequests, RequestError> {
         check_model(required(&mut body, "model")?, spec)?;
-        let prompt = match self {
-            Self::ChatCompletions => Prompt::Messages(messages(required(&mut body, "messages")?)?),
-            Self::Completions => prompt(required(&mut body, "prompt")?)?,
+        let (prompts, form) = match self {
+            Self::ChatCompletions => {
+                let messages = messages(required(&mut body, "messages")?)?;
+                (vec![Prompt::Messages(messages)], RowForm::new(AnswerForm::Chat, PromptPath::single("messages")))
+            }
+            Self::Completions => {
+                let (prompts, path) = prompts(required(&mut body, "prompt")?, "prompt")?;
+                (prompts, RowForm::new(AnswerForm::Completions, path))
+            }
+            Self::Embeddings => return embeddings::parse(request_id, required(&mut body, "input")?, body),
+            Self::Score => return score::parse(request_id, body),
         };
-        self.parse_params(body)?.into_request(Request::new(request_id, prompt), self.default_max_tokens())
+        let request = Request::new(request_id, String::new());
+        let (request, format_param) = self.parse_params(body)?.into_request(request, self.default_max_tokens())?;
+        Ok(RowRequests::new(request, prompts, RowForm { format_param, ..form }))
     }
 
     pub(super) fn supported_urls() -> String {
@@ -97,8 +118,8 @@ impl Endpoint {
 
     fn default_max_tokens(self) -> Option<u32> {
         match self {
-            Self::ChatCompletions => None,
             Self::Completions => Some(COMPLETIONS_MAX_TOKENS),
+            Self::ChatCompletions | Self::Embeddings | Self::Score => None,
         }
     }
 
@@ -126,28 +147,6 @@ fn check_model(model: Value, spec: &EngineSpec) -> Result<(), RequestError> {
         return Ok(());
     }
     Err(RequestError::ModelNotFound { model, served: spec.served_model_names.clone() })
-}
-
-/// One text, one list of token ids, or a list that holds one of them.
-fn prompt(value: Value) -> Result<Prompt, RequestError> {
-    match value {
-        Value::String(text) => Ok(Prompt::Text(text)),
-        Value::Array(mut items) => match items.first() {
-            Some(Value::String(_) | Value::Array(_)) if items.len() > 1 => {
-                Err(unsupported("prompt", "several prompts in one request: write one line for each"))
-            }
-            Some(Value::String(_) | Value::Array(_)) => one_prompt(items.swap_remove(0)),
-            _ => token_ids(&items, "prompt").map(Prompt::TokenIds),
-        },
-        other => Err(wrong_type("prompt", "a string or an array of token ids", &other)),
-    }
-}
-
-fn one_prompt(value: Value) -> Result<Prompt, RequestError> {
-    match value {
-        Value::Array(items) => token_ids(&items, "prompt[0]").map(Prompt::TokenIds),
-        text => string(text, "prompt[0]").map(Prompt::Text),
-    }
 }
 
 #[cfg(test)]

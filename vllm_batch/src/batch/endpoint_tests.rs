@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 fn parse(endpoint: Endpoint, mut body: Value) -> Result<Request, RequestError> {
     body["model"] = json!("m");
     let Value::Object(body) = body else { panic!("a body is an object") };
-    endpoint.parse_body("id", body, &EngineSpec::new("m", "r"))
+    let mut requests = endpoint.parse_body("id", body, &EngineSpec::new("m", "r"))?;
+    assert_eq!(requests.len(), 1);
+    Ok(requests.remove(0))
 }
 
 #[test]

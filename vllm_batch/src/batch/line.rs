@@ -7,6 +7,7 @@ use super::contract::Contract;
 use super::error::{LineError, LineErrorKind};
 use super::json::kind;
 use super::key::{Keyer, RowKey};
+use super::parts::{RowForm, RowRequests};
 use super::reader::{Content, RawLine};
 use crate::engine::EngineSpec;
 use crate::request::Request;
@@ -15,14 +16,13 @@ use crate::request::Request;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct BatchLine {
-    /// The line's name in its file; also the id of the request.
+    /// The line's name in its file; the ids of its requests are made of it.
     pub custom_id: String,
     /// What the line's `url` names.
     pub endpoint: Endpoint,
-    /// What the line's `body` asks for.
-    pub request: Request,
-    /// Where the body asks for the answer's format, if not in `structured_outputs`.
-    pub(super) format_param: Option<&'static str>,
+    /// What the line's `body` asks for: at least one request, in the order of the answer's parts.
+    pub requests: Vec<Request>,
+    pub(super) form: RowForm,
 }
 
 impl BatchLine {
@@ -138,8 +138,8 @@ impl Envelope {
 
     fn lower(mut self, spec: &EngineSpec, contract: Contract) -> Result<BatchLine, LineErrorKind> {
         contract.prepare(&mut self.body, spec)?;
-        let (request, format_param) = self.endpoint.parse_written(&self.custom_id, self.body, spec)?;
-        Ok(BatchLine { custom_id: self.custom_id, endpoint: self.endpoint, request, format_param })
+        let RowRequests { requests, form } = self.endpoint.parse_row(&self.custom_id, self.body, spec)?;
+        Ok(BatchLine { custom_id: self.custom_id, endpoint: self.endpoint, requests, form })
     }
 }
 

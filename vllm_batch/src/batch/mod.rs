@@ -7,9 +7,9 @@
 //! What a file may hold and what rows look like is the [`Contract`]: `OpenAI`'s (`validate`), vLLM's (`shape`), or
 //! `OpenAI`'s shapes with every line failing alone.
 //!
-//! The way of a row: a line of the input (`reader`) is parsed (`line`, `endpoint`, `params`, `format`), gets its key (`key`), is
-//! looked up among what is done (`input`, `recover`), waits for a place in the window (`run`), and its answer (`row`) is
-//! appended (`journal`).
+//! The way of a row: a line of the input (`reader`) is parsed (`line`, `endpoint`, `params`, `format`, `embeddings`, `score`)
+//! to one or several requests (`parts`), gets its key (`key`), is looked up among what is done (`input`, `recover`), its
+//! requests wait for a place in the window (`run`, `open`), and its answer (`row`) is appended (`journal`).
 //!
 //! # Invariants
 //! * In a run that completed, output ∪ error file = input, each row once; with [`Contract::OpenAi`] also in one that was
@@ -18,9 +18,11 @@
 //! * A row that was written survives `kill -9`; a row that was synced survives a power cut.
 //! * Of each line tens of bytes are held, and bodies only of those in flight.
 
+mod base64;
 mod cancel;
 mod contract;
 mod deadline;
+mod embeddings;
 mod endpoint;
 mod error;
 mod files;
@@ -32,7 +34,10 @@ mod key;
 mod line;
 mod logprobs;
 mod message;
+mod open;
 mod params;
+mod parts;
+mod pooled_params;
 mod progress;
 mod reader;
 mod recover;
@@ -40,6 +45,7 @@ mod report;
 mod row;
 mod run;
 mod runner;
+mod score;
 mod shape;
 mod tools;
 mod validate;
@@ -47,6 +53,7 @@ mod values;
 
 pub use cancel::CancellationToken;
 pub use contract::{Contract, OpenAiLimits};
+pub use embeddings::{Embedding, EmbeddingList, EmbeddingVector, PoolingUsage};
 pub use endpoint::Endpoint;
 pub use error::{LineError, LineErrorKind, RunError};
 pub use line::BatchLine;
@@ -60,4 +67,5 @@ pub use row::{
     ErrorBody, PromptTokensDetails, ResponseBody, StopReason, TextChoice, TextCompletion, TokenUsage,
 };
 pub use runner::BatchRunner;
+pub use score::{LabelName, Score, ScoreList, ScoredLabel};
 pub use validate::{ValidationError, ValidationErrors};

@@ -33,17 +33,7 @@ pub(super) struct Draft {
 impl Draft {
     /// Takes one parameter over.
     pub(super) fn set(&mut self, endpoint: Endpoint, name: &str, value: Value) -> Result<(), RequestError> {
-        if value.is_null() {
-            return Ok(());
-        }
-        let is_meant = |param: &&Param| param.name == name && param.endpoint.is_none_or(|only| only == endpoint);
-        match PARAMS.iter().find(is_meant).map(|param| &param.rule) {
-            Some(Rule::Read(read)) => read(self, value, name),
-            Some(Rule::NoEffect) => Ok(()),
-            Some(Rule::Off(values)) if values.iter().any(|off| is_equal(off, &value)) => Ok(()),
-            Some(Rule::Off(values)) => Err(unsupported(name, &only(values))),
-            None => Err(unsupported(name, &format!("it is unknown to {}", endpoint.url()))),
-        }
+        set(PARAMS, self, endpoint, (name, value))
     }
 
     /// The request with these parameters, and where the body asks for its format, if not in `structured_outputs`.
@@ -127,20 +117,42 @@ fn as_flat(error: RequestError) -> RequestError {
     }
 }
 
-enum Rule {
+/// Takes one parameter over into a draft, as the table of its endpoint says. `null` counts as absent.
+pub(super) fn set<D>(
+    params: &[Param<D>],
+    draft: &mut D,
+    endpoint: Endpoint,
+    (name, value): (&str, Value),
+) -> Result<(), RequestError> {
+    if value.is_null() {
+        return Ok(());
+    }
+    let is_meant = |param: &&Param<D>| param.name == name && param.endpoint.is_none_or(|only| only == endpoint);
+    match params.iter().find(is_meant).map(|param| &param.rule) {
+        Some(Rule::Read(read)) => read(draft, value, name),
+        Some(Rule::NoEffect) => Ok(()),
+        Some(Rule::Off(values)) if values.iter().any(|off| is_equal(off, &value)) => Ok(()),
+        Some(Rule::Off(values)) => Err(unsupported(name, &only(values))),
+        None => Err(unsupported(name, &format!("it is unknown to {}", endpoint.url()))),
+    }
+}
+
+/// What is done with a parameter.
+pub(super) enum Rule<D = Draft> {
     /// Read into the draft.
-    Read(fn(&mut Draft, Value, &str) -> Result<(), RequestError>),
+    Read(fn(&mut D, Value, &str) -> Result<(), RequestError>),
     /// Not implemented: accepted only when absent, null or one of these values (JSON), which ask for nothing.
     Off(&'static [&'static str]),
     /// Says nothing about the answer: accepted at any value.
     NoEffect,
 }
 
-struct Param {
-    name: &'static str,
+/// A parameter of two endpoints, or of one of them.
+pub(super) struct Param<D = Draft> {
+    pub(super) name: &'static str,
     /// The only endpoint that it belongs to.
-    endpoint: Option<Endpoint>,
-    rule: Rule,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) rule: Rule<D>,
 }
 
 const fn read(name: &'static str, read: fn(&mut Draft, Value, &str) -> Result<(), RequestError>) -> Param {
@@ -163,7 +175,7 @@ const fn completions(param: Param) -> Param {
     Param { endpoint: Some(Endpoint::Completions), ..param }
 }
 
-/// Every parameter of OpenAI's and vLLM's two endpoints besides `model`, `messages` and `prompt`. `docs/parameters.md` has
+/// Every parameter of OpenAI's and vLLM's two endpoints for texts besides `model`, `messages` and `prompt`. `docs/parameters.md` has
 /// the same order.
 static PARAMS: &[Param] = &[
     read("temperature", |draft, value, name| put(&mut draft.sampling.temperature, number(&value, name))),
@@ -300,7 +312,7 @@ static PARAMS: &[Param] = &[
     off("vllm_xargs", &["{}"]),
 ];
 
-fn put<T>(place: &mut T, value: Result<T, RequestError>) -> Result<(), RequestError> {
+pub(super) fn put<T>(place: &mut T, value: Result<T, RequestError>) -> Result<(), RequestError> {
     *place = value?;
     Ok(())
 }
@@ -322,28 +334,33 @@ fn only(values: &[&str]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn each_parameter_is_listed_once_and_its_off_values_are_accepted() {
-        for (index, param) in PARAMS.iter().enumerate() {
-            let clash = PARAMS[..index].iter().find(|other| {
+    /// Each parameter is listed once, and its off values are accepted. `endpoint` is one of the two of the table.
+    pub(in crate::batch) fn check_rules<D: Default>(params: &[Param<D>], endpoint: Endpoint) {
+        for (index, param) in params.iter().enumerate() {
+            let clash = params[..index].iter().find(|other| {
                 other.name == param.name && (other.endpoint.is_none() || other.endpoint == param.endpoint)
             });
             assert!(clash.is_none(), "{}", param.name);
-            let endpoint = param.endpoint.unwrap_or(Endpoint::Completions);
-            assert_eq!(Draft::default().set(endpoint, param.name, Value::Null), Ok(()));
+            let set = |value| set(params, &mut D::default(), param.endpoint.unwrap_or(endpoint), (param.name, value));
+            assert_eq!(set(Value::Null), Ok(()));
             if let Rule::Off(values) = &param.rule {
                 for value in *values {
                     let value = serde_json::from_str(value).expect("off values are JSON");
-                    assert_eq!(Draft::default().set(endpoint, param.name, value), Ok(()), "{}", param.name);
+                    assert_eq!(set(value), Ok(()), "{}", param.name);
                 }
-                let error = Draft::default().set(endpoint, param.name, json!("on")).expect_err(param.name);
+                let error = set(json!("on")).expect_err(param.name);
                 assert_eq!((error.code(), error.param()), ("unsupported_parameter", Some(param.name)));
             }
         }
+    }
+
+    #[test]
+    fn each_parameter_is_listed_once_and_its_off_values_are_accepted() {
+        check_rules(PARAMS, Endpoint::Completions);
     }
 
     #[test]
@@ -362,14 +379,18 @@ mod tests {
         }
     }
 
-    /// Section, name and endpoints of each row of the tables in `docs/parameters.md`.
-    fn documented() -> Vec<[String; 3]> {
+    /// Section, name and endpoints of each row of the tables in `docs/parameters.md` below the headings with this beginning.
+    pub(in crate::batch) fn documented(prefix: &str) -> Vec<[String; 3]> {
         let mut section = "";
         let mut rows = Vec::new();
+        let is_meant = |heading: &str| {
+            let kind = heading.strip_prefix(prefix);
+            kind.is_some_and(|kind| ["honoured", "without effect", "not implemented"].contains(&&*kind.to_lowercase()))
+        };
         for line in include_str!("../../../docs/parameters.md").lines() {
             if let Some(heading) = line.strip_prefix("## ") {
                 section = heading;
-            } else if let Some(row) = line.strip_prefix("| `") {
+            } else if let Some(row) = line.strip_prefix("| `").filter(|_| is_meant(section)) {
                 let cells: Vec<_> = row.split('|').map(|cell| cell.trim().replace('`', "")).collect();
                 rows.push([section.to_owned(), cells[0].clone(), cells[1].clone()]);
             }
@@ -377,21 +398,26 @@ mod tests {
         rows
     }
 
+    /// What [`documented`] is to say of a parameter.
+    pub(in crate::batch) fn documented_row<D>(param: &Param<D>, prefix: &str) -> [String; 3] {
+        let kind = match param.rule {
+            Rule::Read(_) => "Honoured",
+            Rule::NoEffect => "Without effect",
+            Rule::Off(_) => "Not implemented",
+        };
+        let section = if prefix.is_empty() { kind.to_owned() } else { format!("{prefix}{}", kind.to_lowercase()) };
+        let endpoints = match param.endpoint {
+            None => "both",
+            Some(Endpoint::ChatCompletions) => "chat",
+            Some(Endpoint::Completions) => "completions",
+            Some(Endpoint::Embeddings) => "embeddings",
+            Some(Endpoint::Score) => "score",
+        };
+        [section, param.name.to_owned(), endpoints.to_owned()]
+    }
+
     #[test]
     fn every_parameter_is_in_the_tables() {
-        let row = |param: &Param| {
-            let section = match param.rule {
-                Rule::Read(_) => "Honoured",
-                Rule::NoEffect => "Without effect",
-                Rule::Off(_) => "Not implemented",
-            };
-            let endpoints = match param.endpoint {
-                None => "both",
-                Some(Endpoint::ChatCompletions) => "chat",
-                Some(Endpoint::Completions) => "completions",
-            };
-            [section, param.name, endpoints].map(str::to_owned)
-        };
-        assert_eq!(documented(), PARAMS.iter().map(row).collect::<Vec<_>>());
+        assert_eq!(documented(""), PARAMS.iter().map(|param| documented_row(param, "")).collect::<Vec<_>>());
     }
 }

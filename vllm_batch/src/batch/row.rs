@@ -12,9 +12,13 @@ use crate::output::{self, RequestOutput, TokenLogprobs};
 use crate::request::ToolCall;
 
 use super::Endpoint;
+use super::contract::Shape;
+use super::embeddings::EmbeddingList;
 use super::error::LineError;
 use super::key::RowKey;
 use super::logprobs::{ChatLogprobs, PromptLogprobs, TextLogprobs, prompt_logprobs};
+use super::parts::{AnswerForm, PartOutput, RowForm};
+use super::score::ScoreList;
 use super::shape::AnyError;
 
 type Text = Cow<'static, str>;
@@ -79,26 +83,33 @@ impl BatchRequestOutput {
         self.error.is_none() && self.response.as_ref().is_some_and(|response| response.status_code == 200)
     }
 
-    /// Takes apart what an engine answered.
-    pub(super) fn answered(work: &Work<'_>, output: RequestOutput) -> Self {
-        let body = match work.endpoint {
-            Endpoint::ChatCompletions => ResponseBody::ChatCompletion(ChatCompletion::new(work, output)),
-            Endpoint::Completions => ResponseBody::TextCompletion(TextCompletion::new(work, output)),
-        };
+    /// Takes apart what an engine answered, part by part. `None` if that is not what was asked for.
+    pub(super) fn answered(work: &Work<'_>, outputs: Vec<PartOutput>) -> Option<Self> {
+        let body = ResponseBody::new(work, outputs)?;
         let response = BatchResponse { status_code: 200, request_id: work.key.to_string(), body };
-        Self::of(work.key, Some(work.custom_id.to_owned()), Some(response), None)
+        Some(Self::of(work.key, Some(work.custom_id.to_owned()), Some(response), None))
     }
 
     /// A request that got no answer. What may succeed another time is not like an HTTP answer.
     pub(super) fn refused(key: RowKey, custom_id: Option<String>, error: &RequestError) -> Self {
+        Self::refused_for(key, custom_id, error, error.param().map(str::to_owned))
+    }
+
+    /// The same, where another parameter is at fault than the error says.
+    pub(super) fn refused_for(
+        key: RowKey,
+        custom_id: Option<String>,
+        error: &RequestError,
+        param: Option<String>,
+    ) -> Self {
         if error.is_retryable() {
-            let error = BatchError::new(error.code(), error.to_string(), None, error.param());
+            let error = BatchError::new(error.code(), error.to_string(), None, param.as_deref());
             return Self::of(key, custom_id, None, Some(error));
         }
         let response = BatchResponse {
             status_code: error.status_code(),
             request_id: key.to_string(),
-            body: ResponseBody::Error { error: ErrorBody::from(error) },
+            body: ResponseBody::Error { error: ErrorBody { param, ..ErrorBody::from(error) } },
         };
         Self::of(key, custom_id, Some(response), None)
     }
@@ -124,7 +135,8 @@ impl BatchRequestOutput {
 pub(super) struct Work<'a> {
     pub(super) key: RowKey,
     pub(super) custom_id: &'a str,
-    pub(super) endpoint: Endpoint,
+    pub(super) form: &'a RowForm,
+    pub(super) shape: Shape,
     pub(super) model: &'a str,
     /// Seconds since 1970.
     pub(super) created: u64,
@@ -151,6 +163,10 @@ pub enum ResponseBody {
     ChatCompletion(ChatCompletion),
     /// Answer of `/v1/completions`.
     TextCompletion(TextCompletion),
+    /// Answer of `/v1/embeddings`.
+    Embeddings(EmbeddingList),
+    /// Answer of `/v1/score`.
+    Scores(ScoreList),
     /// The request was refused.
     Error {
         /// Why.
@@ -161,13 +177,33 @@ pub enum ResponseBody {
 }
 
 impl ResponseBody {
+    /// `None` if the engine answered in another kind than was asked for.
+    fn new(work: &Work<'_>, outputs: Vec<PartOutput>) -> Option<Self> {
+        let mut outputs = outputs.into_iter();
+        Some(match &work.form.answer {
+            AnswerForm::Chat => Self::ChatCompletion(ChatCompletion::new(work, outputs.next()?.into_text()?)),
+            AnswerForm::Completions => {
+                let outputs = outputs.map(PartOutput::into_text).collect::<Option<_>>()?;
+                Self::TextCompletion(TextCompletion::new(work, outputs))
+            }
+            AnswerForm::Embeddings(format) => {
+                let outputs = outputs.map(PartOutput::into_embedding).collect::<Option<_>>()?;
+                Self::Embeddings(EmbeddingList::new(work, *format, outputs))
+            }
+            AnswerForm::Scores(names) => {
+                let outputs = outputs.map(PartOutput::into_scores).collect::<Option<Vec<_>>>()?;
+                Self::Scores(ScoreList::new(work, names.as_deref(), &outputs))
+            }
+        })
+    }
+
     /// The text of the first answer; `None` for an error or a body of another kind.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::ChatCompletion(body) => body.choices.first()?.message.content.as_deref(),
             Self::TextCompletion(body) => body.choices.first().map(|choice| choice.text.as_str()),
-            Self::Error { .. } | Self::Other(_) => None,
+            Self::Embeddings(_) | Self::Scores(_) | Self::Error { .. } | Self::Other(_) => None,
         }
     }
 }
@@ -280,14 +316,18 @@ pub struct TextCompletion {
 }
 
 impl TextCompletion {
-    fn new(work: &Work<'_>, output: RequestOutput) -> Self {
+    /// The choices of the first prompt come first.
+    fn new(work: &Work<'_>, outputs: Vec<RequestOutput>) -> Self {
+        let usage: output::Usage = outputs.iter().map(|output| output.usage).sum();
+        let mut choices: Vec<_> = outputs.into_iter().flat_map(text_choices).collect();
+        choices.iter_mut().enumerate().for_each(|(index, choice)| choice.index = index);
         Self {
             id: format!("cmpl-{}", work.key),
             object: Text::Borrowed("text_completion"),
             created: work.created,
             model: work.model.to_owned(),
-            usage: TokenUsage::from(output.usage),
-            choices: text_choices(output),
+            choices,
+            usage: TokenUsage::from(usage),
         }
     }
 }
@@ -296,7 +336,7 @@ impl TextCompletion {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TextChoice {
-    /// Which of the answers this is, from 0.
+    /// Which of the answers this is, from 0; those of the first prompt come first.
     pub index: usize,
     /// The text, after that of the prompt if its echo was asked for.
     pub text: String,
@@ -447,6 +487,7 @@ impl BatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::parts::PromptPath;
     use crate::output::{CompletionOutput, FinishReason, Usage};
 
     fn output(stop_reason: Option<output::StopReason>) -> RequestOutput {
@@ -459,17 +500,22 @@ mod tests {
         let key =
             RowKey::from_row_id("batch_req_000102030405060708090a0b0c0d0e0f", super::super::contract::Shape::OpenAi)
                 .expect("a valid id");
-        let chat =
-            Work { key, custom_id: "a", endpoint: Endpoint::ChatCompletions, model: "m", created: 1_700_000_000 };
-        let text = Work { endpoint: Endpoint::Completions, ..chat };
+        let [chat, text] = [(AnswerForm::Chat, "messages"), (AnswerForm::Completions, "prompt")]
+            .map(|(answer, param)| RowForm::new(answer, PromptPath::single(param)));
+        let chat = Work { key, custom_id: "a", form: &chat, shape: Shape::OpenAi, model: "m", created: 1_700_000_000 };
+        let text = Work { form: &text, ..chat };
+        let answered = |work, stop_reason| {
+            let parts = vec![PartOutput::Text(output(Some(stop_reason)))];
+            BatchRequestOutput::answered(work, parts).expect("a text was asked for")
+        };
         let duplicate = super::super::error::LineErrorKind::MissingCustomId.at(7);
         let cases = [
             (
-                BatchRequestOutput::answered(&chat, output(Some(output::StopReason::Token(2)))),
+                answered(&chat, output::StopReason::Token(2)),
                 r#"{"id":"batch_req_000102030405060708090a0b0c0d0e0f","custom_id":"a","response":{"status_code":200,"request_id":"000102030405060708090a0b0c0d0e0f","body":{"id":"chatcmpl-000102030405060708090a0b0c0d0e0f","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop","stop_reason":2,"logprobs":null}],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,"prompt_tokens_details":{"cached_tokens":4}}}},"error":null}"#,
             ),
             (
-                BatchRequestOutput::answered(&text, output(Some(output::StopReason::String("\n".to_owned())))),
+                answered(&text, output::StopReason::String("\n".to_owned())),
                 r#"{"id":"batch_req_000102030405060708090a0b0c0d0e0f","custom_id":"a","response":{"status_code":200,"request_id":"000102030405060708090a0b0c0d0e0f","body":{"id":"cmpl-000102030405060708090a0b0c0d0e0f","object":"text_completion","created":1700000000,"model":"m","choices":[{"index":0,"text":"Hi","finish_reason":"stop","stop_reason":"\n","logprobs":null}],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,"prompt_tokens_details":{"cached_tokens":4}}}},"error":null}"#,
             ),
             (

@@ -1,31 +1,33 @@
 //! The loop: submit until the window is full, take the next event, write what ended.
+//!
+//! A row may have several parts, each a request of its own to the engine: the window counts those.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::select;
 use futures::stream::{FuturesUnordered, StreamFuture};
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, StreamExt};
 
 use super::CancellationToken;
-use super::Endpoint;
 use super::contract::{Contract, Shape};
 use super::deadline::Deadline;
 use super::error::{LineError, LineErrorKind, RunError};
-use super::format::as_written;
 use super::input::Rows;
 use super::journal::Journal;
 use super::key::RowKey;
-use super::line::{BatchLine, ParsedLine};
+use super::line::ParsedLine;
+use super::open::{OpenRow, Part};
+use super::parts::PartOutput;
 use super::progress::{Counts, Reporter};
 use super::report::RunStatus;
 use super::row::{BatchRequestOutput, Work};
 use super::shape::{CANCELLED, EXPIRED, url_row};
-use crate::engine::{BatchEngine, OutputStream};
+use crate::engine::BatchEngine;
 use crate::error::RequestError;
-use crate::output::{OutputEvent, RequestOutput};
+use crate::output::OutputEvent;
 
 /// How a run is done.
 pub(super) struct Settings<'a> {
@@ -44,18 +46,23 @@ pub(super) struct Run<'a> {
     settings: Settings<'a>,
     rows: Rows<'a>,
     journal: Journal,
-    in_flight: FuturesUnordered<StreamFuture<InFlight>>,
+    in_flight: FuturesUnordered<StreamFuture<Part>>,
+    /// Rows that the engine has, wholly or in part, by the number of their lines.
+    open: BTreeMap<u64, OpenRow>,
+    /// The row that may have parts which wait for a place in the window.
+    filling: Option<u64>,
     counts: Counts,
     engine_failures: EngineFailures,
 }
 
-/// One event of one row, and the rest of its stream.
-type Step = (Option<OutputEvent>, InFlight);
+/// One event of one part, and the rest of its stream.
+type Step = (Option<OutputEvent>, Part);
 
 impl<'a> Run<'a> {
     pub(super) fn new(settings: Settings<'a>, rows: Rows<'a>, journal: Journal, counts: Counts) -> Self {
         let engine_failures = EngineFailures::default();
-        Self { settings, rows, journal, in_flight: FuturesUnordered::new(), counts, engine_failures }
+        let (in_flight, open) = (FuturesUnordered::new(), BTreeMap::new());
+        Self { settings, rows, journal, in_flight, open, filling: None, counts, engine_failures }
     }
 
     /// Runs the rows. Whatever happens, what was written is synced and nothing is left in the engine.
@@ -63,6 +70,7 @@ impl<'a> Run<'a> {
         self.settings.reporter.report(&self.counts);
         let result = self.run_rows().await;
         self.in_flight.clear();
+        self.open.clear();
         self.counts.running = 0;
         let synced = self.journal.sync();
         self.settings.reporter.report(&self.counts);
@@ -115,8 +123,8 @@ impl<'a> Run<'a> {
             return Ok(status);
         }
         let reason = if status == RunStatus::Expired { EXPIRED } else { CANCELLED };
-        let in_flight = std::mem::take(&mut self.in_flight);
-        for row in in_flight.into_iter().filter_map(StreamFuture::into_inner) {
+        self.in_flight.clear();
+        for row in std::mem::take(&mut self.open).into_values() {
             self.write_failure(&BatchRequestOutput::closed(row.key, Some(row.custom_id), reason))?;
         }
         while let Some((_, ParsedLine { key, custom_id, .. })) = self.rows.next_row()? {
@@ -125,17 +133,20 @@ impl<'a> Run<'a> {
         Ok(status)
     }
 
-    /// Submits the next row, or writes why it cannot be. False at the end of the input.
+    /// Submits the next part of a row, or writes why a row cannot be. False at the end of the input.
     fn admit(&mut self) -> Result<bool, RunError> {
+        if self.submit_part() {
+            return Ok(true);
+        }
         let Some((number, ParsedLine { key, custom_id, result, .. })) = self.rows.next_row()? else {
             return Ok(false);
         };
         match result {
-            Ok(BatchLine { custom_id, endpoint, request, format_param }) => {
-                let events = self.settings.engine.submit(request);
-                let row = InFlight { key, custom_id, endpoint, format_param, generated: 0, events };
-                self.in_flight.push(row.into_future());
+            Ok(line) => {
+                self.open.insert(number, OpenRow::new(key, line));
+                self.filling = Some(number);
                 self.counts.running += 1;
+                self.submit_part();
             }
             Err(error) => {
                 let error = error.at(number);
@@ -150,40 +161,79 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    fn take(&mut self, (event, mut row): Step) -> Result<(), RunError> {
-        match event {
-            Some(OutputEvent::Delta(delta)) => {
-                row.generated += delta.num_tokens;
-                self.counts.generated_tokens += delta.num_tokens;
-                self.in_flight.push(row.into_future());
-                Ok(())
-            }
-            Some(OutputEvent::Finished(output)) => self.finish(&row, output),
-            Some(OutputEvent::Failed(error)) => {
-                let error = as_written(error, row.format_param);
-                self.fail(row, &error)
-            }
-            // A stream ends after one of the two.
-            None => Ok(()),
+    /// Submits the next part of the row that has some left. False if there is none.
+    fn submit_part(&mut self) -> bool {
+        let Some(number) = self.filling else { return false };
+        let part = self.open.get_mut(&number).and_then(|row| row.submit_next(number, self.settings.engine));
+        let has_part = part.is_some();
+        match part {
+            Some(part) => self.in_flight.push(part.into_future()),
+            None => self.filling = None,
         }
+        has_part
     }
 
-    fn finish(&mut self, row: &InFlight, output: RequestOutput) -> Result<(), RunError> {
-        let usage = output.usage;
+    fn take(&mut self, (event, mut part): Step) -> Result<(), RunError> {
+        let result = match event {
+            Some(OutputEvent::Delta(delta)) => {
+                part.generated += delta.num_tokens;
+                self.counts.generated_tokens += delta.num_tokens;
+                self.in_flight.push(part.into_future());
+                return Ok(());
+            }
+            Some(OutputEvent::Finished(output)) => Ok(PartOutput::Text(output)),
+            Some(OutputEvent::Embedded(output)) => Ok(PartOutput::Embedding(output)),
+            Some(OutputEvent::Scored(output)) => Ok(PartOutput::Scores(output)),
+            Some(OutputEvent::Failed(error)) => Err(error),
+            // An earlier part of the row failed.
+            None => return Ok(()),
+        };
+        if let Ok(output) = &result {
+            let generated = output.usage().completion_tokens;
+            self.counts.generated_tokens += generated.saturating_sub(part.generated);
+        }
+        let Some(row) = self.open.get_mut(&part.row) else { return Ok(()) };
+        row.end_part(part.index, result);
+        if !row.has_ended() {
+            return Ok(());
+        }
+        self.open.remove(&part.row).map_or(Ok(()), |row| self.end(row))
+    }
+
+    /// Writes what came of a row.
+    fn end(&mut self, row: OpenRow) -> Result<(), RunError> {
+        let OpenRow { key, custom_id, form, .. } = row;
+        let outputs = match row.outcome {
+            Ok(outputs) => outputs,
+            Err((index, error)) => {
+                let (error, param) = form.in_body(error, index);
+                return self.fail((key, custom_id), &error, param);
+            }
+        };
         let created = (self.settings.clock)().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let model = self.settings.engine.spec().model();
-        let work = Work { key: row.key, custom_id: &row.custom_id, endpoint: row.endpoint, model, created };
-        self.journal.write(&BatchRequestOutput::answered(&work, output))?;
+        let (model, shape) = (self.settings.engine.spec().model(), self.settings.contract.shape());
+        let work = Work { key, custom_id: &custom_id, form: &form, shape, model, created };
+        let outputs: Vec<_> = outputs.into_values().collect();
+        let usage = outputs.iter().map(PartOutput::usage).sum();
+        let Some(answer) = BatchRequestOutput::answered(&work, outputs) else {
+            let message = "it answered in another kind than was asked for".to_owned();
+            return self.fail((key, custom_id), &RequestError::EngineFailed { message }, None);
+        };
+        self.journal.write(&answer)?;
         self.counts.running -= 1;
         self.counts.completed += 1;
         self.counts.usage += usage;
-        self.counts.generated_tokens += usage.completion_tokens.saturating_sub(row.generated);
         self.engine_failures.note_other();
         Ok(())
     }
 
-    fn fail(&mut self, row: InFlight, error: &RequestError) -> Result<(), RunError> {
-        self.write_failure(&BatchRequestOutput::refused(row.key, Some(row.custom_id), error))?;
+    fn fail(
+        &mut self,
+        (key, custom_id): (RowKey, String),
+        error: &RequestError,
+        param: Option<String>,
+    ) -> Result<(), RunError> {
+        self.write_failure(&BatchRequestOutput::refused_for(key, Some(custom_id), error, param))?;
         self.counts.running -= 1;
         match error {
             RequestError::EngineFailed { message } => self.engine_failures.note(message, self.settings.window),
@@ -208,26 +258,6 @@ fn unusable_row(key: RowKey, custom_id: Option<String>, error: &LineError) -> Ba
     match &error.kind {
         LineErrorKind::Request(error) => BatchRequestOutput::refused(key, custom_id, error),
         _ => BatchRequestOutput::unreadable(key, custom_id, error),
-    }
-}
-
-/// A row that the engine has.
-struct InFlight {
-    key: RowKey,
-    custom_id: String,
-    endpoint: Endpoint,
-    /// What errors call the format, if not `structured_outputs`.
-    format_param: Option<&'static str>,
-    /// Tokens so far.
-    generated: usize,
-    events: OutputStream,
-}
-
-impl Stream for InFlight {
-    type Item = OutputEvent;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<OutputEvent>> {
-        self.events.poll_next_unpin(context)
     }
 }
 

@@ -132,7 +132,7 @@ impl<'a> BatchRunner<'a> {
         self
     }
 
-    /// The most requests in flight; 0 counts as 1. Default: twice the engine's `max_num_seqs`, at least 64.
+    /// The most requests in flight, of which a row may have several; 0 counts as 1. Default: twice the engine's `max_num_seqs`, at least 64.
     pub fn window(mut self, window: usize) -> Self {
         self.window = window.max(1);
         self

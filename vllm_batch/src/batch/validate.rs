@@ -80,12 +80,13 @@ pub(super) struct Validator {
     endpoint: Option<Endpoint>,
     /// What the first line with a served model has.
     model: Option<String>,
+    num_embedding_inputs: usize,
     found: ValidationErrors,
 }
 
 impl Validator {
     pub(super) fn new(limits: OpenAiLimits) -> Self {
-        Self { limits, endpoint: None, model: None, found: ValidationErrors::default() }
+        Self { limits, endpoint: None, model: None, num_embedding_inputs: 0, found: ValidationErrors::default() }
     }
 
     /// Refuses a file that is not worth reading.
@@ -101,8 +102,10 @@ impl Validator {
 
     /// Notes what is wrong with a line, except that its name may be a duplicate.
     pub(super) fn check(&mut self, number: u64, line: &ParsedLine) {
-        if let Err(error) = &line.result {
-            self.note(of_line(number, error));
+        match &line.result {
+            Ok(line) if line.endpoint == Endpoint::Embeddings => self.num_embedding_inputs += line.requests.len(),
+            Ok(_) => {}
+            Err(error) => self.note(of_line(number, error)),
         }
         if let Some(endpoint) = line.endpoint {
             let first = *self.endpoint.get_or_insert(endpoint);
@@ -129,6 +132,7 @@ impl Validator {
     ) -> Result<(), RunError> {
         self.found.data.extend(duplicates.map(|(line, first)| duplicate(line, first)));
         self.found.data.extend(self.of_count(total));
+        self.found.data.extend(self.of_embedding_inputs());
         if self.found.data.is_empty() && self.found.omitted == 0 {
             return Ok(());
         }
@@ -149,6 +153,13 @@ impl Validator {
         } else {
             None
         }
+    }
+
+    fn of_embedding_inputs(&self) -> Option<ValidationError> {
+        let (found, limit) = (self.num_embedding_inputs, self.limits.max_embedding_inputs);
+        let message =
+            || format!("The input file holds {found} embedding inputs, but the limit is {limit} embedding inputs.");
+        (found > limit).then(|| of_file("too_many_embedding_inputs", message()))
     }
 
     fn note(&mut self, problem: ValidationError) {

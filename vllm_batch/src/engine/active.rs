@@ -4,17 +4,29 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::answer::{Answer, Ending};
+use super::pool::Pooling;
+use super::score::Scoring;
 use crate::output::{CompletionOutput, RequestOutput, TokenLogprobs, Usage};
 use crate::sched::{FinishedSequence, ScheduledSequence, SequenceId};
 
-/// All unfinished requests. A request has the name of its first sequence; the sequences of its other answers have the
-/// numbers that follow.
+/// All unfinished requests. A request has the name of its first sequence; its other sequences have the numbers that
+/// follow.
 #[derive(Debug, Default)]
 pub(super) struct ActiveRequests(BTreeMap<SequenceId, Active>);
 
 /// An unfinished request, besides its tokens.
 #[derive(Debug)]
-pub(super) struct Active {
+// Nearly all requests are of the large kind.
+#[allow(clippy::large_enum_variant)]
+pub(super) enum Active {
+    Generate(Generation),
+    Embed(Pooling),
+    Score(Scoring),
+}
+
+/// An unfinished text, or several. Each has a sequence of its own.
+#[derive(Debug)]
+pub(super) struct Generation {
     pub(super) request_id: String,
     /// The prompt's text, if it is wanted back.
     pub(super) prompt: Option<String>,
@@ -49,14 +61,14 @@ impl ActiveRequests {
         self.0.remove(&first)
     }
 
-    /// The request that a sequence belongs to: its name, and which of its answers the sequence is.
+    /// The request that a sequence belongs to: its name, and which of its sequences it is.
     pub(super) fn find(&self, id: SequenceId) -> Option<(SequenceId, usize)> {
         let (first, request) = self.0.range(..=id).next_back()?;
         let index = (id.0 - first.0) as usize;
-        (index < request.answers.len()).then_some((*first, index))
+        (index < request.num_sequences()).then_some((*first, index))
     }
 
-    /// The request that a sequence belongs to, and which of its answers the sequence is.
+    /// The request that a sequence belongs to, and which of its sequences it is.
     pub(super) fn get(&self, id: SequenceId) -> Option<(&Active, usize)> {
         let (first, index) = self.find(id)?;
         Some((self.0.get(&first)?, index))
@@ -70,37 +82,62 @@ impl ActiveRequests {
 
     /// The unfinished answer that a sequence is, to be changed.
     pub(super) fn answer_mut(&mut self, id: SequenceId) -> Option<&mut Answer> {
-        let (request, index) = self.get_mut(id)?;
+        let (Active::Generate(request), index) = self.get_mut(id)? else { return None };
         request.answers.get_mut(index)?.as_mut()
     }
 
-    /// The positions of a scheduled part after which logits are needed: the last one if it samples, and those before
-    /// tokens of the prompt whose log-probabilities are wanted and not there yet. Computed again after a preemption,
-    /// they are there.
+    /// Whether hidden states of the sequence are wanted, and no logits.
+    pub(super) fn is_pooled(&self, id: SequenceId) -> bool {
+        matches!(self.get(id), Some((Active::Embed(_), _)))
+    }
+
+    /// The positions of a scheduled part after which logits or hidden states are needed. What is there already is computed
+    /// again after a preemption, and not needed again.
     pub(super) fn wanted_rows(&self, part: &ScheduledSequence, num_prompt_tokens: usize) -> Range<usize> {
-        let end = part.start + part.num_tokens;
-        let sampled = if part.samples { end - 1 } else { end };
-        let prompt_logprobs = self.get(part.id).filter(|(_, index)| *index == 0);
-        let num_there = prompt_logprobs.and_then(|(request, _)| Some(request.prompt_logprobs.as_ref()?.rows.len()));
-        match num_there.filter(|num_there| num_there + 1 < num_prompt_tokens) {
-            Some(num_there) => num_there.max(part.start).min(sampled)..end,
-            None => sampled..end,
+        match self.get(part.id) {
+            Some((Active::Generate(request), index)) => request.wanted_rows(index, part, num_prompt_tokens),
+            Some((Active::Embed(request), _)) => request.wanted_rows(part),
+            Some((Active::Score(request), index)) => request.wanted_rows(index, part),
+            None => part.start..part.start,
         }
     }
 
     /// Takes the answer of a finished sequence. Gives the request's output, and forgets the request, if it was the last.
     pub(super) fn complete(&mut self, finished: &FinishedSequence, ending: Ending) -> Option<RequestOutput> {
         let (first, index) = self.find(finished.id)?;
-        let request = self.0.get_mut(&first)?;
+        let Active::Generate(request) = self.0.get_mut(&first)? else { return None };
         request.complete(index, finished, ending)?;
         if request.outputs.len() < request.answers.len() {
             return None;
         }
-        Some(self.0.remove(&first)?.into_output(finished))
+        let Some(Active::Generate(request)) = self.0.remove(&first) else { return None };
+        Some(request.into_output(finished))
     }
 }
 
 impl Active {
+    /// How many sequences the request has in all.
+    pub(super) fn num_sequences(&self) -> usize {
+        match self {
+            Self::Generate(request) => request.answers.len(),
+            Self::Embed(_) => 1,
+            Self::Score(request) => request.num_sequences(),
+        }
+    }
+}
+
+impl Generation {
+    /// The last position if the part samples, and those before tokens of the prompt whose log-probabilities are wanted.
+    fn wanted_rows(&self, index: usize, part: &ScheduledSequence, num_prompt_tokens: usize) -> Range<usize> {
+        let end = part.start + part.num_tokens;
+        let sampled = if part.samples { end - 1 } else { end };
+        let num_there = self.prompt_logprobs.as_ref().filter(|_| index == 0).map(|logprobs| logprobs.rows.len());
+        match num_there.filter(|num_there| num_there + 1 < num_prompt_tokens) {
+            Some(num_there) => num_there.max(part.start).min(sampled)..end,
+            None => sampled..end,
+        }
+    }
+
     fn complete(&mut self, index: usize, finished: &FinishedSequence, ending: Ending) -> Option<()> {
         let answer = self.answers.get_mut(index)?.take()?;
         let output = answer.into_output(index, finished.output_token_ids(), ending);

@@ -10,6 +10,7 @@ use super::lower::Lowering;
 use crate::error::LoadError;
 use crate::kernels::WeightDtype;
 use crate::model::{BLOCK_SIZE, Decoder, KvCache, ModelFiles, ModelSource};
+use crate::request::PoolingType;
 use crate::sched::{Scheduler, SchedulerConfig};
 use crate::text::{ReasoningFormat, ToolCallFormat};
 
@@ -47,6 +48,7 @@ pub struct EngineBuilder {
     enable_prefix_caching: bool,
     threads: Option<usize>,
     seed: u64,
+    pooling_type: PoolingType,
     served_model_names: Vec<String>,
     parsers: Parsers,
 }
@@ -69,6 +71,7 @@ impl EngineBuilder {
             enable_prefix_caching: true,
             threads: None,
             seed: 0,
+            pooling_type: PoolingType::default(),
             served_model_names: Vec::new(),
             parsers: Parsers::default(),
         }
@@ -130,6 +133,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Which hidden states embeddings are made of, unless their request says. Default [`PoolingType::Last`]; what is right
+    /// depends on how the model was trained.
+    pub fn pooling_type(mut self, pooling_type: PoolingType) -> Self {
+        self.pooling_type = pooling_type;
+        self
+    }
+
     /// Adds a name that requests may use for the model; the first one added is the name that answers carry. Default: the
     /// last part of the model's path or repository, and the whole of it.
     pub fn served_model_name(mut self, name: impl Into<String>) -> Self {
@@ -184,7 +194,7 @@ impl EngineBuilder {
         })?;
         let decoder = threads.install(|| files.load_decoder(self.dtype, limits.max_model_len))?;
         let spec = self.spec(&files, limits.max_model_len);
-        let lowering = Lowering::new(files, self.parsers, limits.max_model_len, self.seed);
+        let lowering = Lowering::new(files, self.parsers, limits.max_model_len, (self.seed, self.pooling_type));
         Ok(EngineCore::new(Loaded { spec, lowering, decoder, cache, scheduler, threads }))
     }
 
@@ -231,10 +241,15 @@ impl EngineBuilder {
     fn spec(&self, files: &ModelFiles, max_model_len: usize) -> EngineSpec {
         let names = if self.served_model_names.is_empty() { &files.names } else { &self.served_model_names };
         let (revision, dtype, seed) = (&files.revision, self.dtype.as_str(), self.seed);
+        // The default adds nothing, so that what was made before there was a choice still holds.
+        let pooling_type = match self.pooling_type {
+            PoolingType::Last => String::new(),
+            other => format!("-{other}"),
+        };
         EngineSpec {
             served_model_names: names.clone(),
             revision: format!(
-                "{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{}",
+                "{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{pooling_type}{}",
                 self.parsers.revision()
             ),
             max_model_len,

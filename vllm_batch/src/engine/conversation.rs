@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::error::RequestError;
-use crate::request::{ChatOptions, Message, Request};
+use crate::request::{ChatOptions, Message};
 use crate::text::{AnswerFormat, ChatTemplates, ReasoningFormat, ToolCallFormat};
 
 /// What the engine was told of the model's habits.
@@ -38,10 +38,10 @@ impl Conversation {
     /// Renders the conversation of a request.
     ///
     /// # Errors
-    /// What is wrong with the messages or the chat options, together with `structured_outputs`.
+    /// What is wrong with the messages or the chat options.
     pub(super) fn new(
         messages: &[Message],
-        request: &Request,
+        chat: &ChatOptions,
         (templates, parsers): (&ChatTemplates, &Parsers),
     ) -> Result<Self, RequestError> {
         if messages.is_empty() {
@@ -50,9 +50,8 @@ impl Conversation {
         for (index, message) in messages.iter().enumerate() {
             message.validate(&format!("messages[{index}]"))?;
         }
-        let chat = &request.chat;
         let prompt = templates.render(messages, chat)?;
-        let calls = call_format(request, (templates, parsers))?;
+        let calls = call_format(chat, (templates, parsers))?;
         let reasoning = match &parsers.reasoning {
             Some(format) if !format.is_over(opening(messages, chat, (templates, &prompt))) => Some(format.clone()),
             _ => None,
@@ -63,16 +62,11 @@ impl Conversation {
 
 /// How calls are to be written, if there may be any.
 fn call_format(
-    request: &Request,
+    chat: &ChatOptions,
     (templates, parsers): (&ChatTemplates, &Parsers),
 ) -> Result<Option<ToolCallFormat>, RequestError> {
-    let chat = &request.chat;
     if !chat.may_call() {
         return Ok(None);
-    }
-    if request.sampling_params.structured_outputs.is_some() {
-        let message = "must be `none` where the answer has a format: an answer is a call or keeps to the format";
-        return Err(RequestError::invalid("tool_choice", message));
     }
     let template = templates.find(chat)?;
     let format = parsers.tool_calls.clone().or_else(|| template.tool_call_format().cloned());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Storage, Tensor};
 use rayon::prelude::*;
 
-use super::active::ActiveRequests;
+use super::active::{Active, ActiveRequests};
 use super::answer::{Choice, Ending, Progress, token_logprobs};
 use super::guided::Guided;
 use super::lower::{LoweredRequest, Lowering};
@@ -15,7 +15,7 @@ use crate::model::{Decoder, KvCache, ModelInput};
 use crate::output::{OutputEvent, RequestOutput, TextDelta, TokenLogprobs};
 use crate::request::Request;
 use crate::sample::SampleScratch;
-use crate::sched::{Scheduler, SchedulerOutput, SequenceId};
+use crate::sched::{ScheduledSequence, Scheduler, SchedulerOutput, SequenceId};
 
 /// So many rows of logits are in memory at the same time.
 const MAX_LOGIT_ROWS: usize = 256;
@@ -53,21 +53,31 @@ pub struct EngineCore {
     num_forced_tokens: u64,
 }
 
-/// A row of logits, and what it is for.
+/// A row of logits or of hidden states, and what it is for.
 #[derive(Debug, Clone, Copy)]
 struct LogitRow {
     id: SequenceId,
-    /// The logits are those after the token at this position.
+    /// The row is that after the token at this position.
     position: usize,
     /// Whether the next token is to be chosen; otherwise it is known, and its log-probability is wanted.
     samples: bool,
 }
 
-/// What came of a row of logits.
+/// The rows of a step: first those of logits, then those of hidden states.
+#[derive(Debug, Default)]
+struct Rows {
+    all: Vec<LogitRow>,
+    num_logit_rows: usize,
+}
+
+/// What came of a row.
 enum Outcome {
     Start,
     Prompt(TokenLogprobs),
     Next(Choice),
+    /// The log-probabilities of the tokens that a label has there.
+    Labels(Vec<f32>),
+    Hidden(Vec<f32>),
 }
 
 type Event = (SequenceId, OutputEvent);
@@ -106,15 +116,16 @@ impl EngineCore {
     /// Takes a request that was lowered elsewhere.
     pub(super) fn add(&mut self, request: LoweredRequest) -> Result<SequenceId, RequestError> {
         let first = SequenceId(self.next_id);
-        let sequences = request.sequences(first);
+        let LoweredRequest { sequences, active } = request;
         self.next_id += sequences.len() as u64;
-        for new in sequences {
+        for mut new in sequences {
+            new.id.0 += first.0;
             if let Err(error) = self.scheduler.add(new) {
                 (first.0..self.next_id).for_each(|id| drop(self.scheduler.finish(SequenceId(id))));
                 return Err(RequestError::EngineFailed { message: error.to_string() });
             }
         }
-        self.active.insert(first, request.active);
+        self.active.insert(first, active);
         self.starting.extend((first.0..self.next_id).map(SequenceId));
         Ok(first)
     }
@@ -123,7 +134,8 @@ impl EngineCore {
     /// whether it was there. It has no further events.
     pub fn abort(&mut self, id: SequenceId) -> bool {
         let Some(request) = self.active.remove(id) else { return false };
-        (id.0..).zip(&request.answers).for_each(|(id, _)| drop(self.scheduler.finish(SequenceId(id))));
+        let ids = id.0..id.0 + request.num_sequences() as u64;
+        ids.for_each(|id| drop(self.scheduler.finish(SequenceId(id))));
         true
     }
 
@@ -154,7 +166,7 @@ impl EngineCore {
             self.compute(&input, &rows).map_err(|source| EngineError::Forward { num_tokens, num_seqs, source })?;
         self.scheduler.complete(&step);
         tracing::trace!(num_tokens, num_seqs, waiting, preempted, "step");
-        Ok(rows.iter().zip(outcomes).flat_map(|(row, outcome)| self.take(row.id, outcome)).collect())
+        Ok(rows.all.iter().zip(outcomes).flat_map(|(row, outcome)| self.take(row.id, outcome)).collect())
     }
 
     /// How often a running request lost its place to others because the KV cache was full, and had to be computed
@@ -174,32 +186,42 @@ impl EngineCore {
         Arc::clone(&self.lowering)
     }
 
-    fn model_input(&self, step: &SchedulerOutput) -> (ModelInput, Vec<LogitRow>) {
-        let (mut input, mut rows) = (ModelInput::default(), Vec::new());
-        for part in &step.scheduled {
-            let Some(sequence) = self.scheduler.get(part.id) else { continue };
-            let (id, start, end) = (part.id, part.start, part.start + part.num_tokens);
-            let block_table = sequence.block_table().block_ids().iter().map(|block| block.0).collect();
-            let wanted = self.active.wanted_rows(part, sequence.num_prompt_tokens());
-            let logits = wanted.start - start..wanted.end - start;
-            input.push(&sequence.token_ids()[start..end], start, block_table, logits);
-            let samples = |position| part.samples && position + 1 == end;
-            rows.extend(wanted.map(|position| LogitRow { id, position, samples: samples(position) }));
+    /// The order of the sequences changes no result, so those whose hidden states are wanted come last.
+    fn model_input(&self, step: &SchedulerOutput) -> (ModelInput, Rows) {
+        let (mut input, mut rows) = (ModelInput::default(), Rows::default());
+        let (pooled, others): (Vec<_>, Vec<_>) = step.scheduled.iter().partition(|part| self.active.is_pooled(part.id));
+        for part in others {
+            self.push_part(part, &mut input, &mut rows.all);
+        }
+        rows.num_logit_rows = rows.all.len();
+        for part in pooled {
+            self.push_part(part, &mut input, &mut rows.all);
         }
         (input, rows)
     }
 
-    /// Runs the network, and does with each row of logits what it is for.
-    fn compute(
-        &mut self,
-        input: &ModelInput,
-        rows: &[LogitRow],
-    ) -> candle_core::Result<Vec<Result<Outcome, RequestError>>> {
-        let hidden = self.forward(input, rows)?;
-        let mut outcomes = Vec::with_capacity(rows.len());
-        for some in rows.chunks(MAX_LOGIT_ROWS) {
+    fn push_part(&self, part: &ScheduledSequence, input: &mut ModelInput, rows: &mut Vec<LogitRow>) {
+        let Some(sequence) = self.scheduler.get(part.id) else { return };
+        let (id, start, end) = (part.id, part.start, part.start + part.num_tokens);
+        let block_table = sequence.block_table().block_ids().iter().map(|block| block.0).collect();
+        let wanted = self.active.wanted_rows(part, sequence.num_prompt_tokens());
+        input.push(&sequence.token_ids()[start..end], start, block_table, wanted.start - start..wanted.end - start);
+        let samples = |position| part.samples && position + 1 == end;
+        rows.extend(wanted.map(|position| LogitRow { id, position, samples: samples(position) }));
+    }
+
+    /// Runs the network, and does with each row what it is for.
+    fn compute(&mut self, input: &ModelInput, rows: &Rows) -> candle_core::Result<Vec<Result<Outcome, RequestError>>> {
+        let hidden = self.forward(input, &rows.all)?;
+        let (of_logits, of_hidden) = rows.all.split_at(rows.num_logit_rows);
+        let mut outcomes = Vec::with_capacity(rows.all.len());
+        for some in of_logits.chunks(MAX_LOGIT_ROWS) {
             let hidden = hidden.narrow(0, outcomes.len(), some.len())?;
             outcomes.extend(self.threads.install(|| self.evaluate(some, &self.decoder.logits(&hidden)?))?);
+        }
+        if !of_hidden.is_empty() {
+            let hidden = hidden.narrow(0, outcomes.len(), of_hidden.len())?.to_vec2()?;
+            outcomes.extend(of_hidden.iter().zip(hidden).map(|(row, hidden)| hidden_state(row.position, hidden)));
         }
         Ok(outcomes)
     }
@@ -245,6 +267,13 @@ impl EngineCore {
         if !logits.iter().any(|logit| logit.is_finite()) {
             return Some(Err(RequestError::NonFiniteLogits { num_tokens: row.position + 1 }));
         }
+        let request = match request {
+            Active::Generate(request) => request,
+            Active::Score(request) => {
+                return Some(Ok(Outcome::Labels(request.logprobs(index, row.position, logits, scratch))));
+            }
+            Active::Embed(_) => return None,
+        };
         if row.samples {
             let answer = request.answers.get(index)?.as_ref()?;
             return Some(answer.choose(logits, sequence.output_token_ids(), scratch).map(Outcome::Next));
@@ -268,6 +297,8 @@ impl EngineCore {
                 self.add_prompt_logprobs(id, logprobs);
                 Ok(Vec::new())
             }
+            Ok(Outcome::Labels(logprobs)) => Ok(self.add_label_logprobs(id, &logprobs).into_iter().collect()),
+            Ok(Outcome::Hidden(hidden)) => Ok(self.add_hidden(id, &hidden).into_iter().collect()),
             Ok(Outcome::Start) => self.advance(id, index, None),
             Ok(Outcome::Next(choice)) => self.advance(id, index, Some(choice)),
             Err(error) => Err(error),
@@ -280,10 +311,36 @@ impl EngineCore {
     }
 
     fn add_prompt_logprobs(&mut self, id: SequenceId, logprobs: TokenLogprobs) {
-        let request = self.active.get_mut(id);
-        if let Some(prompt_logprobs) = request.and_then(|(request, _)| request.prompt_logprobs.as_mut()) {
+        let Some((Active::Generate(request), _)) = self.active.get_mut(id) else { return };
+        if let Some(prompt_logprobs) = request.prompt_logprobs.as_mut() {
             prompt_logprobs.rows.push(logprobs);
         }
+    }
+
+    /// Adds what was wanted at a place of the labels; the scores if that was the last.
+    fn add_label_logprobs(&mut self, id: SequenceId, logprobs: &[f32]) -> Option<OutputEvent> {
+        let (Active::Score(request), index) = self.active.get_mut(id)? else { return None };
+        if !request.add(index, logprobs) {
+            return None;
+        }
+        let finished = self.scheduler.finish(id)?;
+        if !request.finish(&finished) {
+            return None;
+        }
+        let (first, _) = self.active.find(id)?;
+        let Some(Active::Score(request)) = self.active.remove(first) else { return None };
+        Some(OutputEvent::Scored(request.into_output()))
+    }
+
+    /// Adds a hidden state to an embedding; the whole of it if that was the last.
+    fn add_hidden(&mut self, id: SequenceId, hidden: &[f32]) -> Option<OutputEvent> {
+        let (Active::Embed(request), _) = self.active.get_mut(id)? else { return None };
+        if !request.add(hidden) {
+            return None;
+        }
+        let finished = self.scheduler.finish(id)?;
+        let Some(Active::Embed(request)) = self.active.remove(id) else { return None };
+        Some(OutputEvent::Embedded(request.into_output(&finished)))
     }
 
     /// Gives a sequence its next token, if one was chosen, and those that must follow. Ends it with the last.
@@ -328,5 +385,14 @@ impl EngineCore {
     fn finish(&mut self, id: SequenceId, ending: Ending) -> Option<RequestOutput> {
         let finished = self.scheduler.finish(id)?;
         self.active.complete(&finished, ending)
+    }
+}
+
+/// A row of hidden states, if it is one of numbers.
+fn hidden_state(position: usize, hidden: Vec<f32>) -> Result<Outcome, RequestError> {
+    if hidden.iter().all(|number| number.is_finite()) {
+        Ok(Outcome::Hidden(hidden))
+    } else {
+        Err(RequestError::NonFiniteLogits { num_tokens: position + 1 })
     }
 }

@@ -5,8 +5,8 @@ use futures::{Stream, StreamExt};
 
 use super::BatchEngine;
 use crate::error::RequestError;
-use crate::output::RequestOutput;
-use crate::request::{Message, Request, SamplingParams};
+use crate::output::{EmbeddingRequestOutput, RequestOutput, ScoringRequestOutput};
+use crate::request::{Message, PoolingParams, Prompt, Request, SamplingParams, ScoringParams};
 
 /// What every [`BatchEngine`] can do besides its two methods.
 pub trait BatchEngineExt: BatchEngine {
@@ -36,6 +36,58 @@ pub trait BatchEngineExt: BatchEngine {
         self.generate(conversations.into_iter().enumerate().map(|(index, messages)| {
             Request::new(index.to_string(), messages).with_sampling_params(sampling_params.clone())
         }))
+    }
+
+    /// Makes an embedding of each input, all with the same parameters, in their order. Blocks.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use vllm_batch::{BatchEngineExt, LocalEngine, PoolingParams, PoolingType};
+    ///
+    /// let engine = LocalEngine::builder("model.gguf").build()?;
+    /// let params = PoolingParams::default().with_pooling_type(PoolingType::Mean);
+    /// for result in engine.embed(["A cat sat.", "A dog ran."], &params) {
+    ///     println!("{:?}", result?.embedding);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn embed(
+        &self,
+        inputs: impl IntoIterator<Item = impl Into<Prompt>>,
+        pooling_params: &PoolingParams,
+    ) -> Vec<Result<EmbeddingRequestOutput, RequestError>> {
+        let embedding = |(index, input): (usize, _)| {
+            let request = Request::new(index.to_string(), input).with_pooling_params(pooling_params.clone());
+            self.submit(request).embedding()
+        };
+        let embeddings: Vec<_> = inputs.into_iter().enumerate().map(embedding).collect();
+        block_on(futures::future::join_all(embeddings))
+    }
+
+    /// Scores the same labels after each prompt, in their order. Blocks.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use vllm_batch::{BatchEngineExt, LocalEngine, ScoringParams};
+    ///
+    /// let engine = LocalEngine::builder("model.gguf").build()?;
+    /// let labels = ScoringParams::new([" positive", " negative"]);
+    /// for result in engine.score(["Review: Great!\nSentiment:", "Review: Meh.\nSentiment:"], &labels) {
+    ///     println!("{:.3}", result?.labels[0].probability);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn score(
+        &self,
+        prompts: impl IntoIterator<Item = impl Into<Prompt>>,
+        scoring_params: &ScoringParams,
+    ) -> Vec<Result<ScoringRequestOutput, RequestError>> {
+        let scores = |(index, prompt): (usize, _)| {
+            let request = Request::new(index.to_string(), prompt).with_scoring_params(scoring_params.clone());
+            self.submit(request).scores()
+        };
+        let scores: Vec<_> = prompts.into_iter().enumerate().map(scores).collect();
+        block_on(futures::future::join_all(scores))
     }
 
     /// Answers a stream of requests, at most `window` at a time, and yields each result with its request's id as soon

@@ -1,8 +1,8 @@
-//! From a request to a sequence: after this, nothing is optional.
+//! From a request to its sequences: after this, nothing is optional.
 
 use std::sync::{Arc, OnceLock};
 
-use super::active::{Active, PromptLogprobs};
+use super::active::{Active, Generation, PromptLogprobs};
 use super::answer::{Answer, AnswerRules};
 use super::conversation::{Conversation, Parsers};
 use super::guided::Guided;
@@ -11,7 +11,7 @@ use crate::error::{LoadError, RequestError};
 use crate::guide::{Constraint, GrammarCache, Vocabulary};
 use crate::model::ModelFiles;
 use crate::output::Usage;
-use crate::request::{Prompt, Request, SamplingParams};
+use crate::request::{ChatOptions, PoolingType, Prompt, Request, SamplingParams, Task};
 use crate::sample::{Sampler, answer_seed, derive_seed};
 use crate::sched::{NewSequence, SequenceId};
 use crate::text::{AnswerFormat, AnswerReader, ChatTemplates, OutputText, Tokenizer};
@@ -19,13 +19,15 @@ use crate::text::{AnswerFormat, AnswerReader, ChatTemplates, OutputText, Tokeniz
 /// What lowering needs to know of the model and the engine. Shared by the threads that lower and compute.
 #[derive(Debug)]
 pub(crate) struct Lowering {
-    tokenizer: Arc<Tokenizer>,
+    pub(super) tokenizer: Arc<Tokenizer>,
     chat_templates: ChatTemplates,
     parsers: Parsers,
     eos_token_ids: Vec<u32>,
-    vocab_size: usize,
-    max_model_len: usize,
+    pub(super) vocab_size: usize,
+    pub(super) hidden_size: usize,
+    pub(super) max_model_len: usize,
     seed: u64,
+    pub(super) pooling_type: PoolingType,
     /// Made for the first request that needs it.
     grammars: OnceLock<Result<GrammarCache, RequestError>>,
 }
@@ -33,39 +35,45 @@ pub(crate) struct Lowering {
 /// A request with every choice made and every limit checked.
 #[derive(Debug)]
 pub(crate) struct LoweredRequest {
-    prompt_token_ids: Vec<u32>,
-    /// The most tokens that prompt and answer can have together.
-    max_num_tokens: usize,
-    priority: i32,
+    /// Numbered from 0.
+    pub(super) sequences: Vec<NewSequence>,
     pub(super) active: Active,
 }
 
-impl LoweredRequest {
-    /// One sequence for each answer. All share the prompt's blocks; log-probabilities of the prompt take one sequence
-    /// that computes it wholly.
-    pub(super) fn sequences(&self, first: SequenceId) -> Vec<NewSequence> {
-        let sequence = |(id, index): (u64, usize)| NewSequence {
-            id: SequenceId(id),
-            prompt_token_ids: self.prompt_token_ids.clone(),
-            max_num_tokens: self.max_num_tokens,
-            priority: self.priority,
-            skip_reading_prefix_cache: index == 0 && self.active.prompt_logprobs.is_some(),
-        };
-        (first.0..).zip(0..self.active.answers.len()).map(sequence).collect()
-    }
+/// A prompt, and how many tokens were cut off before it.
+#[derive(Debug)]
+pub(super) struct CutPrompt {
+    pub(super) token_ids: Vec<u32>,
+    num_cut: usize,
+    /// How answers are taken apart.
+    format: AnswerFormat,
+}
+
+/// A `truncate_prompt_tokens`, and how many tokens `-1` stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Truncation {
+    pub(super) tokens: Option<i32>,
+    pub(super) room: usize,
 }
 
 impl Lowering {
     /// Takes over what the model's files say about text.
-    pub(super) fn new(files: ModelFiles, parsers: Parsers, max_model_len: usize, seed: u64) -> Self {
+    pub(super) fn new(
+        files: ModelFiles,
+        parsers: Parsers,
+        max_model_len: usize,
+        (seed, pooling_type): (u64, PoolingType),
+    ) -> Self {
         Self {
             parsers,
             vocab_size: files.spec.vocab_size,
+            hidden_size: files.spec.hidden_size,
             tokenizer: Arc::new(files.tokenizer),
             chat_templates: ChatTemplates::new(files.chat_template, files.special_tokens),
             eos_token_ids: files.eos_token_ids,
             max_model_len,
             seed,
+            pooling_type,
             grammars: OnceLock::new(),
         }
     }
@@ -79,17 +87,23 @@ impl Lowering {
     ///
     /// # Errors
     /// Every [`RequestError`] that says what is wrong with the request itself.
-    pub(super) fn lower(&self, request: Request) -> Result<LoweredRequest, RequestError> {
-        let params = &request.sampling_params;
+    pub(super) fn lower(&self, mut request: Request) -> Result<LoweredRequest, RequestError> {
+        match std::mem::take(&mut request.task) {
+            Task::Generate(params) => self.lower_text(request, &params),
+            Task::Embed(params) => self.lower_embedding(request, &params),
+            Task::Score(params) => self.lower_scores(request, &params),
+        }
+    }
+
+    /// One sequence for each answer. All share the prompt's blocks; log-probabilities of the prompt take one sequence that
+    /// computes it wholly.
+    fn lower_text(&self, request: Request, params: &SamplingParams) -> Result<LoweredRequest, RequestError> {
         params.validate()?;
         self.check_tokens("stop_token_ids", &params.stop_token_ids)?;
         self.check_tokens("allowed_token_ids", params.allowed_token_ids.as_deref().unwrap_or_default())?;
         self.check_tokens("logit_bias", params.logit_bias.keys())?;
-        let (mut prompt_token_ids, format) = self.prompt(&request)?;
-        let num_cut = prompt_token_ids.len().saturating_sub(self.max_prompt_len(params)?);
-        prompt_token_ids.drain(..num_cut);
-        // A tokenizer may know more tokens than the network.
-        self.check_tokens("prompt", &prompt_token_ids)?;
+        let CutPrompt { token_ids: prompt_token_ids, num_cut, format } =
+            self.prompt_token_ids(&request, self.truncation(params)?)?;
         let max_num_tokens = self.max_num_tokens(prompt_token_ids.len(), params)?;
         let prompt = match &request.prompt {
             _ if !request.echo => None,
@@ -97,25 +111,31 @@ impl Lowering {
             _ => Some(self.tokenizer.decode(&prompt_token_ids, false)?),
         };
         let priority = request.priority;
-        let active = Active { prompt, ..self.active(request, format, &prompt_token_ids, max_num_tokens)? };
-        Ok(LoweredRequest { prompt_token_ids, max_num_tokens, priority, active })
+        let generation = self.generation((request, params), format, (&prompt_token_ids, max_num_tokens))?;
+        let sequence = |index: u32| NewSequence {
+            id: SequenceId(u64::from(index)),
+            prompt_token_ids: prompt_token_ids.clone(),
+            max_num_tokens,
+            priority,
+            max_cached_tokens: if index == 0 && generation.prompt_logprobs.is_some() { 0 } else { usize::MAX },
+        };
+        let sequences = (0..params.num_generated()).map(sequence).collect();
+        Ok(LoweredRequest { sequences, active: Active::Generate(Generation { prompt, ..generation }) })
     }
 
     /// The request without a token of an answer.
-    fn active(
+    fn generation(
         &self,
-        request: Request,
+        (request, params): (Request, &SamplingParams),
         format: AnswerFormat,
-        prompt: &[u32],
-        max_num_tokens: usize,
-    ) -> Result<Active, RequestError> {
-        let params = &request.sampling_params;
-        let guided = self.guided(&request, &format)?;
+        (prompt, max_num_tokens): (&[u32], usize),
+    ) -> Result<Generation, RequestError> {
+        let guided = self.guided(&request.chat, params, &format)?;
         let has_parts = format != AnswerFormat::default();
         let reader = has_parts.then(|| AnswerReader::new(format, &request, prompt));
         let shows_special = reader.as_ref().is_some_and(|reader| reader.needs_special_tokens(&self.tokenizer));
         let text_params = params.clone().with_skip_special_tokens(params.skip_special_tokens && !shows_special);
-        let rules = Arc::new(AnswerRules { reader, ..self.rules(&request, max_num_tokens) });
+        let rules = Arc::new(AnswerRules { reader, ..self.rules(&request.chat, params, max_num_tokens) });
         let seed = params.seed.unwrap_or_else(|| derive_seed(self.seed, &request.request_id));
         let sampler = Sampler::new(params, seed, [&*rules.eos_token_ids, &*rules.stop_token_ids].concat());
         let sampler = sampler.with_bad_words(self.bad_words(&params.bad_words)?).with_prompt(prompt);
@@ -125,7 +145,7 @@ impl Lowering {
             Some(Answer::new(Arc::clone(&rules), sampler, text, guided.clone()))
         };
         let prompt_logprobs = params.prompt_logprobs.or(params.logprobs.filter(|_| request.echo));
-        Ok(Active {
+        Ok(Generation {
             request_id: request.request_id,
             prompt: None,
             prompt_logprobs: self.num_top(prompt_logprobs).map(|num_top| PromptLogprobs { num_top, rows: Vec::new() }),
@@ -138,12 +158,21 @@ impl Lowering {
     }
 
     /// What keeps the answers to a format, at the beginning of an answer.
-    fn guided(&self, request: &Request, format: &AnswerFormat) -> Result<Option<Guided>, RequestError> {
-        let params = &request.sampling_params;
+    fn guided(
+        &self,
+        chat: &ChatOptions,
+        params: &SamplingParams,
+        format: &AnswerFormat,
+    ) -> Result<Option<Guided>, RequestError> {
         let wants_logits = params.logprobs.is_some() || params.prompt_logprobs.is_some() || params.best_of.is_some();
         let grammar = match (&params.structured_outputs, &format.calls) {
-            (Some(output), _) => Some(self.grammars()?.compile(output)?),
-            (None, Some(calls)) => Some(self.grammars()?.compile_calls(calls, &request.chat)?),
+            (Some(_), Some(_)) => {
+                let message =
+                    "must be `none` where the answer has a format: an answer is a call or keeps to the format";
+                return Err(RequestError::invalid("tool_choice", message));
+            }
+            (Some(output), None) => Some(self.grammars()?.compile(output)?),
+            (None, Some(calls)) => Some(self.grammars()?.compile_calls(calls, chat)?),
             (None, None) => None,
         };
         Guided::new(self.thinking(params, format)?, grammar.map(Constraint::new), !wants_logits)
@@ -173,15 +202,14 @@ impl Lowering {
         Ok(GrammarCache::new(Arc::new(vocabulary.map_err(failed)?)))
     }
 
-    fn rules(&self, request: &Request, max_num_tokens: usize) -> AnswerRules {
-        let params = &request.sampling_params;
+    fn rules(&self, chat: &ChatOptions, params: &SamplingParams, max_num_tokens: usize) -> AnswerRules {
         let restriction = match params {
             params if params.allowed_token_ids.is_some() => "allowed_token_ids",
             params if !params.bad_words.is_empty() => "bad_words",
             _ => "logit_bias",
         };
         // A format knows itself when an end token may come.
-        let has_format = params.structured_outputs.is_some() || request.chat.may_call();
+        let has_format = params.structured_outputs.is_some() || chat.may_call();
         let ignores_eos = params.ignore_eos && !has_format;
         AnswerRules {
             eos_token_ids: if ignores_eos { Vec::new() } else { self.eos_token_ids.clone() },
@@ -218,6 +246,20 @@ impl Lowering {
         Ok(bad_words)
     }
 
+    /// The prompt's tokens, as many as are to be kept.
+    pub(super) fn prompt_token_ids(
+        &self,
+        request: &Request,
+        truncation: Truncation,
+    ) -> Result<CutPrompt, RequestError> {
+        let (mut token_ids, format) = self.prompt(request)?;
+        let num_cut = token_ids.len().saturating_sub(truncation.max_len());
+        token_ids.drain(..num_cut);
+        // A tokenizer may know more tokens than the network.
+        self.check_tokens("prompt", &token_ids)?;
+        Ok(CutPrompt { token_ids, num_cut, format })
+    }
+
     /// The prompt's tokens, and how answers are taken apart.
     fn prompt(&self, request: &Request) -> Result<(Vec<u32>, AnswerFormat), RequestError> {
         let adds = |default| request.add_special_tokens.unwrap_or(default);
@@ -225,7 +267,7 @@ impl Lowering {
             Prompt::Text(text) => Ok((self.tokenizer.encode(text, adds(true))?, AnswerFormat::default())),
             Prompt::Messages(messages) => {
                 let Conversation { prompt, format } =
-                    Conversation::new(messages, request, (&self.chat_templates, &self.parsers))?;
+                    Conversation::new(messages, &request.chat, (&self.chat_templates, &self.parsers))?;
                 Ok((self.tokenizer.encode(&prompt, adds(false))?, format))
             }
             Prompt::TokenIds(token_ids) => Ok((token_ids.clone(), AnswerFormat::default())),
@@ -245,30 +287,37 @@ impl Lowering {
         }
     }
 
-    /// The most tokens that are kept of the prompt.
-    fn max_prompt_len(&self, params: &SamplingParams) -> Result<usize, RequestError> {
-        let room = || {
-            let max_tokens = params.max_tokens.unwrap_or(1) as usize;
-            let room = self.max_model_len.checked_sub(max_tokens).filter(|room| *room > 0);
+    /// Of a prompt that is cut to what fits, the answer must leave something.
+    fn truncation(&self, params: &SamplingParams) -> Result<Truncation, RequestError> {
+        let room = self.max_model_len.saturating_sub(params.max_tokens.unwrap_or(1) as usize);
+        if room == 0 && params.truncate_prompt_tokens.is_some_and(i32::is_negative) {
             let message = format!("leaves no room for a prompt in the context of {} tokens", self.max_model_len);
-            room.ok_or_else(|| RequestError::invalid("max_tokens", message))
-        };
-        match params.truncate_prompt_tokens {
-            None => Ok(usize::MAX),
-            Some(len) => usize::try_from(len).or_else(|_| room()),
+            return Err(RequestError::invalid("max_tokens", message));
+        }
+        Ok(Truncation { tokens: params.truncate_prompt_tokens, room })
+    }
+
+    /// Refuses a prompt that is empty, or too long for what is to follow it.
+    pub(super) fn check_len(&self, prompt_tokens: usize, num_following: usize) -> Result<(), RequestError> {
+        let max_model_len = self.max_model_len;
+        match prompt_tokens {
+            0 => Err(RequestError::EmptyPrompt),
+            _ if prompt_tokens + num_following <= max_model_len => Ok(()),
+            _ => Err(RequestError::PromptTooLong { prompt_tokens, max_model_len }),
         }
     }
 
     /// An answer ends at `max_tokens` or at the context limit, whichever comes first; one token must fit.
     fn max_num_tokens(&self, prompt_tokens: usize, params: &SamplingParams) -> Result<usize, RequestError> {
-        let max_model_len = self.max_model_len;
-        if prompt_tokens == 0 {
-            return Err(RequestError::EmptyPrompt);
-        }
-        if prompt_tokens >= max_model_len {
-            return Err(RequestError::PromptTooLong { prompt_tokens, max_model_len });
-        }
+        self.check_len(prompt_tokens, 1)?;
         let wanted = params.max_tokens.map_or(usize::MAX, |max_tokens| prompt_tokens + max_tokens as usize);
-        Ok(wanted.min(max_model_len))
+        Ok(wanted.min(self.max_model_len))
+    }
+}
+
+impl Truncation {
+    /// The most tokens that are kept.
+    fn max_len(self) -> usize {
+        self.tokens.map_or(usize::MAX, |tokens| usize::try_from(tokens).unwrap_or(self.room))
     }
 }

@@ -12,8 +12,10 @@ mod ext;
 mod guided;
 mod local;
 mod lower;
+mod pool;
 #[cfg(feature = "remote")]
 mod remote;
+mod score;
 mod stream;
 mod thinking;
 
@@ -31,8 +33,9 @@ use crate::request::Request;
 ///
 /// # Contract
 /// * `submit` returns at once: it neither computes nor waits for a place in the batch.
-/// * Every stream ends with exactly one [`Finished`](crate::OutputEvent::Finished) or
-///   [`Failed`](crate::OutputEvent::Failed) event; a bad request fails alone.
+/// * Every stream ends with exactly one final event: [`Finished`](crate::OutputEvent::Finished),
+///   [`Embedded`](crate::OutputEvent::Embedded) or [`Scored`](crate::OutputEvent::Scored), as the request's
+///   [`Task`](crate::Task) says, or [`Failed`](crate::OutputEvent::Failed); a bad request fails alone.
 /// * Dropping a stream aborts its request and gives back what it held.
 /// * What a request yields depends on the request and on the engine's [`EngineSpec`], not on other requests.
 pub trait BatchEngine: Send + Sync {

@@ -7,9 +7,9 @@ use futures::channel::mpsc;
 use futures::{Stream, StreamExt};
 
 use crate::error::RequestError;
-use crate::output::{OutputEvent, RequestOutput};
+use crate::output::{EmbeddingRequestOutput, OutputEvent, RequestOutput, ScoringRequestOutput};
 
-/// The events of one request, ending with `Finished` or `Failed`. Dropping it aborts the request.
+/// The events of one request, ending with exactly one that says how it ended. Dropping it aborts the request.
 #[must_use = "dropping the stream aborts the request"]
 pub struct OutputStream {
     events: Pin<Box<dyn Stream<Item = OutputEvent> + Send>>,
@@ -35,19 +35,56 @@ impl OutputStream {
         (sender, Self::new(receiver))
     }
 
-    /// Skips deltas and waits for the answer.
+    /// Skips deltas and waits for the text.
     ///
     /// # Errors
-    /// The error of the `Failed` event.
-    pub async fn output(mut self) -> Result<RequestOutput, RequestError> {
+    /// The error of the `Failed` event; [`RequestError::InvalidParam`] for `task` if the request did not ask for text.
+    pub async fn output(self) -> Result<RequestOutput, RequestError> {
+        match self.last().await {
+            OutputEvent::Finished(output) => Ok(output),
+            other => Err(not_the(other, "text")),
+        }
+    }
+
+    /// Waits for the embedding.
+    ///
+    /// # Errors
+    /// The error of the `Failed` event; [`RequestError::InvalidParam`] for `task` if the request did not ask for an
+    /// embedding.
+    pub async fn embedding(self) -> Result<EmbeddingRequestOutput, RequestError> {
+        match self.last().await {
+            OutputEvent::Embedded(output) => Ok(output),
+            other => Err(not_the(other, "embedding")),
+        }
+    }
+
+    /// Waits for the scores.
+    ///
+    /// # Errors
+    /// The error of the `Failed` event; [`RequestError::InvalidParam`] for `task` if the request did not ask for scores.
+    pub async fn scores(self) -> Result<ScoringRequestOutput, RequestError> {
+        match self.last().await {
+            OutputEvent::Scored(output) => Ok(output),
+            other => Err(not_the(other, "scores")),
+        }
+    }
+
+    /// How the request ended.
+    async fn last(mut self) -> OutputEvent {
         while let Some(event) = self.next().await {
-            match event {
-                OutputEvent::Delta(_) => {}
-                OutputEvent::Finished(output) => return Ok(output),
-                OutputEvent::Failed(error) => return Err(error),
+            if !matches!(event, OutputEvent::Delta(_)) {
+                return event;
             }
         }
-        Err(stopped_early())
+        OutputEvent::Failed(stopped_early())
+    }
+}
+
+/// The error of a request that ended like this, where another kind of answer was waited for.
+fn not_the(event: OutputEvent, answer: &str) -> RequestError {
+    match event {
+        OutputEvent::Failed(error) => error,
+        _ => RequestError::invalid("task", format!("the request does not ask for its {answer}")),
     }
 }
 

@@ -8,19 +8,30 @@ use super::parallel::{Shared, for_each};
 use super::registers::Registers;
 use super::storage::f32_slice;
 
-/// `silu(gate) · up`: `x` is `[tokens, 2 · width]`, gates first; the result is `[tokens, width]`
-/// (Shazeer, <https://arxiv.org/abs/2002.05202>).
-pub(crate) fn swiglu(x: &Tensor) -> Result<Tensor> {
-    x.apply_op1_no_bwd(&SwiGlu { isa: Isa::detect() })
+/// What is done to the gates of a feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// `x · σ(x)` (Elfwing and others, <https://arxiv.org/abs/1702.03118>).
+    Silu,
+    /// The approximation `x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))` of GELU (Hendrycks and Gimpel,
+    /// <https://arxiv.org/abs/1606.08415>).
+    GeluTanh,
 }
 
-struct SwiGlu {
+/// `activation(gate) · up`: `x` is `[tokens, 2 · width]`, gates first; the result is `[tokens, width]`
+/// (Shazeer, <https://arxiv.org/abs/2002.05202>).
+pub(crate) fn gated(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    x.apply_op1_no_bwd(&Gated { activation, isa: Isa::detect() })
+}
+
+struct Gated {
+    activation: Activation,
     isa: Isa,
 }
 
-impl CustomOp1 for SwiGlu {
+impl CustomOp1 for Gated {
     fn name(&self) -> &'static str {
-        "swiglu"
+        "gated"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -29,21 +40,37 @@ impl CustomOp1 for SwiGlu {
         let width = both / 2;
         let mut y = vec![0f32; tokens * width];
         let out = Shared::new(&mut y);
+        let row = match self.activation {
+            Activation::Silu => silu_row,
+            Activation::GeluTanh => gelu_tanh_row,
+        };
         for_each(tokens, both, |token| {
             let (gate, up) = x[token * both..(token + 1) * both].split_at(width);
             // SAFETY: each call writes its own row.
-            swiglu_row(self.isa, gate, up, unsafe { out.part(token * width, width) });
+            row(self.isa, gate, up, unsafe { out.part(token * width, width) });
         });
         Ok((CpuStorage::F32(y), (tokens, width).into()))
     }
 }
 
-per_isa! { fn swiglu_row(gate: &[f32], up: &[f32], y: &mut [f32]) = gated }
+per_isa! { fn silu_row(gate: &[f32], up: &[f32], y: &mut [f32]) = silu }
 
 #[inline(always)]
-fn gated<V: Registers>(gate: &[f32], up: &[f32], y: &mut [f32]) {
+fn silu<V: Registers>(gate: &[f32], up: &[f32], y: &mut [f32]) {
     for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
         *y = gate / (1.0 + exp(-gate)) * up;
+    }
+}
+
+per_isa! { fn gelu_tanh_row(gate: &[f32], up: &[f32], y: &mut [f32]) = gelu_tanh }
+
+/// `(1 + tanh u) / 2` is `σ(2u)`, which keeps its precision where it is small.
+#[inline(always)]
+fn gelu_tanh<V: Registers>(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    const TWO_SQRT_2_OVER_PI: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2;
+    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+        let twice = TWO_SQRT_2_OVER_PI * gate * (0.044_715 * gate).mul_add(*gate, 1.0);
+        *y = gate / (1.0 + exp(-twice)) * up;
     }
 }
 
@@ -54,13 +81,37 @@ mod tests {
 
     #[test]
     fn it_is_close_to_the_definition() {
-        let gates: Vec<f32> = (-200..200).map(|i| i as f32 * 0.5).collect();
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        let gelu = |x: f64| {
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            x / (1.0 + (-2.0 * u).exp())
+        };
+        let gates: Vec<f32> = (-200..200).map(|i| i as f32 * 0.25).collect();
         let row: Vec<f32> = gates.iter().copied().chain(gates.iter().map(|_| 1.5)).collect();
         let x = Tensor::from_slice(&row, (1, row.len()), &Device::Cpu).unwrap();
-        let y = swiglu(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        for (gate, y) in gates.iter().zip(y) {
-            let exact = f64::from(*gate) / (1.0 + (-f64::from(*gate)).exp()) * 1.5;
-            assert!((f64::from(y) - exact).abs() <= 1e-6 * exact.abs() + 1e-30, "{gate}: {y} for {exact}");
+        let cases: [(_, &dyn Fn(f64) -> f64); 2] = [(Activation::Silu, &silu), (Activation::GeluTanh, &gelu)];
+        for (activation, definition) in cases {
+            let y = gated(&x, activation).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for (gate, y) in gates.iter().zip(y) {
+                let exact = definition(f64::from(*gate)) * 1.5;
+                let error = (f64::from(y) - exact).abs();
+                assert!(error <= 5e-6 * exact.abs() + 1e-30, "{activation:?} {gate}: {y} for {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn instruction_sets_give_the_same_bits() {
+        let gate: Vec<f32> = (-300..300).map(|i| i as f32 * 0.043).collect();
+        let up = vec![0.7f32; gate.len()];
+        for row in [silu_row, gelu_tanh_row] {
+            let of = |isa| {
+                let mut y = vec![0f32; gate.len()];
+                row(isa, &gate, &up, &mut y);
+                y
+            };
+            let expected = of(Isa::Baseline);
+            assert!(Isa::available().into_iter().all(|isa| of(isa) == expected));
         }
     }
 }

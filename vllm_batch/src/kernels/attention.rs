@@ -9,6 +9,7 @@ use super::parallel::{Shared, for_each};
 use super::registers::Registers;
 use super::rotary::HeadShape;
 use super::storage::{f32_slice, lanes};
+use super::tanh::tanh;
 use super::tile::{Rows, multiply};
 use super::{LANES, Lane};
 
@@ -33,11 +34,12 @@ pub(crate) struct QuerySpan {
     pub(crate) block_table: Vec<u32>,
 }
 
-/// `softmax(q · kᵀ · scale) · v` per head, each query over the keys at and before its own position. The operands are the
-/// rotated queries `[tokens, num_heads * head_dim]` and a layer's cache.
+/// `softmax(cap(q · kᵀ · scale)) · v` per head, each query over the keys at and before its own position, and within its
+/// window. The operands are the rotated queries `[tokens, num_heads * head_dim]` and a layer's cache.
 ///
 /// The softmax runs over the keys in steps of 64 positions, with a running maximum (Milakov and Gimelshein,
-/// <https://arxiv.org/abs/1805.02867>): the order depends on a query's position alone.
+/// <https://arxiv.org/abs/1805.02867>): the order depends on a query's position alone. Steps that no query of a task can
+/// see are left out; where another query of the task can, their keys count as minus infinity and add exact zeros.
 pub(crate) struct Attention<'a> {
     /// The sequences.
     pub(crate) spans: &'a [QuerySpan],
@@ -45,6 +47,10 @@ pub(crate) struct Attention<'a> {
     pub(crate) heads: HeadShape,
     /// Factor of the scores.
     pub(crate) scale: f32,
+    /// Scores grow to at most this: `soft_cap * tanh(score / soft_cap)`.
+    pub(crate) soft_cap: Option<f32>,
+    /// Keys that a query sees: its own and those before it, so many in all. At least 1; all if absent.
+    pub(crate) window: Option<usize>,
     /// Instruction set to use.
     pub(crate) isa: Isa,
 }
@@ -123,6 +129,8 @@ impl Attention<'_> {
             positions: &positions[..count],
             blocks: Blocks { cache, table: &task.span.block_table, heads: self.heads, kv_head: task.kv_head },
             scale: self.scale,
+            soft_cap: self.soft_cap,
+            window: self.window.unwrap_or(usize::MAX),
         };
         let mut sums = [[0f32; LANES]; MAX_ROWS * MAX_PANELS];
         let panels = self.heads.padded_dim() / LANES;
@@ -141,6 +149,23 @@ struct Tile<'a> {
     positions: &'a [usize],
     blocks: Blocks<'a>,
     scale: f32,
+    soft_cap: Option<f32>,
+    window: usize,
+}
+
+impl Tile<'_> {
+    /// The first key that the query at `position` sees.
+    #[inline(always)]
+    fn first_visible(&self, position: usize) -> usize {
+        (position + 1).saturating_sub(self.window)
+    }
+
+    /// The blocks to go over: from the step of the first visible key to the last query's own block.
+    fn visible_blocks(&self) -> std::ops::Range<usize> {
+        let first = self.positions.iter().min().map_or(0, |first| self.first_visible(*first));
+        let end = self.positions.iter().max().map_or(0, |last| last / LANES + 1);
+        first / (LANES * BLOCKS_PER_STEP) * BLOCKS_PER_STEP..end
+    }
 }
 
 /// The keys and values of one head of one sequence.
@@ -172,17 +197,18 @@ per_isa! { fn attend_on(tile: &Tile<'_>, sums: &mut [Lane]) = attend }
 #[inline(always)]
 fn attend<V: Registers>(tile: &Tile<'_>, sums: &mut [Lane]) {
     let panels = sums.len() / tile.rows.count;
-    let num_blocks = tile.positions.iter().max().map_or(0, |last| last / LANES + 1);
+    let visible = tile.visible_blocks();
     let mut softmax = [RunningSoftmax { max: f32::NEG_INFINITY, total: [0.0; LANES] }; MAX_ROWS];
     let mut weights = [[0f32; LANES]; MAX_ROWS * BLOCKS_PER_STEP];
-    for first in (0..num_blocks).step_by(BLOCKS_PER_STEP) {
-        let count = BLOCKS_PER_STEP.min(num_blocks - first);
+    for first in visible.clone().step_by(BLOCKS_PER_STEP) {
+        let count = BLOCKS_PER_STEP.min(visible.end - first);
         let keys: [&[Lane]; BLOCKS_PER_STEP] = std::array::from_fn(|b| tile.blocks.keys(first + b.min(count - 1)));
         let weights = &mut weights[..tile.rows.count * count];
         weights.fill([0.0; LANES]);
         multiply::<V>(tile.rows, &keys[..count], weights);
         for (row, weights) in weights.chunks_exact_mut(count).enumerate() {
-            mask_and_scale(weights, first * LANES, tile.positions[row], tile.scale);
+            tile.scale(weights);
+            tile.mask(weights, first * LANES, tile.positions[row]);
             let shrink = softmax[row].absorb(weights);
             scale_all(&mut sums[row * panels..(row + 1) * panels], shrink);
         }
@@ -201,13 +227,28 @@ fn scale_all(lanes: &mut [Lane], factor: f32) {
     }
 }
 
-/// Scores times `scale`; minus infinity where a key comes after the query.
-#[inline(always)]
-fn mask_and_scale(scores: &mut [Lane], first_key: usize, query: usize, scale: f32) {
-    for (block, scores) in scores.iter_mut().enumerate() {
-        for (offset, score) in scores.iter_mut().enumerate() {
-            let visible = first_key + block * LANES + offset <= query;
-            *score = if visible { *score * scale } else { f32::NEG_INFINITY };
+impl Tile<'_> {
+    /// Scores times the scale, then under the cap.
+    #[inline(always)]
+    fn scale(&self, scores: &mut [Lane]) {
+        let scores = scores.as_flattened_mut();
+        for score in scores.iter_mut() {
+            *score *= self.scale;
+        }
+        if let Some(cap) = self.soft_cap {
+            for score in scores {
+                *score = cap * tanh(*score / cap);
+            }
+        }
+    }
+
+    /// Minus infinity where a key comes after the query, or before its window.
+    #[inline(always)]
+    fn mask(&self, scores: &mut [Lane], first_key: usize, query: usize) {
+        let first_visible = self.first_visible(query);
+        for (key, score) in scores.as_flattened_mut().iter_mut().enumerate() {
+            let key = first_key + key;
+            *score = if first_visible <= key && key <= query { *score } else { f32::NEG_INFINITY };
         }
     }
 }
@@ -245,11 +286,13 @@ impl RunningSoftmax {
             }
         }
         let max = maxima.into_iter().fold(self.max, f32::max);
-        let shrink = exp(self.max - max);
+        // As long as the row has seen no key, all is zero, relative to any number.
+        let base = if max == f32::NEG_INFINITY { 0.0 } else { max };
+        let shrink = exp(self.max - base);
         scale_all(std::slice::from_mut(&mut self.total), shrink);
         for scores in scores.iter_mut() {
             for (total, score) in self.total.iter_mut().zip(scores.iter_mut()) {
-                *score = exp(*score - max);
+                *score = exp(*score - base);
                 *total += *score;
             }
         }

@@ -9,10 +9,20 @@ struct Case {
     table: RotaryTable,
     /// `[tokens, qkv_width]` for each sequence.
     qkv: Vec<Vec<f32>>,
+    window: Option<usize>,
+    soft_cap: Option<f32>,
+}
+
+/// A case without its numbers.
+struct Setup {
+    heads: HeadShape,
+    lengths: &'static [usize],
+    window: Option<usize>,
+    soft_cap: Option<f32>,
 }
 
 impl Case {
-    fn new(heads: HeadShape, lengths: &[usize]) -> Self {
+    fn new(&Setup { heads, lengths, window, soft_cap }: &Setup) -> Self {
         let mut state = 12_345_u64;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -20,7 +30,8 @@ impl Case {
         };
         let qkv = lengths.iter().map(|len| (0..len * heads.qkv_width()).map(|_| next()).collect()).collect();
         let inv_freq: Vec<f32> = (0..heads.head_dim / 2).map(|i| 1.0 / (1.0 + i as f32)).collect();
-        Self { heads, table: RotaryTable::new(&inv_freq, lengths.iter().max().map_or(0, |len| len + 1)), qkv }
+        let positions = lengths.iter().max().map_or(0, |len| len + 1);
+        Self { heads, table: RotaryTable::new(&inv_freq, 1.0, positions), qkv, window, soft_cap }
     }
 
     fn len(&self, sequence: usize) -> usize {
@@ -63,7 +74,8 @@ impl Case {
         let (heads, table) = (self.heads, &self.table);
         cache.inplace_op2(&qkv, &KvWrite { positions: &positions, slots: &slots, heads, table }).unwrap();
         let queries = rotate_queries(&qkv, &positions, heads, table).unwrap();
-        let op = Attention { spans: &spans, heads, scale: 0.3, isa };
+        let (soft_cap, window) = (self.soft_cap, self.window);
+        let op = Attention { spans: &spans, heads, scale: 0.3, soft_cap, window, isa };
         let out = queries.apply_op2_no_bwd(cache, &op).unwrap().to_vec2::<f32>().unwrap();
         for (span, owner) in spans.iter().zip(owners) {
             results[owner].extend(out[span.query_start..][..span.query_len].iter().flatten());
@@ -86,12 +98,14 @@ impl Case {
                 let kv_head = q_head / (num_heads / num_kv_heads);
                 let q = turned(token, q_head);
                 let dot = |k: Vec<f32>| q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(k)).sum::<f64>() * 0.3;
-                let scores: Vec<f64> = (0..=token).map(|t| dot(turned(t, num_heads + kv_head))).collect();
+                let cap = |score: f64| self.soft_cap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh());
+                let first = self.window.map_or(0, |window| (token + 1).saturating_sub(window));
+                let scores: Vec<f64> = (first..=token).map(|t| cap(dot(turned(t, num_heads + kv_head)))).collect();
                 let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
                 let total: f64 = weights.iter().sum();
                 result.extend((0..head_dim).map(|i| {
-                    let value = |t: usize| f64::from(head(t, num_heads + num_kv_heads + kv_head)[i]);
+                    let value = |t: usize| f64::from(head(first + t, num_heads + num_kv_heads + kv_head)[i]);
                     weights.iter().enumerate().map(|(t, weight)| weight * value(t)).sum::<f64>() / total
                 }));
             }
@@ -100,20 +114,25 @@ impl Case {
     }
 }
 
-fn shapes() -> [(HeadShape, Vec<usize>); 4] {
+fn setups() -> [Setup; 8] {
     let heads = |num_heads, num_kv_heads, head_dim| HeadShape { num_heads, num_kv_heads, head_dim };
+    let plain = |heads, lengths| Setup { heads, lengths, window: None, soft_cap: None };
     [
-        (heads(4, 2, 16), vec![1, 17, 64, 65]),
-        (heads(9, 3, 64), vec![130, 5]),
-        (heads(2, 2, 24), vec![33, 16, 15]),
-        (heads(8, 1, 256), vec![40]),
+        plain(heads(4, 2, 16), &[1, 17, 64, 65]),
+        plain(heads(9, 3, 64), &[130, 5]),
+        plain(heads(2, 2, 24), &[33, 16, 15]),
+        plain(heads(8, 1, 256), &[40]),
+        Setup { soft_cap: Some(2.0), ..plain(heads(4, 2, 16), &[1, 17, 64, 65]) },
+        Setup { window: Some(64), ..plain(heads(9, 3, 64), &[200, 5]) },
+        Setup { window: Some(1), ..plain(heads(2, 2, 24), &[150, 16, 15]) },
+        Setup { window: Some(71), soft_cap: Some(5.0), ..plain(heads(6, 2, 16), &[300, 129]) },
     ]
 }
 
 #[test]
 fn it_is_close_to_the_definition() {
-    for (heads, lengths) in shapes() {
-        let case = Case::new(heads, &lengths);
+    for setup in setups() {
+        let (heads, case) = (setup.heads, Case::new(&setup));
         for (sequence, actual) in case.run(1000, Isa::detect()).iter().enumerate() {
             for (actual, expected) in actual.iter().zip(case.reference(sequence)) {
                 let error = (f64::from(*actual) - expected).abs();
@@ -125,8 +144,8 @@ fn it_is_close_to_the_definition() {
 
 #[test]
 fn chunks_neighbours_and_instruction_sets_do_not_change_a_bit() {
-    for (heads, lengths) in shapes() {
-        let all = Case::new(heads, &lengths);
+    for setup in setups() {
+        let (heads, all) = (setup.heads, Case::new(&setup));
         let expected = all.run(1000, Isa::detect());
         for isa in Isa::available() {
             for chunk in [1, 7, 16, 50, 1000] {
@@ -134,7 +153,7 @@ fn chunks_neighbours_and_instruction_sets_do_not_change_a_bit() {
             }
         }
         for (sequence, expected) in expected.iter().enumerate() {
-            let alone = Case { heads, table: all.table.clone(), qkv: vec![all.qkv[sequence].clone()] };
+            let alone = Case { table: all.table.clone(), qkv: vec![all.qkv[sequence].clone()], ..all };
             assert_eq!(&alone.run(3, Isa::detect())[0], expected, "{heads:?} sequence {sequence} alone");
         }
     }

@@ -19,12 +19,14 @@ mod embedding;
 mod exp;
 mod isa;
 mod linear;
+mod moe;
 mod norm;
 mod packed;
 mod parallel;
 mod registers;
 mod rotary;
 mod storage;
+mod tanh;
 mod tile;
 
 pub use packed::WeightDtype;
@@ -32,13 +34,15 @@ pub use packed::WeightDtype;
 pub(crate) use packed::PackedMatrix;
 pub(crate) use rotary::RotaryTable;
 
-pub(crate) use activation::swiglu;
+pub(crate) use activation::{Activation, gated};
 pub(crate) use attention::{Attention, MAX_HEAD_DIM, QuerySpan};
 pub(crate) use embedding::embed;
 pub(crate) use isa::Isa;
 pub(crate) use linear::{linear, linear_add};
-pub(crate) use norm::{rms_norm, rms_norm_rows};
+pub(crate) use moe::route;
+pub(crate) use norm::{QkNorm, rms_norm, rms_norm_rows};
 pub(crate) use rotary::{HeadShape, KvWrite, rotate_queries};
+pub(crate) use tanh::soft_cap;
 
 /// Numbers in a vector register of the widest instruction set; also the width of a weight panel and the number of
 /// tokens in a block of the KV cache.

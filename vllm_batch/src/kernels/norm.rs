@@ -1,12 +1,13 @@
 //! Root mean square normalisation.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, InplaceOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::LANES;
 use super::isa::{Isa, per_isa};
 use super::parallel::{Shared, for_each};
 use super::registers::Registers;
-use super::storage::f32_slice;
+use super::rotary::HeadShape;
+use super::storage::{f32_slice, f32_slice_mut};
 
 /// `x / sqrt(mean(x²) + eps) · weight` for each row: `x` is `[tokens, width]`, `weight` `[width]`
 /// (Zhang and Sennrich, <https://arxiv.org/abs/1910.07467>).
@@ -51,14 +52,75 @@ impl CustomOp2 for RmsNorm<'_> {
     }
 }
 
+/// Normalises the queries and the keys of `qkv` in place, as [`rms_norm`] does: each head for itself if the weights are as
+/// long as a head, all heads together if they are as long as all of them.
+pub(crate) struct QkNorm {
+    /// The layer's heads.
+    pub(crate) heads: HeadShape,
+    /// Added to the mean square.
+    pub(crate) eps: f32,
+    /// Instruction set to use.
+    pub(crate) isa: Isa,
+}
+
+impl InplaceOp3 for QkNorm {
+    fn name(&self) -> &'static str {
+        "qk_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        qkv: &mut CpuStorage,
+        layout: &Layout,
+        query_weight: &CpuStorage,
+        ql: &Layout,
+        key_weight: &CpuStorage,
+        kl: &Layout,
+    ) -> Result<()> {
+        let (tokens, width) = layout.shape().dims2()?;
+        let HeadShape { num_heads, num_kv_heads, head_dim } = self.heads;
+        let parts = [(num_heads, f32_slice(query_weight, ql)?), (num_kv_heads, f32_slice(key_weight, kl)?)];
+        let fits = |(heads, weight): &(usize, &[f32])| [head_dim, heads * head_dim].contains(&weight.len());
+        if width != self.heads.qkv_width() || !parts.iter().all(fits) {
+            bail!("qk_norm: {width} numbers and weights of {} and {}", parts[0].1.len(), parts[1].1.len());
+        }
+        let qkv = Shared::new(f32_slice_mut(qkv, layout)?);
+        for_each(tokens, width, |token| {
+            // SAFETY: each call changes its own row.
+            let (queries, rest) = unsafe { qkv.part(token * width, width) }.split_at_mut(num_heads * head_dim);
+            let keys = &mut rest[..num_kv_heads * head_dim];
+            for (numbers, (_, weight)) in [queries, keys].into_iter().zip(parts) {
+                let chunks = numbers.chunks_exact_mut(weight.len());
+                chunks.for_each(|chunk| norm_in_place(self.isa, chunk, weight, self.eps));
+            }
+        });
+        Ok(())
+    }
+}
+
+per_isa! { fn norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) = norm_self }
+
+#[inline(always)]
+fn norm_self<V: Registers>(x: &mut [f32], weight: &[f32], eps: f32) {
+    let scale = norm_scale(x, eps);
+    for (x, weight) in x.iter_mut().zip(weight) {
+        *x = *x * scale * weight;
+    }
+}
+
 per_isa! { fn norm_row(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) = norm }
 
 #[inline(always)]
 fn norm<V: Registers>(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
-    let scale = 1.0 / (sum_of_squares(x) / x.len() as f32 + eps).sqrt();
+    let scale = norm_scale(x, eps);
     for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
         *y = x * scale * weight;
     }
+}
+
+#[inline(always)]
+fn norm_scale(x: &[f32], eps: f32) -> f32 {
+    1.0 / (sum_of_squares(x) / x.len() as f32 + eps).sqrt()
 }
 
 /// Sixteen partial sums over every sixteenth number, then pairs: the same order at every register width.
@@ -107,6 +169,28 @@ mod tests {
                 assert!((mean - 1.0).abs() < 1e-5, "{width}: {mean}");
                 assert_eq!(first.get_or_insert_with(|| y.clone()), &y, "{isa:?} {width}");
             }
+        }
+    }
+
+    #[test]
+    fn queries_and_keys_are_normalised_by_head_or_together_and_values_stay() {
+        let heads = HeadShape { num_heads: 2, num_kv_heads: 1, head_dim: 3 };
+        let numbers: Vec<f32> = (0..24).map(|i| (i * 7 % 11) as f32 - 4.5).collect();
+        let qkv = || Tensor::from_slice(&numbers, (2, 12), &candle_core::Device::Cpu).unwrap();
+        let weight = |len: usize| Tensor::arange(1f32, 1.0 + len as f32, &candle_core::Device::Cpu).unwrap();
+        let norm = |numbers: &[f32], len| {
+            let x = Tensor::from_slice(numbers, (numbers.len() / len, len), &candle_core::Device::Cpu).unwrap();
+            rms_norm(&x, &weight(len), 1e-6).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        for query_len in [3, 6] {
+            let x = qkv();
+            let op = QkNorm { heads, eps: 1e-6, isa: Isa::detect() };
+            x.inplace_op3(&weight(query_len), &weight(3), &op).unwrap();
+            let expected = numbers
+                .chunks(12)
+                .map(|row| [norm(&row[..6], query_len), norm(&row[6..9], 3), row[9..].to_vec()].concat());
+            assert_eq!(x.to_vec2::<f32>().unwrap(), expected.collect::<Vec<_>>());
+            assert!(qkv().inplace_op3(&weight(4), &weight(3), &op).is_err());
         }
     }
 

@@ -50,7 +50,8 @@ impl HeadShape {
     }
 }
 
-/// Cosines and sines for each position: shape `[positions, head_dim / 2]`.
+/// Cosines and sines for each position: shape `[positions, pairs]`. A head's numbers after its first `2 * pairs` are not
+/// turned, so that a table without pairs leaves heads as they are.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RotaryTable {
     cos: Vec<f32>,
@@ -59,24 +60,29 @@ pub(crate) struct RotaryTable {
 }
 
 impl RotaryTable {
-    /// The table for positions `0..positions`: pair `i` turns by `position * inv_freq[i]`.
+    /// The table for positions `0..positions`: pair `i` turns by `position * inv_freq[i]` and grows by `magnitude`.
     ///
     /// The angle is rounded to f32, as transformers computes it.
-    pub(crate) fn new(inv_freq: &[f32], positions: usize) -> Self {
+    pub(crate) fn new(inv_freq: &[f32], magnitude: f32, positions: usize) -> Self {
         let angles = (0..positions).flat_map(|position| inv_freq.iter().map(move |freq| position as f32 * freq));
-        let (sin, cos) = angles.map(|angle| f64::from(angle).sin_cos()).map(|(s, c)| (s as f32, c as f32)).unzip();
+        let turns = angles.map(|angle| f64::from(angle).sin_cos());
+        let (sin, cos) = turns.map(|(sin, cos)| (sin as f32 * magnitude, cos as f32 * magnitude)).unzip();
         Self { cos, sin, half: inv_freq.len() }
     }
 
-    /// Writes the head `x` turned to `position` through `put(index, value)`: pairs are `(i, i + head_dim / 2)`.
+    /// Writes the head `x` turned to `position` through `put(index, value)`: pairs are `(i, i + pairs)`.
     #[inline]
     pub(super) fn rotate(&self, x: &[f32], position: usize, mut put: impl FnMut(usize, f32)) {
         let range = position * self.half..(position + 1) * self.half;
-        let (low, high) = x.split_at(self.half);
+        let (turned, rest) = x.split_at(2 * self.half);
+        let (low, high) = turned.split_at(self.half);
         let turns = self.cos[range.clone()].iter().zip(&self.sin[range]);
         for (i, ((low, high), (cos, sin))) in low.iter().zip(high).zip(turns).enumerate() {
             put(i, low * cos - high * sin);
             put(i + self.half, high * cos + low * sin);
+        }
+        for (i, value) in rest.iter().enumerate() {
+            put(2 * self.half + i, *value);
         }
     }
 }
@@ -175,4 +181,28 @@ fn rows<'a>(storage: &'a CpuStorage, layout: &Layout, positions: &[u32], heads: 
         bail!("qkv has the shape {:?} for {} tokens of {heads:?}", layout.shape(), positions.len());
     }
     f32_slice(storage, layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rotate(table: &RotaryTable, head: &[f32], position: usize) -> Vec<f32> {
+        let mut turned = vec![f32::NAN; head.len()];
+        table.rotate(head, position, |i, value| turned[i] = value);
+        turned
+    }
+
+    #[test]
+    fn pairs_turn_and_grow_and_the_rest_stays() {
+        let head = [3.0, 4.0, 4.0, 3.0, 5.0, 6.0];
+        let quarter = std::f32::consts::FRAC_PI_2;
+        let table = RotaryTable::new(&[quarter, 0.0], 2.0, 2);
+        assert_eq!(rotate(&table, &head, 0), [6.0, 8.0, 8.0, 6.0, 5.0, 6.0]);
+        let turned = rotate(&table, &head, 1);
+        for (actual, expected) in turned.iter().zip([-8.0, 8.0, 6.0, 6.0, 5.0, 6.0]) {
+            assert!((actual - expected).abs() < 1e-5, "{turned:?}");
+        }
+        assert_eq!(rotate(&RotaryTable::new(&[], 1.0, 2), &head, 1), head);
+    }
 }

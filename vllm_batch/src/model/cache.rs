@@ -27,12 +27,12 @@ impl KvCache {
             return Err(LoadError::InvalidOption { option: "kv_cache_memory", message });
         }
         let layer = || Tensor::zeros(num_blocks * heads(spec).block_len(), DType::F32, &Device::Cpu);
-        Ok(Self { layers: (0..spec.num_hidden_layers).map(|_| layer()).collect::<candle_core::Result<_>>()? })
+        Ok(Self { layers: spec.layers.iter().map(|_| layer()).collect::<candle_core::Result<_>>()? })
     }
 
     /// Bytes that one block takes in all layers together.
     pub(crate) fn bytes_per_block(spec: &DecoderSpec) -> usize {
-        spec.num_hidden_layers * heads(spec).block_len() * size_of::<f32>()
+        spec.layers.len() * heads(spec).block_len() * size_of::<f32>()
     }
 }
 

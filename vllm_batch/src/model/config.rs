@@ -27,6 +27,11 @@ impl<'a> Config<'a> {
         self.values.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether the key is there, be it null.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
     pub(super) fn string(&self, key: &str) -> Result<String, LoadError> {
         self.required(key, "a string", |value| value.as_str().map(str::to_owned))
     }
@@ -40,15 +45,45 @@ impl<'a> Config<'a> {
     }
 
     pub(super) fn size_or(&self, key: &str, default: usize) -> Result<usize, LoadError> {
-        self.optional(key, "a whole number", as_size).map(|value| value.unwrap_or(default))
+        self.optional_size(key).map(|value| value.unwrap_or(default))
     }
 
     pub(super) fn number_or(&self, key: &str, default: f64) -> Result<f64, LoadError> {
-        self.optional(key, "a number", Value::as_f64).map(|value| value.unwrap_or(default))
+        self.optional_number(key).map(|value| value.unwrap_or(default))
     }
 
     pub(super) fn flag_or(&self, key: &str, default: bool) -> Result<bool, LoadError> {
         self.optional(key, "true or false", Value::as_bool).map(|value| value.unwrap_or(default))
+    }
+
+    /// The number of layers, within what can be loaded at all: a broken file must not take memory.
+    pub(super) fn num_layers(&self, key: &str) -> Result<usize, LoadError> {
+        const MOST: usize = 4096;
+        let count = self.size(key)?;
+        if (1..=MOST).contains(&count) {
+            return Ok(count);
+        }
+        Err(self.broken(key, format!("{count} is not between 1 and {MOST}")))
+    }
+
+    pub(super) fn sizes(&self, key: &str) -> Result<Option<Vec<usize>>, LoadError> {
+        self.optional(key, "a list of whole numbers", |value| list(value, as_size))
+    }
+
+    pub(super) fn numbers(&self, key: &str) -> Result<Vec<f64>, LoadError> {
+        self.required(key, "a list of numbers", |value| list(value, Value::as_f64))
+    }
+
+    pub(super) fn strings(&self, key: &str) -> Result<Option<Vec<&'a str>>, LoadError> {
+        self.optional(key, "a list of strings", |value| list(value, Value::as_str))
+    }
+
+    pub(super) fn optional_size(&self, key: &str) -> Result<Option<usize>, LoadError> {
+        self.optional(key, "a whole number", as_size)
+    }
+
+    pub(super) fn optional_number(&self, key: &str) -> Result<Option<f64>, LoadError> {
+        self.optional(key, "a number", Value::as_f64)
     }
 
     /// A nested configuration, if there is one.
@@ -87,14 +122,20 @@ impl<'a> Config<'a> {
         LoadError::UnsupportedConfig { key: format!("{}{key}", self.prefix), message }
     }
 
-    fn required<T>(&self, key: &str, wanted: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, LoadError> {
-        self.optional(key, wanted, read)?.ok_or_else(|| LoadError::BrokenConfig {
-            key: format!("{}{key}", self.prefix),
-            message: format!("it is missing; {wanted} is needed"),
-        })
+    pub(super) fn broken(&self, key: &str, message: String) -> LoadError {
+        LoadError::BrokenConfig { key: format!("{}{key}", self.prefix), message }
     }
 
-    fn optional<T>(&self, key: &str, wanted: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, LoadError> {
+    fn required<T>(&self, key: &str, wanted: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<T, LoadError> {
+        self.optional(key, wanted, read)?.ok_or_else(|| self.broken(key, format!("it is missing; {wanted} is needed")))
+    }
+
+    fn optional<T>(
+        &self,
+        key: &str,
+        wanted: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, LoadError> {
         match self.get(key) {
             None => Ok(None),
             Some(value) => read(value).map(Some).ok_or_else(|| self.unusable(key, wanted, value)),
@@ -106,11 +147,12 @@ impl<'a> Config<'a> {
         if found.len() > 80 {
             found = found.chars().take(80).chain("…".chars()).collect();
         }
-        LoadError::BrokenConfig {
-            key: format!("{}{key}", self.prefix),
-            message: format!("{wanted} is needed, not {found}"),
-        }
+        self.broken(key, format!("{wanted} is needed, not {found}"))
     }
+}
+
+fn list<'a, T>(value: &'a Value, read: impl Fn(&'a Value) -> Option<T>) -> Option<Vec<T>> {
+    value.as_array()?.iter().map(read).collect()
 }
 
 fn as_size(value: &Value) -> Option<usize> {

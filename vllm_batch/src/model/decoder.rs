@@ -1,17 +1,18 @@
 //! The network: packed weights, and one forward pass over any mix of sequences.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::cache::{KvCache, heads};
-use super::families::Slot;
 use super::input::ModelInput;
-use super::spec::DecoderSpec;
+use super::layer::{FeedForward, Layer, Network};
+use super::slots::Slot;
+use super::spec::{DecoderSpec, ExpertsSpec, LayerSpec};
 use super::weights::WeightLoader;
 use crate::error::LoadError;
 use crate::kernels::{
-    Attention, HeadShape, Isa, KvWrite, PackedMatrix, RotaryTable, embed, linear, linear_add, rms_norm, rms_norm_rows,
-    rotate_queries, swiglu,
+    Attention, Isa, KvWrite, PackedMatrix, QkNorm, RotaryTable, embed, gated, linear, linear_add, rms_norm,
+    rms_norm_rows, rotate_queries, route, soft_cap,
 };
 
 /// The weights of a model. Immutable: what belongs to sequences lives in the [`KvCache`].
@@ -23,19 +24,8 @@ pub(crate) struct Decoder {
     final_norm: Tensor,
     /// The head, unless the embedding is the head.
     head: Option<PackedMatrix>,
-    rotary: RotaryTable,
-}
-
-#[derive(Debug)]
-struct Layer {
-    attention_norm: Tensor,
-    /// Query, key and value projections, one below the other.
-    qkv: PackedMatrix,
-    output: PackedMatrix,
-    feed_forward_norm: Tensor,
-    /// Gate and up projections, one below the other.
-    gate_up: PackedMatrix,
-    down: PackedMatrix,
+    /// One for each rotary embedding of the spec, then one that turns nothing.
+    rotary: Vec<RotaryTable>,
 }
 
 impl Decoder {
@@ -54,10 +44,14 @@ impl Decoder {
         let embedding = loader.matrix(&[(Slot::Embedding, vocab)], hidden, false)?;
         let head =
             if spec.tie_word_embeddings { None } else { Some(loader.matrix(&[(Slot::Head, vocab)], hidden, false)?) };
-        let final_norm = loader.vector(Slot::FinalNorm, hidden)?;
-        let layers = (0..spec.num_hidden_layers).into_par_iter().map(|i| Layer::load(&spec, loader, i));
+        let final_norm = loader.norm(Slot::FinalNorm, hidden)?;
+        let layers = (0..spec.layers.len()).into_par_iter().map(|i| Layer::load(&spec, loader, i));
         let layers = layers.collect::<std::result::Result<_, _>>()?;
-        let rotary = RotaryTable::new(&spec.inv_freq(), max_model_len);
+        let tables = spec.ropes.iter().map(|rope| {
+            let (inv_freq, magnitude) = rope.frequencies(max_model_len);
+            RotaryTable::new(&inv_freq, magnitude, max_model_len)
+        });
+        let rotary = tables.chain([RotaryTable::new(&[], 1.0, max_model_len)]).collect();
         Ok(Self { spec, embedding, layers, final_norm, head, rotary })
     }
 
@@ -67,9 +61,10 @@ impl Decoder {
     /// # Errors
     /// If the input does not fit the cache: a mistake of the caller.
     pub(crate) fn forward(&self, input: &ModelInput, cache: &mut KvCache) -> Result<Tensor> {
-        let mut x = embed(&input.token_ids, &self.embedding)?;
+        let mut x = scaled(embed(&input.token_ids, &self.embedding)?, self.spec.embedding_multiplier)?;
         for (layer, kv) in self.layers.iter().zip(&mut cache.layers) {
-            x = self.layer(layer, &x, input, kv)?;
+            x = self.attention(layer, &x, input, kv)?;
+            x = self.feed_forward(layer, &x)?;
         }
         rms_norm_rows(&x, &input.logit_rows, &self.final_norm, self.spec.rms_norm_eps)
     }
@@ -79,41 +74,92 @@ impl Decoder {
     /// # Errors
     /// If the hidden states are of another model.
     pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        linear(hidden, self.head.as_ref().unwrap_or(&self.embedding))
+        let logits = linear(hidden, self.head.as_ref().unwrap_or(&self.embedding))?;
+        let logits = scaled(logits, 1.0 / self.spec.logits_divisor)?;
+        self.spec.logit_soft_cap.map_or(Ok(logits.clone()), |cap| soft_cap(&logits, cap))
     }
 
-    fn layer(&self, layer: &Layer, x: &Tensor, input: &ModelInput, kv: &mut Tensor) -> Result<Tensor> {
-        let (heads, eps) = (heads(&self.spec), self.spec.rms_norm_eps);
-        let qkv = linear(&rms_norm(x, &layer.attention_norm, eps)?, &layer.qkv)?;
-        let attended = self.attend(&qkv, input, kv, heads)?;
-        let x = linear_add(&attended, &layer.output, x)?;
-        let gated = swiglu(&linear(&rms_norm(&x, &layer.feed_forward_norm, eps)?, &layer.gate_up)?)?;
-        linear_add(&gated, &layer.down, &x)
+    fn attention(&self, layer: &Layer, x: &Tensor, input: &ModelInput, kv: &mut Tensor) -> Result<Tensor> {
+        let qkv = linear(&self.normed(x, layer.attention_norm.as_ref())?, &layer.qkv)?;
+        if let Some((queries, keys)) = &layer.qk_norm {
+            let op = QkNorm { heads: heads(&self.spec), eps: self.spec.rms_norm_eps, isa: Isa::detect() };
+            qkv.inplace_op3(queries, keys, &op)?;
+        }
+        let attended = self.attend(&qkv, input, kv, &layer.spec)?;
+        self.project(x, &attended, &layer.output, layer.post_attention_norm.as_ref())
     }
 
     /// Writes keys and values first, for all sequences: a block that one sequence fills in this step can be read by
     /// another one in the same step.
-    fn attend(&self, qkv: &Tensor, input: &ModelInput, kv: &mut Tensor, heads: HeadShape) -> Result<Tensor> {
-        let (positions, table) = (&input.positions, &self.rotary);
+    fn attend(&self, qkv: &Tensor, input: &ModelInput, kv: &mut Tensor, layer: &LayerSpec) -> Result<Tensor> {
+        let heads = heads(&self.spec);
+        let (positions, table) = (&input.positions, &self.rotary[layer.rope.unwrap_or(self.spec.ropes.len())]);
         kv.inplace_op2(qkv, &KvWrite { positions, slots: &input.slots, heads, table })?;
         let queries = rotate_queries(qkv, positions, heads, table)?;
-        let scale = 1.0 / (heads.head_dim as f32).sqrt();
-        queries.apply_op2_no_bwd(kv, &Attention { spans: &input.spans, heads, scale, isa: Isa::detect() })
+        let attention = Attention {
+            spans: &input.spans,
+            heads,
+            scale: self.spec.attention_scale,
+            soft_cap: self.spec.attention_soft_cap,
+            window: layer.window,
+            isa: Isa::detect(),
+        };
+        queries.apply_op2_no_bwd(kv, &attention)
+    }
+
+    fn feed_forward(&self, layer: &Layer, x: &Tensor) -> Result<Tensor> {
+        let normed = self.normed(x, layer.feed_forward_norm.as_ref())?;
+        let post_norm = layer.post_feed_forward_norm.as_ref();
+        match &layer.feed_forward {
+            FeedForward::Dense(network) => self.project(x, &self.inner(network, &normed)?, &network.down, post_norm),
+            FeedForward::Experts { spec, router, networks } => {
+                self.join(x, &self.experts((spec, router, networks), &normed)?, post_norm)
+            }
+        }
+    }
+
+    /// What the first layer of a network makes of `x`.
+    fn inner(&self, network: &Network, x: &Tensor) -> Result<Tensor> {
+        gated(&linear(x, &network.gate_up)?, self.spec.activation)
+    }
+
+    /// Each expert computes the rows that chose it, experts in parallel.
+    fn experts(
+        &self,
+        (spec, router, networks): (&ExpertsSpec, &PackedMatrix, &[Network]),
+        x: &Tensor,
+    ) -> Result<Tensor> {
+        let routing = route(&linear(x, router)?, spec.num_experts_per_tok, spec.norm_topk_prob)?;
+        let chosen = networks.par_iter().zip(&routing.tokens).filter(|(_, tokens)| !tokens.is_empty());
+        let results = chosen.map(|(network, tokens)| {
+            let rows = x.index_select(&Tensor::new(tokens.as_slice(), &Device::Cpu)?, 0)?;
+            linear(&self.inner(network, &rows)?, &network.down)
+        });
+        let results = results.collect::<Result<Vec<_>>>()?;
+        if results.is_empty() {
+            return x.zeros_like();
+        }
+        routing.combine(&Tensor::cat(&results, 0)?)
+    }
+
+    fn normed(&self, x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
+        weight.map_or(Ok(x.clone()), |weight| rms_norm(x, weight, self.spec.rms_norm_eps))
+    }
+
+    /// Adds `inner · matrixᵀ` to the residual stream `x`, in one operation where nothing is done to it before.
+    fn project(&self, x: &Tensor, inner: &Tensor, matrix: &PackedMatrix, post_norm: Option<&Tensor>) -> Result<Tensor> {
+        if post_norm.is_none() && self.spec.residual_multiplier == 1.0 {
+            return linear_add(inner, matrix, x);
+        }
+        self.join(x, &linear(inner, matrix)?, post_norm)
+    }
+
+    /// Adds what a layer computed to the residual stream `x`.
+    fn join(&self, x: &Tensor, delta: &Tensor, post_norm: Option<&Tensor>) -> Result<Tensor> {
+        x + scaled(self.normed(delta, post_norm)?, self.spec.residual_multiplier)?
     }
 }
 
-impl Layer {
-    fn load(spec: &DecoderSpec, loader: &WeightLoader<'_>, i: usize) -> std::result::Result<Self, LoadError> {
-        let (hidden, inner) = (spec.hidden_size, spec.intermediate_size);
-        let (q, kv) = (spec.num_attention_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim);
-        let qkv = [(Slot::Query(i), q), (Slot::Key(i), kv), (Slot::Value(i), kv)];
-        Ok(Self {
-            attention_norm: loader.vector(Slot::AttentionNorm(i), hidden)?,
-            qkv: loader.matrix(&qkv, hidden, spec.attention_bias)?,
-            output: loader.matrix(&[(Slot::Output(i), hidden)], q, spec.attention_bias)?,
-            feed_forward_norm: loader.vector(Slot::FeedForwardNorm(i), hidden)?,
-            gate_up: loader.matrix(&[(Slot::Gate(i), inner), (Slot::Up(i), inner)], hidden, spec.mlp_bias)?,
-            down: loader.matrix(&[(Slot::Down(i), hidden)], inner, spec.mlp_bias)?,
-        })
-    }
+fn scaled(x: Tensor, factor: f32) -> Result<Tensor> {
+    if factor == 1.0 { Ok(x) } else { x * f64::from(factor) }
 }

@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::config::Config;
 use super::decoder::Decoder;
-use super::families::{Slot, TensorNames, spec_from_gguf, spec_from_hugging_face};
+use super::families::{spec_from_gguf, spec_from_hugging_face};
 use super::gguf::GgufFile;
 use super::safetensors::SafetensorsFiles;
+use super::slots::TensorNames;
 use super::source::{LocalFiles, ModelSource};
-use super::spec::{DecoderSpec, RopeScaling};
+use super::spec::DecoderSpec;
 use super::weights::{TensorSource, WeightLoader, read_range};
 use crate::error::LoadError;
 use crate::kernels::WeightDtype;
@@ -65,7 +66,7 @@ impl ModelFiles {
 
 fn open_directory(folder: &Path) -> Result<ModelFiles, LoadError> {
     let config = read_json(folder, "config.json")?.ok_or_else(|| missing(folder, "config.json"))?;
-    let spec = spec_from_hugging_face(&Config::new("", &config))?;
+    let (spec, tensor_names) = spec_from_hugging_face(&Config::new("", &config))?;
     let tensors = SafetensorsFiles::open(folder)?;
     let tokenizer_path = folder.join("tokenizer.json");
     if !tokenizer_path.is_file() {
@@ -88,7 +89,7 @@ fn open_directory(folder: &Path) -> Result<ModelFiles, LoadError> {
         names: Vec::new(),
         revision: fingerprint(small.chain(tensors.files().iter().cloned()))?,
         tensors: Box::new(tensors),
-        tensor_names: TensorNames::HuggingFace,
+        tensor_names,
     })
 }
 
@@ -137,8 +138,8 @@ fn open_gguf(path: &Path) -> Result<ModelFiles, LoadError> {
         let message = "it is missing, or not a string".to_owned();
         LoadError::BrokenConfig { key: "general.architecture".to_owned(), message }
     })?;
-    let mut spec = spec_from_gguf(architecture, &Config::new("", &architecture_values(&file, architecture)))?;
-    complete_from_tensors(&mut spec, &file)?;
+    let values = architecture_values(&file, architecture);
+    let (spec, tensor_names) = spec_from_gguf(architecture, &Config::new("", &values), &file)?;
     let tokenizer = Tokenizer::from_gguf(vocabulary(&file)?)?;
     let token = |key: &str| file.get(key).and_then(Value::as_u64).and_then(|id| tokenizer.id_to_token(id as u32));
     let special_tokens = SpecialTokens::new(token("tokenizer.ggml.bos_token_id"), token("tokenizer.ggml.eos_token_id"));
@@ -157,12 +158,12 @@ fn open_gguf(path: &Path) -> Result<ModelFiles, LoadError> {
         names: Vec::new(),
         revision: fingerprint(std::iter::once(path.to_owned()))?,
         tensors: Box::new(file),
-        tensor_names: TensorNames::Gguf,
+        tensor_names,
     })
 }
 
 /// The metadata below `{architecture}.`, and the vocabulary's size where it is only implied.
-fn architecture_values(file: &GgufFile, architecture: &str) -> Map<String, Value> {
+pub(super) fn architecture_values(file: &GgufFile, architecture: &str) -> Map<String, Value> {
     let prefix = format!("{architecture}.");
     let own =
         file.metadata.iter().filter_map(|(key, value)| Some((key.strip_prefix(&prefix)?.to_owned(), value.clone())));
@@ -171,18 +172,6 @@ fn architecture_values(file: &GgufFile, architecture: &str) -> Map<String, Value
         values.entry("vocab_size").or_insert(tokens.len().into());
     }
     values
-}
-
-/// What a GGUF file says by having a tensor or not.
-fn complete_from_tensors(spec: &mut DecoderSpec, file: &GgufFile) -> Result<(), LoadError> {
-    let has = |slot| file.shape(&TensorNames::Gguf.name(slot)).is_some();
-    spec.tie_word_embeddings = !has(Slot::Head);
-    spec.attention_bias = has(Slot::QueryBias(0));
-    spec.mlp_bias = has(Slot::GateBias(0));
-    if file.shape("rope_freqs.weight").is_some() {
-        spec.rope_scaling = RopeScaling::Factors(file.read("rope_freqs.weight")?);
-    }
-    spec.validate()
 }
 
 fn vocabulary(file: &GgufFile) -> Result<GgufVocabulary, LoadError> {

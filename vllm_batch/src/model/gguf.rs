@@ -73,11 +73,14 @@ impl TensorSource for GgufFile {
         self.tensors.keys().map(String::as_str).collect()
     }
 
-    fn read(&self, name: &str) -> Result<Vec<f32>, LoadError> {
+    fn read_part(&self, name: &str, index: usize, count: usize) -> Result<Vec<f32>, LoadError> {
         let info = self.tensors.get(name).ok_or_else(|| LoadError::MissingTensor { tensor: name.to_owned() })?;
-        let bytes = super::weights::read_range(&self.path, info.start, info.len)?;
+        let len = info.len / count;
+        let bytes = super::weights::read_range(&self.path, info.start + (index * len) as u64, len)?;
         let storage = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, info.dtype)?;
-        Ok(QTensor::new(storage, info.shape.clone())?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?)
+        let mut shape = info.shape.clone();
+        shape[0] /= count;
+        Ok(QTensor::new(storage, shape)?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?)
     }
 }
 

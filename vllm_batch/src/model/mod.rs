@@ -13,7 +13,10 @@ mod gguf;
 #[cfg(feature = "hub")]
 mod hub;
 mod input;
+mod layer;
+mod rope;
 mod safetensors;
+mod slots;
 mod source;
 mod spec;
 mod weights;

@@ -65,9 +65,10 @@ impl TensorSource for SafetensorsFiles {
         self.tensors.keys().map(String::as_str).collect()
     }
 
-    fn read(&self, name: &str) -> Result<Vec<f32>, LoadError> {
+    fn read_part(&self, name: &str, index: usize, count: usize) -> Result<Vec<f32>, LoadError> {
         let info = self.tensors.get(name).ok_or_else(|| LoadError::MissingTensor { tensor: name.to_owned() })?;
-        let bytes = read_range(&self.files[info.file], info.start, info.len)?;
+        let len = info.len / count;
+        let bytes = read_range(&self.files[info.file], info.start + (index * len) as u64, len)?;
         match info.dtype {
             Dtype::F32 => Ok(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
             Dtype::F16 => {

@@ -1,60 +1,132 @@
 //! What a decoder computes, as data.
 
+use super::rope::RopeSpec;
 use crate::error::LoadError;
-use crate::kernels::MAX_HEAD_DIM;
+use crate::kernels::{Activation, MAX_HEAD_DIM};
 
-/// The architecture of a decoder-only transformer: pre-norm blocks of grouped-query attention and a gated feed-forward
-/// layer.
+/// The architecture of a decoder-only transformer: blocks of grouped-query attention and a gated feed-forward layer, each
+/// joined to a residual stream.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DecoderSpec {
     /// Number of tokens in the vocabulary.
     pub(crate) vocab_size: usize,
     /// Width of the residual stream.
     pub(crate) hidden_size: usize,
-    /// Width of the feed-forward layer.
-    pub(crate) intermediate_size: usize,
-    /// Number of blocks.
-    pub(crate) num_hidden_layers: usize,
     /// Query heads in each block.
     pub(crate) num_attention_heads: usize,
     /// Key and value heads in each block; divides `num_attention_heads`.
     pub(crate) num_key_value_heads: usize,
     /// Width of a head.
     pub(crate) head_dim: usize,
+    /// The blocks, in which these may differ.
+    pub(crate) layers: Vec<LayerSpec>,
+    /// The rotary embeddings that layers choose from.
+    pub(crate) ropes: Vec<RopeSpec>,
+    /// Where normalisations stand.
+    pub(crate) norms: NormPlacement,
     /// Added to the mean square in every normalisation.
     pub(crate) rms_norm_eps: f32,
-    /// Base of the rotary frequencies.
-    pub(crate) rope_theta: f64,
-    /// How the rotary frequencies are stretched beyond the length they were trained on.
-    pub(crate) rope_scaling: RopeScaling,
-    /// The longest context that the model was made for, in tokens.
-    pub(crate) max_position_embeddings: usize,
-    /// Whether query, key, value and output projections have a bias.
-    pub(crate) attention_bias: bool,
-    /// Whether the feed-forward layers have a bias.
-    pub(crate) mlp_bias: bool,
+    /// How queries and keys are normalised before they turn.
+    pub(crate) qk_norm: Option<QkNormKind>,
+    /// Factor of the attention scores.
+    pub(crate) attention_scale: f32,
+    /// Bound of the attention scores.
+    pub(crate) attention_soft_cap: Option<f32>,
+    /// Which projections have a bias.
+    pub(crate) biases: Biases,
+    /// What is done to the gates of the feed-forward layers.
+    pub(crate) activation: Activation,
+    /// Factor of the embeddings.
+    pub(crate) embedding_multiplier: f32,
+    /// Factor of what a layer adds to the residual stream.
+    pub(crate) residual_multiplier: f32,
+    /// Divisor of the logits.
+    pub(crate) logits_divisor: f32,
+    /// Bound of the logits.
+    pub(crate) logit_soft_cap: Option<f32>,
     /// Whether the head is the embedding matrix.
     pub(crate) tie_word_embeddings: bool,
+    /// The longest context that the model can have, in tokens: what it was trained on, or is stretched to.
+    pub(crate) max_position_embeddings: usize,
 }
 
-/// How rotary frequencies are stretched.
+/// Which projections have a bias. Experts have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Biases {
+    /// Those of queries, keys and values.
+    pub(crate) qkv: bool,
+    /// That of what attention adds.
+    pub(crate) output: bool,
+    /// Those of dense feed-forward layers.
+    pub(crate) mlp: bool,
+}
+
+/// What one block has of its own.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum RopeScaling {
-    /// Not at all.
-    None,
-    /// Llama 3.1's: long waves are slowed down by `factor`, short ones kept, those between interpolated.
-    Llama3 {
-        /// How much slower long waves turn.
-        factor: f64,
-        /// Waves longer than `original_max_position_embeddings / low_freq_factor` are long.
-        low_freq_factor: f64,
-        /// Waves shorter than `original_max_position_embeddings / high_freq_factor` are short.
-        high_freq_factor: f64,
-        /// The context length before stretching.
-        original_max_position_embeddings: usize,
+pub(crate) struct LayerSpec {
+    /// Index into [`DecoderSpec::ropes`]; without one, queries and keys do not turn.
+    pub(crate) rope: Option<usize>,
+    /// Keys that a query sees: its own and those before it, so many in all.
+    pub(crate) window: Option<usize>,
+    /// The feed-forward layer.
+    pub(crate) feed_forward: FeedForwardSpec,
+}
+
+/// The feed-forward layer of a block.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum FeedForwardSpec {
+    /// One network.
+    Dense {
+        /// Its inner width.
+        intermediate_size: usize,
     },
-    /// A divisor for each frequency, as GGUF files carry them.
-    Factors(Vec<f32>),
+    /// Several networks, of which each token uses some.
+    Experts(ExpertsSpec),
+}
+
+/// A feed-forward layer of experts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ExpertsSpec {
+    /// How many there are.
+    pub(crate) num_experts: usize,
+    /// How many each token uses.
+    pub(crate) num_experts_per_tok: usize,
+    /// Inner width of each.
+    pub(crate) intermediate_size: usize,
+    /// Whether the weights of a token's experts add up to 1.
+    pub(crate) norm_topk_prob: bool,
+}
+
+/// Where a block normalises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NormPlacement {
+    /// What attention and feed-forward layer read.
+    Pre,
+    /// What they add.
+    Post,
+    /// Both.
+    Sandwich,
+}
+
+impl NormPlacement {
+    /// Whether what a layer reads is normalised.
+    pub(crate) fn has_pre(self) -> bool {
+        self != Self::Post
+    }
+
+    /// Whether what a layer adds is normalised.
+    pub(crate) fn has_post(self) -> bool {
+        self != Self::Pre
+    }
+}
+
+/// How queries and keys are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QkNormKind {
+    /// Each head for itself.
+    PerHead,
+    /// All query heads together, and all key heads.
+    Whole,
 }
 
 /// Far above any model, and far below what overflows when dimensions are multiplied.
@@ -66,92 +138,79 @@ impl DecoderSpec {
     /// # Errors
     /// [`LoadError::BrokenConfig`] or [`LoadError::UnsupportedConfig`] for the first that does not.
     pub(crate) fn validate(&self) -> Result<(), LoadError> {
-        let positive = [
+        if !self.head_dim.is_multiple_of(2) || self.head_dim > MAX_HEAD_DIM {
+            let message = format!("{} is not an even number up to {MAX_HEAD_DIM}", self.head_dim);
+            return Err(LoadError::UnsupportedConfig { key: "head_dim".to_owned(), message });
+        }
+        // Before the dimensions: the longest context follows from them.
+        self.ropes.iter().try_for_each(|rope| rope.validate(self.head_dim))?;
+        self.validate_dimensions()?;
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            let message = format!("{} does not divide {}", self.num_key_value_heads, self.num_attention_heads);
+            return Err(broken("num_key_value_heads", message));
+        }
+        self.validate_numbers()?;
+        self.layers.iter().try_for_each(LayerSpec::validate)
+    }
+
+    fn validate_dimensions(&self) -> Result<(), LoadError> {
+        let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_hidden_layers", self.layers.len()),
             ("num_attention_heads", self.num_attention_heads),
             ("num_key_value_heads", self.num_key_value_heads),
             ("head_dim", self.head_dim),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
-        if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=MAX_DIMENSION).contains(value)) {
-            return Err(broken(key, format!("{value} is not between 1 and {MAX_DIMENSION}")));
-        }
-        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
-            let message = format!("{} does not divide {}", self.num_key_value_heads, self.num_attention_heads);
-            return Err(broken("num_key_value_heads", message));
-        }
-        if !self.head_dim.is_multiple_of(2) || self.head_dim > MAX_HEAD_DIM {
-            let message = format!("{} is not an even number up to {MAX_HEAD_DIM}", self.head_dim);
-            return Err(LoadError::UnsupportedConfig { key: "head_dim".to_owned(), message });
-        }
+        sizes.iter().try_for_each(|(key, size)| dimension(key, *size))
+    }
+
+    fn validate_numbers(&self) -> Result<(), LoadError> {
         if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
             return Err(broken("rms_norm_eps", format!("{} is not a number from 0 up", self.rms_norm_eps)));
         }
-        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
-            return Err(broken("rope_theta", format!("{} is not a number above 0", self.rope_theta)));
+        let factors = [
+            ("the scale of attention", Some(self.attention_scale)),
+            ("attn_logit_softcapping", self.attention_soft_cap),
+            ("embedding_multiplier", Some(self.embedding_multiplier)),
+            ("residual_multiplier", Some(self.residual_multiplier)),
+            ("logits_scaling", Some(self.logits_divisor)),
+            ("final_logit_softcapping", self.logit_soft_cap),
+        ];
+        let is_usable = |factor: f32| factor.is_finite() && factor > 0.0;
+        match factors.into_iter().find(|(_, factor)| factor.is_some_and(|factor| !is_usable(factor))) {
+            Some((key, factor)) => Err(broken(key, format!("{factor:?} is not a number above 0"))),
+            None => Ok(()),
         }
-        self.rope_scaling.validate(self.head_dim / 2)
-    }
-
-    /// The angle by which each pair of a head turns per position: `head_dim / 2` numbers.
-    pub(crate) fn inv_freq(&self) -> Vec<f32> {
-        let pairs = self.head_dim / 2;
-        let plain = (0..pairs).map(|i| {
-            let exponent = (2 * i) as f32 / self.head_dim as f32;
-            1.0 / (self.rope_theta as f32).powf(exponent)
-        });
-        plain.enumerate().map(|(i, freq)| self.rope_scaling.apply(i, freq)).collect()
     }
 }
 
-impl RopeScaling {
-    fn validate(&self, pairs: usize) -> Result<(), LoadError> {
-        match self {
-            Self::None => Ok(()),
-            Self::Factors(factors) if factors.len() != pairs => {
-                Err(broken("rope_freqs", format!("{} factors for {pairs} frequencies", factors.len())))
-            }
-            Self::Factors(factors) => match factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
-                Some(factor) => Err(broken("rope_freqs", format!("{factor} is not a number above 0"))),
-                None => Ok(()),
-            },
-            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
-                let is_usable = |x: f64| (x as f32).is_finite() && x as f32 > 0.0;
-                let numbers = [*factor, *low_freq_factor, *high_freq_factor, *original_max_position_embeddings as f64];
-                if numbers.into_iter().all(is_usable) && high_freq_factor > low_freq_factor {
+impl LayerSpec {
+    fn validate(&self) -> Result<(), LoadError> {
+        if self.window == Some(0) {
+            return Err(broken("sliding_window", "a window of 0 tokens sees nothing".to_owned()));
+        }
+        match &self.feed_forward {
+            FeedForwardSpec::Dense { intermediate_size } => dimension("intermediate_size", *intermediate_size),
+            FeedForwardSpec::Experts(experts) => {
+                dimension("num_experts", experts.num_experts)?;
+                dimension("moe_intermediate_size", experts.intermediate_size)?;
+                if (1..=experts.num_experts).contains(&experts.num_experts_per_tok) {
                     return Ok(());
                 }
-                let message = "needs numbers above 0, and low_freq_factor below high_freq_factor".to_owned();
-                Err(broken("rope_scaling", message))
+                let message = format!("{} of {} experts", experts.num_experts_per_tok, experts.num_experts);
+                Err(broken("num_experts_per_tok", message))
             }
         }
     }
+}
 
-    /// Llama 3.1's rule as in transformers' `modeling_rope_utils`, in f32 as there.
-    fn apply(&self, index: usize, freq: f32) -> f32 {
-        let (factor, low, high, original) = match self {
-            Self::None => return freq,
-            Self::Factors(factors) => return freq / factors[index],
-            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => (
-                *factor as f32,
-                *low_freq_factor as f32,
-                *high_freq_factor as f32,
-                *original_max_position_embeddings as f32,
-            ),
-        };
-        let wavelength = 2.0 * std::f32::consts::PI / freq;
-        if wavelength > original / low {
-            return freq / factor;
-        }
-        if wavelength < original / high {
-            return freq;
-        }
-        let smooth = (original / wavelength - low) / (high - low);
-        (1.0 - smooth) * freq / factor + smooth * freq
+fn dimension(key: &str, size: usize) -> Result<(), LoadError> {
+    if (1..=MAX_DIMENSION).contains(&size) {
+        return Ok(());
     }
+    Err(broken(key, format!("{size} is not between 1 and {MAX_DIMENSION}")))
 }
 
 fn broken(key: &str, message: String) -> LoadError {

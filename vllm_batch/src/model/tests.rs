@@ -1,10 +1,18 @@
 //! The decoder against transformers' own numbers.
 
+mod gguf;
+
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::load;
 use candle_core::{DType, Device, Tensor};
 
+use serde_json::{Map, Value};
+
+use super::config::Config;
+use super::families::spec_from_hugging_face;
+use super::safetensors::SafetensorsFiles;
+use super::weights::WeightLoader;
 use super::*;
 use crate::kernels::WeightDtype;
 
@@ -13,12 +21,33 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/arch").join(name)
 }
 
-fn decoder(name: &str) -> Decoder {
-    let files = ModelFiles::open(&ModelSource::Directory(fixture(name))).unwrap();
-    files.load_decoder(WeightDtype::F32, 128).unwrap()
+/// Every fixture.
+fn fixtures() -> Vec<String> {
+    let folders =
+        std::fs::read_dir(fixture("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = folders.collect();
+    names.sort();
+    assert!(names.len() >= 12, "{names:?}");
+    names
 }
 
-/// A prompt, the logits after each of its tokens, and the greedy tokens that follow with their margins.
+const MAX_LEN: usize = 128;
+
+fn decoder(name: &str) -> Decoder {
+    let config = std::fs::read(fixture(name).join("config.json")).unwrap();
+    decoder_with(name, &serde_json::from_slice(&config).unwrap())
+}
+
+/// The weights of a fixture under another configuration.
+fn decoder_with(name: &str, config: &Map<String, Value>) -> Decoder {
+    let (spec, names) =
+        spec_from_hugging_face(&Config::new("", config)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let tensors = SafetensorsFiles::open(&fixture(name)).unwrap();
+    let loader = WeightLoader { source: &tensors, names, dtype: WeightDtype::F32, head_dim: spec.head_dim };
+    Decoder::load(spec, &loader, MAX_LEN).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// A prompt, the logits after each of its tokens, and the greedy tokens that follow, if any, with their margins.
 struct Expected {
     input_ids: Vec<u32>,
     logits: Vec<Vec<f32>>,
@@ -29,14 +58,17 @@ struct Expected {
 fn expected(name: &str) -> Vec<Expected> {
     let tensors = load(fixture(name).join("expected.safetensors"), &Device::Cpu).unwrap();
     let ids = |tensor: &Tensor| tensor.to_dtype(DType::U32).unwrap().to_vec1().unwrap();
-    (0..3)
-        .map(|i| Expected {
-            input_ids: ids(&tensors[&format!("p{i}.input_ids")]),
-            logits: tensors[&format!("p{i}.logits")].to_vec2().unwrap(),
-            greedy: ids(&tensors[&format!("p{i}.greedy")]),
-            margin: tensors[&format!("p{i}.margin")].to_vec1().unwrap(),
-        })
-        .collect()
+    let list = |name: String| tensors.get(&name);
+    let prompts = (0..).map_while(|i| Some((i, list(format!("p{i}.input_ids"))?)));
+    let cases = prompts.map(|(i, input_ids)| Expected {
+        input_ids: ids(input_ids),
+        logits: tensors[&format!("p{i}.logits")].to_vec2().unwrap(),
+        greedy: list(format!("p{i}.greedy")).map(ids).unwrap_or_default(),
+        margin: list(format!("p{i}.margin")).map(|margin| margin.to_vec1().unwrap()).unwrap_or_default(),
+    });
+    let cases: Vec<_> = cases.collect();
+    assert!(!cases.is_empty(), "{name}");
+    cases
 }
 
 /// Logits after each token, computed `chunk` tokens at a time, in blocks that are not neighbours.
@@ -61,30 +93,36 @@ fn argmax(row: &[f32]) -> u32 {
     row.iter().enumerate().fold(0, |best, (i, x)| if *x > row[best] { i } else { best }) as u32
 }
 
+/// Fails where a number differs by more than 1e-4 of the largest.
+fn assert_close(actual: &[Vec<f32>], expected: &[Vec<f32>], what: &str) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    let scale = expected.iter().flatten().fold(0f32, |max, x| max.max(x.abs()));
+    let differences = actual.iter().flatten().zip(expected.iter().flatten()).map(|(a, b)| (a - b).abs());
+    let largest = differences.fold(0f32, |max, x| if x <= max { max } else { x });
+    assert!(largest <= 1e-4 * scale, "{what}: off by {largest} of {scale}");
+}
+
 #[test]
 fn logits_are_those_of_transformers() {
-    for name in ["llama", "llama3_rope"] {
-        let decoder = decoder(name);
-        for (i, case) in expected(name).iter().enumerate() {
-            let scale = case.logits.iter().flatten().fold(0f32, |max, x| max.max(x.abs()));
-            let actual = logits(&decoder, &case.input_ids, 1000);
-            for (actual, expected) in actual.iter().flatten().zip(case.logits.iter().flatten()) {
-                assert!((actual - expected).abs() <= 1e-4 * scale, "{name} p{i}: {actual} for {expected}");
-            }
+    for name in fixtures() {
+        let decoder = decoder(&name);
+        for (i, case) in expected(&name).iter().enumerate() {
+            assert_close(&logits(&decoder, &case.input_ids, 1000), &case.logits, &format!("{name} p{i}"));
         }
     }
 }
 
 #[test]
 fn greedy_tokens_are_those_of_transformers() {
-    for name in ["llama", "llama3_rope"] {
-        let decoder = decoder(name);
-        for (i, case) in expected(name).iter().enumerate() {
-            let mut token_ids = case.input_ids.clone();
-            for (step, token) in case.greedy.iter().enumerate() {
-                let next = argmax(logits(&decoder, &token_ids, 1000).last().unwrap());
-                assert_eq!(next, *token, "{name} p{i} step {step}, margin {}", case.margin[step]);
-                token_ids.push(next);
+    for name in fixtures() {
+        let decoder = decoder(&name);
+        for (i, case) in expected(&name).iter().enumerate() {
+            let token_ids: Vec<u32> = case.input_ids.iter().chain(&case.greedy).copied().collect();
+            let logits = logits(&decoder, &token_ids, 7);
+            let steps = case.greedy.iter().zip(&case.margin).enumerate().filter(|(_, (_, margin))| **margin > 1e-3);
+            for (step, (token, margin)) in steps {
+                let next = argmax(&logits[case.input_ids.len() + step - 1]);
+                assert_eq!(next, *token, "{name} p{i} step {step}, margin {margin}");
             }
         }
     }
@@ -92,33 +130,41 @@ fn greedy_tokens_are_those_of_transformers() {
 
 #[test]
 fn chunks_and_threads_do_not_change_a_bit() {
-    let decoder = decoder("llama");
-    let token_ids: Vec<u32> = (0..61).map(|i| (i * 37 + 5) % 512).collect();
-    let all = logits(&decoder, &token_ids, 1000);
-    for threads in [1, 2, 3] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        for chunk in [1, 7, 16, 61] {
-            assert_eq!(pool.install(|| logits(&decoder, &token_ids, chunk)), all, "chunk {chunk}, {threads} threads");
+    for name in fixtures() {
+        let decoder = decoder(&name);
+        let vocab = decoder.spec.vocab_size as u32;
+        let token_ids: Vec<u32> = (0..117).map(|i| (i * 37 + 5) % vocab).collect();
+        let all = logits(&decoder, &token_ids, 1000);
+        assert!(all.iter().flatten().all(|x| x.is_finite()), "{name}");
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for chunk in [1, 7, 117] {
+                let chunked = pool.install(|| logits(&decoder, &token_ids, chunk));
+                assert!(chunked == all, "{name}: chunk {chunk}, {threads} threads");
+            }
         }
     }
 }
 
 #[test]
 fn neither_spans_nor_other_rows_change_a_bit() {
-    let decoder = decoder("llama3_rope");
-    let token_ids: Vec<u32> = (0..61).map(|i| (i * 91 + 5) % 512).collect();
-    let all = logits(&decoder, &token_ids, 1000);
-    let table: Vec<u32> = (0..4).collect();
-    let mut cache = KvCache::new(&decoder.spec, 4).unwrap();
-    let mut one_by_one = ModelInput::default();
-    for (i, token) in token_ids.iter().enumerate() {
-        one_by_one.push(&[*token], i, table.clone(), 0..1);
-    }
-    assert_eq!(forward(&decoder, &one_by_one, &mut cache), all);
-    for rows in [60..61, 7..20, 0..1] {
-        let mut input = ModelInput::default();
-        input.push(&token_ids, 0, table.clone(), rows.clone());
-        assert_eq!(forward(&decoder, &input, &mut cache), all[rows]);
+    for name in fixtures() {
+        let decoder = decoder(&name);
+        let vocab = decoder.spec.vocab_size as u32;
+        let token_ids: Vec<u32> = (0..61).map(|i| (i * 91 + 5) % vocab).collect();
+        let all = logits(&decoder, &token_ids, 1000);
+        let table: Vec<u32> = (0..4).collect();
+        let mut cache = KvCache::new(&decoder.spec, 4).unwrap();
+        let mut one_by_one = ModelInput::default();
+        for (i, token) in token_ids.iter().enumerate() {
+            one_by_one.push(&[*token], i, table.clone(), 0..1);
+        }
+        assert!(forward(&decoder, &one_by_one, &mut cache) == all, "{name}");
+        for rows in [60..61, 7..20, 0..1] {
+            let mut input = ModelInput::default();
+            input.push(&token_ids, 0, table.clone(), rows.clone());
+            assert!(forward(&decoder, &input, &mut cache) == all[rows], "{name}");
+        }
     }
 }
 

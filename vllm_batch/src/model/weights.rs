@@ -7,7 +7,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use super::families::{Slot, TensorNames};
+use super::slots::{Slot, TensorNames};
 use super::spec::DecoderSpec;
 use crate::error::LoadError;
 use crate::kernels::{PackedMatrix, WeightDtype};
@@ -21,7 +21,13 @@ pub(super) trait TensorSource: Sync {
     fn names(&self) -> Vec<&str>;
 
     /// Reads a tensor as f32, row-major.
-    fn read(&self, name: &str) -> Result<Vec<f32>, LoadError>;
+    fn read(&self, name: &str) -> Result<Vec<f32>, LoadError> {
+        self.read_part(name, 0, 1)
+    }
+
+    /// Reads the part `index` of `count` parts into which the slowest dimension is divided; it must be a multiple of
+    /// `count`.
+    fn read_part(&self, name: &str, index: usize, count: usize) -> Result<Vec<f32>, LoadError>;
 }
 
 /// Reads the slots of a decoder from a source of tensors.
@@ -36,10 +42,14 @@ pub(super) struct WeightLoader<'a> {
 impl WeightLoader<'_> {
     /// Refuses tensors that no slot of the decoder takes: what they are for would be missing from the results.
     pub(super) fn check_all_used(&self, spec: &DecoderSpec) -> Result<(), LoadError> {
-        let used: HashSet<String> = Slot::all(spec).map(|slot| self.names.name(slot)).collect();
-        // Derived from the configuration, or kept in the file although the embedding serves as the head.
+        let used: HashSet<String> = self.names.slots(spec).into_iter().map(|slot| self.names.name(slot)).collect();
+        // Of another part of the model, derived from the configuration, or kept in the file although the embedding
+        // serves as the head.
         let is_harmless = |name: &str| {
-            name == "rope_freqs.weight" || name.ends_with(".rotary_emb.inv_freq") || name == self.names.name(Slot::Head)
+            !name.starts_with(self.names.prefix)
+                || ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"].contains(&name)
+                || name.ends_with(".rotary_emb.inv_freq")
+                || name == self.names.name(Slot::Head)
         };
         match self.source.names().into_iter().filter(|name| !used.contains(*name) && !is_harmless(name)).min() {
             Some(name) => Err(LoadError::UnsupportedConfig {
@@ -50,9 +60,14 @@ impl WeightLoader<'_> {
         }
     }
 
-    /// A vector of `len` numbers.
-    pub(super) fn vector(&self, slot: Slot, len: usize) -> Result<Tensor, LoadError> {
-        let numbers = self.numbers(slot, &[len])?;
+    /// The weights of a normalisation of `len` numbers.
+    pub(super) fn norm(&self, slot: Slot, len: usize) -> Result<Tensor, LoadError> {
+        let mut numbers = self.numbers(slot, &[len])?;
+        if self.names.unit_offset {
+            for weight in &mut numbers {
+                *weight += 1.0;
+            }
+        }
         Ok(Tensor::from_vec(numbers, len, &Device::Cpu)?)
     }
 
@@ -73,14 +88,18 @@ impl WeightLoader<'_> {
 
     fn numbers(&self, slot: Slot, expected: &[usize]) -> Result<Vec<f32>, LoadError> {
         let tensor = self.names.name(slot);
-        match self.source.shape(&tensor) {
-            None => return Err(LoadError::MissingTensor { tensor }),
-            Some(actual) if actual != expected => {
-                return Err(LoadError::WrongShape { tensor, expected: expected.to_vec(), actual });
-            }
-            Some(_) => {}
+        let Some(actual) = self.source.shape(&tensor) else {
+            return Err(LoadError::MissingTensor { tensor });
+        };
+        let part = self.names.part_of_stack(slot);
+        let (index, count) = part.map_or((0, 1), |index| (index, actual.first().copied().unwrap_or(0)));
+        let found = if part.is_some() { actual.get(1..).unwrap_or_default() } else { &actual };
+        if found != expected || index >= count {
+            let stacked = part.map(|index| index + 1);
+            let expected = stacked.into_iter().chain(expected.iter().copied()).collect();
+            return Err(LoadError::WrongShape { tensor, expected, actual });
         }
-        let numbers = self.source.read(&tensor)?;
+        let numbers = self.source.read_part(&tensor, index, count)?;
         let depth = numbers.len() / expected[0].max(1);
         Ok(if self.names.interleaves(slot) { deinterleave(&numbers, self.head_dim, depth) } else { numbers })
     }

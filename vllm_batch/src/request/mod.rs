@@ -1,18 +1,22 @@
 //! What is asked?
 //!
-//! Plain data: a [`Request`] is a [`Prompt`], [`SamplingParams`] in vLLM's names, and an id that comes back with the
-//! answer. Nothing here knows a model; limits that depend on one are checked when the engine lowers the request.
+//! Plain data: a [`Request`] is a [`Prompt`], a [`Task`] with parameters in vLLM's names, and an id that comes back with
+//! the answer. Nothing here knows a model; limits that depend on one are checked when the engine lowers the request.
 
 mod chat;
 mod message;
+mod pooling;
 mod sampling;
+mod scoring;
 mod structured;
 mod tools;
 
 pub use chat::ChatOptions;
 pub use message::{Message, Role};
+pub use pooling::{PoolingParams, PoolingType};
 pub(crate) use sampling::LEAST_TEMPERATURE;
 pub use sampling::{MAX_ANSWERS, RepetitionDetection, SamplingParams};
+pub use scoring::{Label, MAX_LABELS, ScoringParams};
 pub use structured::{OutputFormat, StructuredOutput};
 pub use tools::{Tool, ToolCall, ToolChoice};
 
@@ -20,22 +24,25 @@ pub use tools::{Tool, ToolCall, ToolChoice};
 ///
 /// # Example
 /// ```
-/// use vllm_batch::{Message, Request, SamplingParams};
+/// use vllm_batch::{Message, PoolingParams, Request, SamplingParams, ScoringParams};
 ///
 /// let request = Request::new("row-1", vec![Message::user("Name a prime number.")])
 ///     .with_sampling_params(SamplingParams::greedy().with_max_tokens(8));
 /// assert_eq!(request.request_id, "row-1");
+///
+/// let embedding = Request::new("row-2", "A text.").with_pooling_params(PoolingParams::default());
+/// let scores = Request::new("row-3", "Is 7 prime? Answer:").with_scoring_params(ScoringParams::new([" yes", " no"]));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Request {
-    /// The caller's name for the request: it comes back in [`RequestOutput`](crate::RequestOutput) and, when
-    /// `sampling_params.seed` is absent, takes part in choosing the random numbers.
+    /// The caller's name for the request: it comes back with the answer and, when
+    /// [`seed`](SamplingParams::seed) is absent, takes part in choosing the random numbers.
     pub request_id: String,
     /// What the model reads.
     pub prompt: Prompt,
-    /// How the answer is chosen and where it ends.
-    pub sampling_params: SamplingParams,
+    /// What to do with the prompt.
+    pub task: Task,
     /// Requests with a lower number are served first (vLLM's sense); equal ones in order of arrival.
     pub priority: i32,
     /// Whether the prompt's text comes back with the answer, and, if `logprobs` are asked for, the log-probabilities of
@@ -49,12 +56,12 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request with default sampling parameters, priority 0, no echo and default chat options.
+    /// A request for text with default sampling parameters, priority 0, no echo and default chat options.
     pub fn new(request_id: impl Into<String>, prompt: impl Into<Prompt>) -> Self {
         Self {
             request_id: request_id.into(),
             prompt: prompt.into(),
-            sampling_params: SamplingParams::default(),
+            task: Task::default(),
             priority: 0,
             echo: false,
             chat: ChatOptions::default(),
@@ -62,11 +69,34 @@ impl Request {
         }
     }
 
-    /// Replaces the sampling parameters.
+    /// Asks for text, chosen with these parameters, in place of whatever was asked for before.
     #[must_use]
     pub fn with_sampling_params(mut self, sampling_params: SamplingParams) -> Self {
-        self.sampling_params = sampling_params;
+        self.task = Task::Generate(sampling_params);
         self
+    }
+
+    /// Asks for an embedding, in place of whatever was asked for before.
+    #[must_use]
+    pub fn with_pooling_params(mut self, pooling_params: PoolingParams) -> Self {
+        self.task = Task::Embed(pooling_params);
+        self
+    }
+
+    /// Asks for the log-probabilities of labels, in place of whatever was asked for before.
+    #[must_use]
+    pub fn with_scoring_params(mut self, scoring_params: ScoringParams) -> Self {
+        self.task = Task::Score(scoring_params);
+        self
+    }
+
+    /// The sampling parameters, if the request asks for text.
+    #[must_use]
+    pub fn sampling_params(&self) -> Option<&SamplingParams> {
+        match &self.task {
+            Task::Generate(params) => Some(params),
+            Task::Embed(_) | Task::Score(_) => None,
+        }
     }
 
     /// Replaces the priority; lower is served first.
@@ -95,6 +125,27 @@ impl Request {
     pub fn with_add_special_tokens(mut self, add_special_tokens: bool) -> Self {
         self.add_special_tokens = Some(add_special_tokens);
         self
+    }
+}
+
+/// What to do with a prompt, and how.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+// Nearly all requests are of the large kind.
+#[allow(clippy::large_enum_variant)]
+pub enum Task {
+    /// Continue it: the answer is a [`RequestOutput`](crate::RequestOutput).
+    Generate(SamplingParams),
+    /// Make one vector of it: the answer is an [`EmbeddingRequestOutput`](crate::EmbeddingRequestOutput).
+    Embed(PoolingParams),
+    /// Say how likely given texts come next: the answer is a [`ScoringRequestOutput`](crate::ScoringRequestOutput).
+    Score(ScoringParams),
+}
+
+impl Default for Task {
+    /// Text, with default sampling parameters.
+    fn default() -> Self {
+        Self::Generate(SamplingParams::default())
     }
 }
 

@@ -305,7 +305,7 @@ impl SamplingParams {
 
     /// Where the prompt begins and the answer ends.
     fn end_checks(&self) -> [Check; 6] {
-        let truncates = self.truncate_prompt_tokens.is_none_or(|len| len == -1 || len >= 1);
+        let truncates = is_truncation(self.truncate_prompt_tokens);
         let is_long_enough = self.max_tokens.is_none_or(|max_tokens| self.min_tokens <= max_tokens);
         let RepetitionDetection { max_pattern_size, min_pattern_size, min_count } =
             self.repetition_detection.unwrap_or_default();
@@ -313,7 +313,7 @@ impl SamplingParams {
             ("max_tokens", self.max_tokens != Some(0), "must be at least 1"),
             ("min_tokens", is_long_enough, "must not be larger than max_tokens"),
             ("stop", self.stop.iter().all(|stop| !stop.is_empty()), "must not hold an empty string"),
-            ("truncate_prompt_tokens", truncates, "must be -1 for what fits the context, or at least 1"),
+            ("truncate_prompt_tokens", truncates, TRUNCATION),
             (
                 "repetition_detection.min_pattern_size",
                 min_pattern_size <= max_pattern_size,
@@ -326,6 +326,18 @@ impl SamplingParams {
 
 /// A parameter, whether it is as it should be, and what it should be.
 type Check = (&'static str, bool, &'static str);
+
+/// What `truncate_prompt_tokens` should be.
+const TRUNCATION: &str = "must be -1 for what fits the context, or at least 1";
+
+fn is_truncation(tokens: Option<i32>) -> bool {
+    tokens.is_none_or(|tokens| tokens == -1 || tokens >= 1)
+}
+
+/// Checks a `truncate_prompt_tokens`.
+pub(super) fn check_truncation(tokens: Option<i32>) -> Result<(), RequestError> {
+    if is_truncation(tokens) { Ok(()) } else { Err(RequestError::invalid("truncate_prompt_tokens", TRUNCATION)) }
+}
 
 #[cfg(test)]
 mod tests {

@@ -41,7 +41,7 @@ pub struct SchedulerConfig {
 ///     prompt_token_ids: vec![5, 6, 7, 8, 9],
 ///     max_num_tokens: 6,
 ///     priority: 0,
-///     skip_reading_prefix_cache: false,
+///     max_cached_tokens: usize::MAX,
 /// })?;
 ///
 /// let step = scheduler.schedule();
@@ -325,8 +325,7 @@ impl Scheduler {
         let mut entry = self.waiting.first_entry()?;
         let sequence = entry.get_mut();
         // The last known token is always computed: its logits choose the next one.
-        let num_shareable = (sequence.num_tokens() - 1) / self.config.block_size;
-        let num_shareable = if sequence.skip_reading_prefix_cache { 0 } else { num_shareable };
+        let num_shareable = (sequence.num_tokens() - 1).min(sequence.max_cached_tokens) / self.config.block_size;
         let hashes = &sequence.block_hashes[..num_shareable.min(sequence.block_hashes.len())];
         let allocation = self.pool.allocate(hashes, sequence.token_ids.len(), reserve)?;
         sequence.block_table = allocation.table;

@@ -17,8 +17,9 @@ pub struct NewSequence {
     pub max_num_tokens: usize,
     /// The lower number is served first; equal ones in order of arrival.
     pub priority: i32,
-    /// Whether all its tokens must be computed, even those that the prefix cache holds. Others may still find its blocks.
-    pub skip_reading_prefix_cache: bool,
+    /// The most tokens from the front that it may have from the prefix cache: those from here on must be computed for it.
+    /// Others may still find its blocks. `usize::MAX` for no limit.
+    pub max_cached_tokens: usize,
 }
 
 /// Where a sequence is.
@@ -48,7 +49,7 @@ pub struct Sequence {
     pub(super) token_ids: Vec<u32>,
     pub(super) num_prompt_tokens: usize,
     pub(super) max_num_tokens: usize,
-    pub(super) skip_reading_prefix_cache: bool,
+    pub(super) max_cached_tokens: usize,
     pub(super) num_computed_tokens: usize,
     /// Tokens that were scheduled, but not completed yet.
     pub(super) num_scheduled_tokens: usize,
@@ -67,7 +68,7 @@ impl Sequence {
             num_prompt_tokens: new.prompt_token_ids.len(),
             token_ids: new.prompt_token_ids,
             max_num_tokens: new.max_num_tokens,
-            skip_reading_prefix_cache: new.skip_reading_prefix_cache,
+            max_cached_tokens: new.max_cached_tokens,
             num_computed_tokens: 0,
             num_scheduled_tokens: 0,
             num_cached_tokens: 0,

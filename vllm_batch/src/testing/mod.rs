@@ -4,6 +4,7 @@
 //! when it is told to, and remembers what it was asked. Public under the feature `testing`, so that embedders can use it
 //! too.
 
+mod pooled;
 mod scripted;
 
 pub use scripted::{ScriptedEngine, ScriptedStats};

@@ -8,12 +8,13 @@ use std::task::{Context, Poll, Waker};
 
 use futures::Stream;
 
+use super::pooled;
 use crate::engine::{BatchEngine, EngineSpec, OutputStream};
 use crate::error::RequestError;
 use crate::output::{
     CompletionOutput, FinishReason, OutputEvent, RequestOutput, TextDelta, TokenLogprob, TokenLogprobs, Usage,
 };
-use crate::request::{Prompt, Request};
+use crate::request::{Prompt, Request, SamplingParams, Task};
 use crate::text::{AnswerFormat, AnswerReader, ToolCallFormat};
 
 /// Answers requests from a function or a table, without a model: for tests of code that uses a [`BatchEngine`].
@@ -26,6 +27,8 @@ use crate::text::{AnswerFormat, AnswerReader, ToolCallFormat};
 ///   Other parameters are ignored.
 /// * Where a request has tools that may be called, calls are read out of the answer: they are written in the Hermes
 ///   format, `<tool_call>` and so on.
+/// * An embedding has `dimensions` numbers, or 8. They follow from the prompt's words: texts with common words are close.
+///   Of labels, the one that the script answers with is certain. The script is asked in any case, and may refuse.
 /// * It has no thread: answers are made as their streams are polled.
 ///
 /// # Example
@@ -154,21 +157,36 @@ impl ScriptedEngine {
         lock(&self.shared).stats
     }
 
-    fn answer(&self, request: &Request, number: usize) -> Result<Answer, RequestError> {
+    fn answer(&self, request: &Request, number: usize) -> Result<Reply, RequestError> {
         if number > self.lives_for {
             return Err(RequestError::EngineFailed { message: "the script lets the engine die here".to_owned() });
         }
+        let max_model_len = self.spec.max_model_len;
         let prompt_tokens = count_tokens(&request.prompt);
-        let room = self.spec.max_model_len.saturating_sub(prompt_tokens);
-        match (prompt_tokens, room) {
-            (0, _) => Err(RequestError::EmptyPrompt),
-            (_, 0) => Err(RequestError::PromptTooLong { prompt_tokens, max_model_len: self.spec.max_model_len }),
-            _ => {
-                let text = (self.script.0)(request)?;
-                let max_tokens = request.sampling_params.max_tokens.map_or(room, |max| room.min(max as usize));
-                Ok(Answer::new(request, text, prompt_tokens, max_tokens))
+        // An embedding has no token, a text at least one.
+        let least = usize::from(!matches!(request.task, Task::Embed(_)));
+        let room = match max_model_len.checked_sub(prompt_tokens) {
+            _ if prompt_tokens == 0 => return Err(RequestError::EmptyPrompt),
+            Some(room) if room >= least => room,
+            _ => return Err(RequestError::PromptTooLong { prompt_tokens, max_model_len }),
+        };
+        let text = (self.script.0)(request)?;
+        Ok(match &request.task {
+            Task::Generate(params) => {
+                let max_tokens = params.max_tokens.map_or(room, |max| room.min(max as usize));
+                Reply::Text(Answer::new((request, params), text, prompt_tokens, max_tokens))
             }
-        }
+            Task::Embed(params) => {
+                params.validate()?;
+                let output = pooled::embedding(request, params, &prompt_words(&request.prompt));
+                Reply::Whole(OutputEvent::Embedded(output))
+            }
+            Task::Score(params) => {
+                params.validate()?;
+                let output = pooled::scores(request, params, &text, &prompt_words(&request.prompt));
+                Reply::Whole(OutputEvent::Scored(output))
+            }
+        })
     }
 }
 
@@ -186,14 +204,34 @@ impl BatchEngine for ScriptedEngine {
             stats.max_running = stats.max_running.max(stats.running);
             stats.submitted
         };
-        let answer = self.answer(&request, number);
-        OutputStream::new(ScriptedStream { answer, is_released: false, has_ended: false, shared: self.shared.clone() })
+        let reply = self.answer(&request, number);
+        OutputStream::new(ScriptedStream { reply, is_released: false, has_ended: false, shared: self.shared.clone() })
     }
 }
 
 impl fmt::Debug for Script {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Script")
+    }
+}
+
+/// What comes back for a request.
+#[derive(Debug)]
+enum Reply {
+    Text(Answer),
+    /// All there is.
+    Whole(OutputEvent),
+}
+
+impl Reply {
+    fn next_event(&mut self) -> OutputEvent {
+        match self {
+            Self::Text(answer) => match answer.next_token() {
+                Some(delta) => OutputEvent::Delta(delta),
+                None => OutputEvent::Finished(answer.output()),
+            },
+            Self::Whole(event) => event.clone(),
+        }
     }
 }
 
@@ -219,12 +257,16 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(request: &Request, mut text: String, prompt_tokens: usize, max_tokens: usize) -> Self {
+    fn new(
+        (request, params): (&Request, &SamplingParams),
+        mut text: String,
+        prompt_tokens: usize,
+        max_tokens: usize,
+    ) -> Self {
         let mut ends: Vec<_> = words(&text).collect();
         let finish_reason = if ends.len() > max_tokens { FinishReason::Length } else { FinishReason::Stop };
         ends.truncate(max_tokens);
         text.truncate(ends.last().copied().unwrap_or(0));
-        let params = &request.sampling_params;
         let num_top = params.prompt_logprobs.or(params.logprobs.filter(|_| request.echo));
         Self {
             request_id: request.request_id.clone(),
@@ -281,7 +323,7 @@ impl Answer {
 
 #[derive(Debug)]
 struct ScriptedStream {
-    answer: Result<Answer, RequestError>,
+    reply: Result<Reply, RequestError>,
     is_released: bool,
     has_ended: bool,
     shared: Arc<Mutex<State>>,
@@ -297,12 +339,9 @@ impl Stream for ScriptedStream {
             return Poll::Pending;
         }
         stream.is_released = true;
-        let event = match &mut stream.answer {
+        let event = match &mut stream.reply {
             _ if stream.has_ended => return Poll::Ready(None),
-            Ok(answer) => match answer.next_token() {
-                Some(delta) => OutputEvent::Delta(delta),
-                None => OutputEvent::Finished(answer.output()),
-            },
+            Ok(reply) => reply.next_event(),
             Err(error) => OutputEvent::Failed(error.clone()),
         };
         stream.has_ended = state.stats.count(&event);
@@ -337,6 +376,11 @@ impl State {
 }
 
 impl ScriptedStats {
+    fn count_answer(&mut self, usage: Usage) {
+        self.finished += 1;
+        self.prompt_tokens += usage.prompt_tokens;
+    }
+
     /// Whether the event is the last one of its request.
     fn count(&mut self, event: &OutputEvent) -> bool {
         match event {
@@ -344,10 +388,9 @@ impl ScriptedStats {
                 self.generated_tokens += delta.num_tokens;
                 return false;
             }
-            OutputEvent::Finished(output) => {
-                self.finished += 1;
-                self.prompt_tokens += output.usage.prompt_tokens;
-            }
+            OutputEvent::Finished(output) => self.count_answer(output.usage),
+            OutputEvent::Embedded(output) => self.count_answer(output.usage),
+            OutputEvent::Scored(output) => self.count_answer(output.usage),
             OutputEvent::Failed(_) => self.failed += 1,
         }
         self.running -= 1;
@@ -376,6 +419,12 @@ fn prompt_text(prompt: &Prompt) -> String {
         }
         other => echo(other),
     }
+}
+
+/// The words of a prompt; for token ids, the ids.
+fn prompt_words(prompt: &Prompt) -> Vec<String> {
+    let text = prompt_text(prompt);
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 fn count_tokens(prompt: &Prompt) -> usize {

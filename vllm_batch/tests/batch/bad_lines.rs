@@ -57,6 +57,8 @@ fn bad_lines() -> Vec<Case> {
         bad_logit_params(),
         bad_repetitions_and_templates(),
         bad_formats(),
+        bad_embeddings(),
+        bad_scores(),
     ]
     .concat()
 }
@@ -92,7 +94,7 @@ fn bad_outer_fields() -> Vec<Case> {
         (raw(r#"{"custom_id":"x","method":"GET"}"#), no_response("method_not_post", "method")),
         (raw(r#"{"custom_id":"x","method":"POST"}"#), no_response("missing_field", "url")),
         (raw(r#"{"custom_id":"x","method":"POST","url":[]}"#), no_response("wrong_field_type", "url")),
-        (raw(r#"{"custom_id":"x","method":"POST","url":"/v1/embeddings"}"#), no_response("url_mismatch", "url")),
+        (raw(r#"{"custom_id":"x","method":"POST","url":"/v1/moderations"}"#), no_response("url_mismatch", "url")),
         (raw(r#"{"custom_id":"x","method":"POST","url":"/v1/completions"}"#), no_response("missing_field", "body")),
         (
             raw(r#"{"custom_id":"x","method":"POST","url":"/v1/completions","body":"x"}"#),
@@ -115,12 +117,62 @@ fn bad_models_and_prompts() -> Vec<Case> {
         (completion(r#""prompt":[1,-2]"#), refused("invalid_value", "prompt[1]")),
         (completion(r#""prompt":[1,"x"]"#), refused("invalid_value", "prompt[1]")),
         (completion(r#""prompt":[4294967296]"#), refused("invalid_value", "prompt[0]")),
-        (completion(r#""prompt":["a","b"]"#), refused("unsupported_parameter", "prompt")),
-        (completion(r#""prompt":[[1],[2]]"#), refused("unsupported_parameter", "prompt")),
+        (completion(r#""prompt":["a",1]"#), refused("invalid_value", "prompt[1]")),
+        (completion(r#""prompt":[[1],[2,"x"]]"#), refused("invalid_value", "prompt[1][1]")),
+        (completion(r#""prompt":["a",""]"#), refused("empty_prompt", "prompt[1]")),
+        (completion(r#""prompt":["a",[]]"#), refused("empty_prompt", "prompt[1]")),
         (completion(r#""prompt":"""#), refused("empty_prompt", "prompt")),
         (completion(r#""prompt":[]"#), refused("empty_prompt", "prompt")),
         (completion(r#""prompt":"x","messages":[]"#), refused("unsupported_parameter", "messages")),
     ]
+}
+
+fn body_of(url: &str, body: &str) -> Vec<u8> {
+    format!(r#"{{"custom_id":"x","method":"POST","url":"{url}","body":{{"model":"scripted",{body}}}}}"#).into_bytes()
+}
+
+fn bad_embeddings() -> Vec<Case> {
+    let many = format!(r#""input":[{}"a"]"#, r#""a","#.repeat(2048));
+    let too_long = format!(r#""input":["a","{}"]"#, "b ".repeat(5000));
+    let cases = [
+        (r#""prompt":"a""#, "missing_required_parameter", "input"),
+        (r#""input":7"#, "invalid_value", "input"),
+        (r#""input":"""#, "invalid_value", "input"),
+        (r#""input":[]"#, "invalid_value", "input"),
+        (r#""input":["a",""]"#, "invalid_value", "input[1]"),
+        (r#""input":[[1],[]]"#, "invalid_value", "input[1]"),
+        (r#""input":["a",["b"]]"#, "invalid_value", "input[1][0]"),
+        (&many, "invalid_value", "input"),
+        (&too_long, "context_length_exceeded", "input[1]"),
+        (r#""input":"a","dimensions":0"#, "invalid_value", "dimensions"),
+        (r#""input":"a","encoding_format":"hex""#, "invalid_value", "encoding_format"),
+        (r#""input":"a","truncate_prompt_tokens":0"#, "invalid_value", "truncate_prompt_tokens"),
+        (r#""input":"a","normalize":true"#, "unsupported_parameter", "normalize"),
+        (r#""input":"a","temperature":0"#, "unsupported_parameter", "temperature"),
+        (r#""input":"a","embed_dtype":"float16""#, "unsupported_parameter", "embed_dtype"),
+    ];
+    cases.map(|(body, code, param)| (body_of("/v1/embeddings", body), refused(code, param))).to_vec()
+}
+
+fn bad_scores() -> Vec<Case> {
+    let cases = [
+        (r#""labels":["a"]"#, "missing_required_parameter", "prompt"),
+        (r#""prompt":"a""#, "missing_required_parameter", "labels"),
+        (r#""prompt":"a","labels":[]"#, "missing_required_parameter", "labels"),
+        (r#""prompt":"a","labels":["x",""]"#, "invalid_value", "labels[1]"),
+        (r#""prompt":"a","labels":"x""#, "invalid_value", "labels"),
+        (r#""prompt":"a","label_token_ids":[-1]"#, "invalid_value", "label_token_ids[0]"),
+        (r#""prompt":"a","messages":[{"role":"user","content":"b"}],"labels":["x"]"#, "invalid_value", "prompt"),
+        (r#""prompt":["a",""],"labels":["x"]"#, "empty_prompt", "prompt[1]"),
+        (r#""prompt":"a","labels":["x"],"apply_softmax":false"#, "unsupported_parameter", "apply_softmax"),
+        (r#""text_1":"a","text_2":["b"],"labels":["x"]"#, "invalid_value", "labels"),
+        (r#""text_1":["a","b"],"text_2":["b"]"#, "invalid_value", "text_1"),
+        (r#""text_1":"a","text_2":[]"#, "invalid_value", "text_2"),
+        (r#""queries":"a","documents":[1]"#, "invalid_value", "documents[0]"),
+        (r#""queries":"a","documents":"b","items":"c""#, "invalid_value", "items"),
+        (r#""text_1":"a""#, "missing_required_parameter", "text_2"),
+    ];
+    cases.map(|(body, code, param)| (body_of("/v1/score", body), refused(code, param))).to_vec()
 }
 
 fn bad_messages() -> Vec<Case> {
@@ -387,7 +439,8 @@ fn bad_formats() -> Vec<Case> {
 #[test]
 fn an_engine_that_refuses_a_format_names_it_as_written() {
     let refuse = |request: &Request| {
-        let format = request.sampling_params.structured_outputs.as_ref().expect("a format");
+        let params = request.sampling_params().expect("text is asked for");
+        let format = params.structured_outputs.as_ref().expect("a format");
         let param = format!("structured_outputs.{}", format.format.name());
         Err(RequestError::InvalidGrammar { param, pointer: None, message: "no".to_owned() })
     };
@@ -435,7 +488,7 @@ fn a_line_alone_says_the_same() {
             let is_duplicate = code == "duplicate_custom_id";
             assert!(is_duplicate || (error.code(), error.param(), error.line) == (code, param, 2), "{error}");
         } else {
-            assert!(["duplicate_custom_id", "empty_prompt"].contains(&code), "{code}");
+            assert!(["duplicate_custom_id", "empty_prompt", "context_length_exceeded"].contains(&code), "{code}");
         }
     }
 }

@@ -74,6 +74,15 @@ fn openai_lists_every_problem_of_a_file() {
     }
 }
 
+/// Three inputs in two lines.
+fn embeddings() -> String {
+    let line = |(row, input): (usize, &str)| {
+        let body = format!(r#"{{"model":"scripted","input":{input}}}"#);
+        format!(r#"{{"custom_id":"{row}","method":"POST","url":"/v1/embeddings","body":{body}}}"#) + "\n"
+    };
+    [r#"["a","b"]"#, r#""c""#].into_iter().enumerate().map(line).collect()
+}
+
 #[test]
 fn openai_limits_the_whole_file() {
     let limits = OpenAiLimits::default();
@@ -83,12 +92,18 @@ fn openai_limits_the_whole_file() {
         ("\n\n".to_owned(), limits, "empty_file"),
         (file.clone(), limits.with_max_requests(2), "too_many_tasks"),
         (file.clone(), limits.with_max_file_bytes(file.len() as u64 - 1), "file_too_large"),
+        (embeddings(), limits.with_max_embedding_inputs(2), "too_many_embedding_inputs"),
     ];
     for (input, limits, code) in cases {
         let errors = errors(&Job::new(input), limits);
         assert_eq!((told(&errors), errors.omitted), (vec![(code, None, None)], 0));
     }
     assert_eq!((limits.max_requests, limits.max_file_bytes, limits.max_problems), (50_000, 209_715_200, 10_000));
+    assert_eq!(limits.max_embedding_inputs, 50_000);
+    let job = Job::new(embeddings());
+    let exact = Contract::OpenAi(limits.with_max_embedding_inputs(3));
+    let report = job.runner(&engine()).contract(exact).run().expect("the inputs just fit");
+    assert_eq!(counts(&report), [2, 2, 0, 0, 0, 0]);
     let job = Job::new(&file);
     let limits = limits.with_max_requests(3).with_max_file_bytes(file.len() as u64);
     let report = job.runner(&engine()).contract(Contract::OpenAi(limits)).run().expect("the file just fits");

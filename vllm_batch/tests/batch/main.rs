@@ -4,6 +4,7 @@ mod bad_lines;
 mod cancel;
 mod contracts;
 mod golden;
+mod parts;
 mod refused;
 mod resume;
 mod tools;

@@ -96,3 +96,40 @@ fn a_run_stops_when_the_server_is_down_or_wants_another_key() {
         assert!(server.received().len() < 200, "{} requests for nothing", server.received().len());
     }
 }
+
+#[test]
+fn a_batch_file_of_embeddings_goes_through_a_server() {
+    let server = Server::start(|_, request| {
+        let length = request.body["input"].as_str().map_or(0, str::len);
+        let data = json!([{"object": "embedding", "index": 0, "embedding": [length, 0.5]}]);
+        let usage = json!({"prompt_tokens": 3, "total_tokens": 3});
+        Reaction::json(200, &json!({"object": "list", "data": data, "model": "other", "usage": usage}))
+    });
+    let engine = builder(&server).build().expect("an engine");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+    let line = |name: &str, url: &str, body: &str| {
+        format!(r#"{{"custom_id":"{name}","method":"POST","url":"{url}","body":{{"model":"m",{body}}}}}"#) + "\n"
+    };
+    let embeddings = line("a", "/v1/embeddings", r#""input":["one","three"],"dimensions":2"#);
+    let scores = line("b", "/v1/score", r#""prompt":"x","labels":["y"]"#);
+    std::fs::write(&input, embeddings + &scores).expect("the folder is writable");
+    let report = BatchRunner::new(&engine).input(&input).output(&output).run().expect("the run completes");
+    assert_eq!((report.completed, report.failed, report.prompt_tokens), (1, 1, 6));
+    let row: Value = serde_json::from_str(&std::fs::read_to_string(&output).expect("rows")).expect("a row");
+    let body = json!({
+        "object": "list", "model": "m", "usage": {"prompt_tokens": 6, "total_tokens": 6},
+        "data": [
+            {"object": "embedding", "index": 0, "embedding": [3.0, 0.5]},
+            {"object": "embedding", "index": 1, "embedding": [5.0, 0.5]},
+        ],
+    });
+    assert_eq!(row["response"]["body"], body);
+    let errors = std::fs::read_to_string(folder.path().join("out.errors.jsonl")).expect("rows");
+    let row: Value = serde_json::from_str(&errors).expect("a row");
+    let error = &row["response"]["body"]["error"];
+    assert_eq!((&error["code"], &error["param"]), (&json!("unsupported_parameter"), &json!("labels")));
+    let sent: Vec<_> = server.received().into_iter().map(|received| (received.path, received.body)).collect();
+    let body = |input: &str| json!({"model": "m", "input": input, "encoding_format": "float", "dimensions": 2});
+    assert_eq!(sent, ["one", "three"].map(|input| ("/v1/embeddings".to_owned(), body(input))));
+}

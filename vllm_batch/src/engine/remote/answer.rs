@@ -58,7 +58,7 @@ enum WireStopReason {
 }
 
 #[derive(Debug, Deserialize)]
-struct WireUsage {
+pub(super) struct WireUsage {
     #[serde(default)]
     prompt_tokens: usize,
     #[serde(default)]
@@ -101,12 +101,8 @@ impl Answer {
     }
 
     fn usage(&self) -> Usage {
-        let Some(usage) = &self.usage else {
-            let generated = self.choices.iter().map(|choice| choice.token_ids.as_ref().map_or(0, Vec::len)).sum();
-            return Usage::new(0, generated, 0);
-        };
-        let cached = usage.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens).unwrap_or(0);
-        Usage::new(usage.prompt_tokens, usage.completion_tokens, cached)
+        let generated = || self.choices.iter().map(|choice| choice.token_ids.as_ref().map_or(0, Vec::len)).sum();
+        self.usage.as_ref().map_or_else(|| Usage::new(0, generated(), 0), Usage::from)
     }
 
     /// What the server says, else what was sent, else nothing.
@@ -114,11 +110,25 @@ impl Answer {
         let said = self.prompt_token_ids.take().or_else(|| self.choices.first_mut()?.prompt_token_ids.take());
         match (said, &request.prompt) {
             (Some(token_ids), _) => token_ids,
-            (None, Prompt::TokenIds(token_ids)) if request.sampling_params.truncate_prompt_tokens.is_none() => {
-                token_ids.clone()
+            (None, prompt) => {
+                whole_prompt(prompt, request.sampling_params().and_then(|params| params.truncate_prompt_tokens))
             }
-            _ => Vec::new(),
         }
+    }
+}
+
+/// The prompt's tokens, if they are known: it was sent as such, and is not cut off.
+pub(super) fn whole_prompt(prompt: &Prompt, truncate_prompt_tokens: Option<i32>) -> Vec<u32> {
+    match prompt {
+        Prompt::TokenIds(token_ids) if truncate_prompt_tokens.is_none() => token_ids.clone(),
+        _ => Vec::new(),
+    }
+}
+
+impl From<&WireUsage> for Usage {
+    fn from(usage: &WireUsage) -> Self {
+        let cached = usage.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens).unwrap_or(0);
+        Self::new(usage.prompt_tokens, usage.completion_tokens, cached)
     }
 }
 
@@ -163,7 +173,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn parse(body: &Value, request: &Request) -> Result<(Vec<TextDelta>, RequestOutput), String> {
-        let answer = Answer::parse(body.to_string().as_bytes(), request.sampling_params.n as usize)?;
+        let num_answers = request.sampling_params().map_or(0, |params| params.n as usize);
+        let answer = Answer::parse(body.to_string().as_bytes(), num_answers)?;
         answer.into_output(request).map_err(|error| error.to_string())
     }
 

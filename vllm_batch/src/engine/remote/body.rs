@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::embedding;
 use crate::error::RequestError;
-use crate::request::{OutputFormat, Prompt, Request, SamplingParams, StructuredOutput, ToolChoice};
+use crate::request::{OutputFormat, Prompt, Request, SamplingParams, StructuredOutput, Task, ToolChoice};
 
 /// Which parameters a server has, besides `OpenAI`'s. Servers skip what they do not know without a word, so this decides
 /// what is sent, and what is refused as [`UnsupportedParam`](RequestError::UnsupportedParam).
@@ -15,7 +16,8 @@ pub enum Flavour {
     /// `response_format` with `strict`, for conversations only.
     #[default]
     OpenAi,
-    /// vLLM's parameters: all of [`SamplingParams`] but `best_of`, `logprobs` and `prompt_logprobs`. Token ids come back.
+    /// vLLM's parameters: all of [`SamplingParams`] but `best_of`, `logprobs` and `prompt_logprobs`. Token ids come back. Of
+    /// embeddings all but `pooling_type`, which is the server's.
     Vllm,
     /// What llama.cpp's server and the one of llama-cpp-python have in common: besides `OpenAI`'s parameters `top_k`, `min_p`
     /// and, over a window of the last tokens, `repetition_penalty`; one answer only. Structured output is
@@ -36,32 +38,52 @@ impl Call {
     /// # Errors
     /// [`RequestError`] for parameters that are outside their domain, or that servers of this flavour do not have.
     pub(super) fn new(request: &Request, model: &str, flavour: Flavour) -> Result<Self, RequestError> {
-        request.sampling_params.validate()?;
         let mut body = Map::from_iter([("model".to_owned(), json!(model))]);
-        let path = add_prompt(&mut body, request)?;
-        let lowering = Lowering { flavour, is_chat: path == CHAT };
-        let chat = if lowering.is_chat { Lowering::chat_params(request) } else { Vec::new() };
-        for param in lowering.params(&request.sampling_params).into_iter().chain(chat) {
-            lowering.add(&mut body, param)?;
-        }
-        lowering.add_max_tokens(&mut body, request.sampling_params.max_tokens)?;
-        if let Some(structured) = &request.sampling_params.structured_outputs {
-            lowering.add_structured(&mut body, structured)?;
-        }
-        if flavour == Vllm {
-            body.insert("return_token_ids".to_owned(), json!(true));
-        }
+        let path = match &request.task {
+            Task::Generate(params) => text_body(&mut body, request, params, flavour)?,
+            Task::Embed(params) => embedding::body(&mut body, request, params, flavour)?,
+            Task::Score(_) => {
+                return Err(unsupported("labels", "a remote server cannot score labels"));
+            }
+        };
         Ok(Self { path, body: Value::Object(body).to_string().into_bytes() })
     }
+}
+
+/// Adds what a request for text says and returns the endpoint for it.
+fn text_body(
+    body: &mut Map<String, Value>,
+    request: &Request,
+    params: &SamplingParams,
+    flavour: Flavour,
+) -> Result<&'static str, RequestError> {
+    params.validate()?;
+    let path = add_prompt(body, request, params)?;
+    let lowering = Lowering { flavour, is_chat: path == CHAT };
+    let chat = if lowering.is_chat { Lowering::chat_params(request) } else { Vec::new() };
+    for param in lowering.params(params).into_iter().chain(chat) {
+        lowering.add(body, param)?;
+    }
+    lowering.add_max_tokens(body, params.max_tokens)?;
+    if let Some(structured) = &params.structured_outputs {
+        lowering.add_structured(body, structured)?;
+    }
+    if flavour == Vllm {
+        body.insert("return_token_ids".to_owned(), json!(true));
+    }
+    Ok(path)
 }
 
 const CHAT: &str = "/chat/completions";
 const TEXT: &str = "/completions";
 
 /// Adds what the model is to read and returns the endpoint for it.
-fn add_prompt(body: &mut Map<String, Value>, request: &Request) -> Result<&'static str, RequestError> {
-    let is_plain =
-        matches!(request.prompt, Prompt::Text(_)) && request.sampling_params.truncate_prompt_tokens.is_none();
+fn add_prompt(
+    body: &mut Map<String, Value>,
+    request: &Request,
+    params: &SamplingParams,
+) -> Result<&'static str, RequestError> {
+    let is_plain = matches!(request.prompt, Prompt::Text(_)) && params.truncate_prompt_tokens.is_none();
     if request.echo && !is_plain {
         return Err(unsupported("echo", "a remote server echoes only a text prompt that is not truncated"));
     }
@@ -273,7 +295,7 @@ fn number(value: f32) -> Value {
     json!(value.to_string().parse::<f64>().unwrap_or_else(|_| f64::from(value)))
 }
 
-fn unsupported(param: impl Into<String>, message: &str) -> RequestError {
+pub(super) fn unsupported(param: impl Into<String>, message: &str) -> RequestError {
     RequestError::UnsupportedParam { param: param.into(), message: message.to_owned() }
 }
 
@@ -364,8 +386,7 @@ mod tests {
             "return_token_ids": true,
         });
         assert_eq!(lower(&request(all.clone()), Vllm), Ok(("/chat/completions", expected)));
-        let (mut plain, mut reasoned) = (request(chat), request(all));
-        (plain.sampling_params, reasoned.sampling_params) = Default::default();
+        let [plain, reasoned] = [chat, all].map(|chat| Request::new("a", messages.clone()).with_chat(chat));
         for flavour in [OpenAi, LlamaCpp] {
             let (_, body) = lower(&plain, flavour).unwrap();
             let sent = ["tools", "tool_choice", "parallel_tool_calls"].map(|name| body[name].is_null());

@@ -4,13 +4,15 @@
 //! * `queue.rs`: which request is sent next, and which nobody waits for any more.
 //! * `worker.rs`: one request from the queue to its answer, over all tries; `backoff.rs` says how long to wait between.
 //! * `client.rs`: one try over HTTP.
-//! * `body.rs`, `answer.rs`, `refusal.rs`: the wire format, in this order: of requests, answers and errors.
+//! * `body.rs`, `answer.rs`, `refusal.rs`: the wire format, in this order: of requests, answers and errors;
+//!   `embedding.rs`: that of embeddings, both ways.
 
 mod answer;
 mod backoff;
 mod body;
 mod builder;
 mod client;
+mod embedding;
 mod queue;
 mod refusal;
 mod worker;
@@ -39,7 +41,8 @@ use crate::request::Request;
 ///   [`UnsupportedParam`](crate::RequestError::UnsupportedParam). What this crate and servers may have different defaults
 ///   for, such as `temperature`, is always sent, so that the server's defaults play no part.
 /// * Answers come whole: one `Delta` for each, then `Finished`. Token ids are empty where the server does not say them;
-///   then only [`Usage`](crate::Usage) counts tokens. Log-probabilities cannot be asked for.
+///   then only [`Usage`](crate::Usage) counts tokens. Log-probabilities cannot be asked for, nor can scores of labels.
+/// * Embeddings are asked for one by one. How a server pools is the server's choice.
 /// * A server that cannot be reached, or that refuses the key, fails every request. A
 ///   [`BatchRunner`](crate::BatchRunner) stops then, and does those rows again when it resumes.
 ///

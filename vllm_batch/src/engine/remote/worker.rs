@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use super::answer::Answer;
 use super::backoff::RetryPolicy;
 use super::body::{Call, Flavour};
-use super::client::Client;
+use super::client::{Client, Reply};
+use super::embedding;
 use super::queue::{Place, Queue};
 use super::refusal;
 use crate::error::RequestError;
-use crate::output::{OutputEvent, RequestOutput, TextDelta};
-use crate::request::Request;
+use crate::output::OutputEvent;
+use crate::request::{Request, Task};
 
 /// Why a try did not succeed.
 #[derive(Debug)]
@@ -43,10 +44,7 @@ impl Worker {
             let result = catch_unwind(AssertUnwindSafe(|| self.answer(queue, place, &request)));
             let panicked = || RequestError::EngineFailed { message: "a thread panicked".to_owned() };
             match result.unwrap_or_else(|_| Some(Err(panicked()))) {
-                Some(Ok((deltas, output))) => {
-                    let deltas = deltas.into_iter().map(OutputEvent::Delta);
-                    queue.finish(place, deltas.chain([OutputEvent::Finished(output)]).collect());
-                }
+                Some(Ok(events)) => queue.finish(place, events),
                 Some(Err(error)) => queue.finish(place, vec![OutputEvent::Failed(error)]),
                 None => {}
             }
@@ -54,7 +52,7 @@ impl Worker {
     }
 
     /// `None` if nobody waits for the answer any more.
-    fn answer(&self, queue: &Queue, place: Place, request: &Request) -> Option<Result<Answered, RequestError>> {
+    fn answer(&self, queue: &Queue, place: Place, request: &Request) -> Option<Result<Events, RequestError>> {
         let call = match Call::new(request, &self.model, self.flavour) {
             Ok(call) => call,
             Err(error) => return Some(Err(error)),
@@ -63,7 +61,7 @@ impl Worker {
         let mut tries = 0;
         loop {
             let (error, retry_after) = match self.attempt(&call, request, end) {
-                Ok(answered) => return Some(Ok(answered)),
+                Ok(events) => return Some(Ok(events)),
                 Err(Failure::Final(error)) => return Some(Err(error)),
                 Err(Failure::Transient { error, retry_after }) => (error, retry_after),
             };
@@ -80,19 +78,33 @@ impl Worker {
         }
     }
 
-    fn attempt(&self, call: &Call, request: &Request, end: Instant) -> Result<Answered, Failure> {
+    fn attempt(&self, call: &Call, request: &Request, end: Instant) -> Result<Events, Failure> {
         let left = end.saturating_duration_since(Instant::now());
         let reply = self.client.post(call.path, &call.body, left)?;
         if reply.status != 200 {
             return Err(refusal::of_reply(&reply, &self.model));
         }
-        let num_answers = request.sampling_params.n as usize;
-        let answer = Answer::parse(&reply.body, num_answers).map_err(|message| Failure::Transient {
-            error: refusal::invalid_response(reply.status, message),
-            retry_after: None,
-        })?;
-        answer.into_output(request).map_err(Failure::Final)
+        events(&reply, request)
     }
 }
 
-type Answered = (Vec<TextDelta>, RequestOutput);
+/// All events of a request, the last one included.
+type Events = Vec<OutputEvent>;
+
+fn events(reply: &Reply, request: &Request) -> Result<Events, Failure> {
+    let unreadable =
+        |message| Failure::Transient { error: refusal::invalid_response(reply.status, message), retry_after: None };
+    match &request.task {
+        Task::Embed(params) => {
+            let output = embedding::parse(&reply.body, request, params).map_err(unreadable)?;
+            Ok(vec![OutputEvent::Embedded(output)])
+        }
+        Task::Generate(params) => {
+            let answer = Answer::parse(&reply.body, params.n as usize).map_err(unreadable)?;
+            let (deltas, output) = answer.into_output(request).map_err(Failure::Final)?;
+            Ok(deltas.into_iter().map(OutputEvent::Delta).chain([OutputEvent::Finished(output)]).collect())
+        }
+        // No such request is sent.
+        Task::Score(_) => Err(unreadable("scores were not asked for".to_owned())),
+    }
+}

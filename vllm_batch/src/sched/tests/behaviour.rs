@@ -174,20 +174,16 @@ fn a_prefix_is_shared_as_far_as_it_is_computed() {
 }
 
 #[test]
-fn a_sequence_may_refuse_the_prefix_cache_and_is_found_by_others_all_the_same() {
+fn a_sequence_may_limit_what_it_has_from_the_prefix_cache_and_is_found_by_others_all_the_same() {
     let config = SchedulerConfig { block_size: 2, enable_prefix_caching: true, ..CONFIG };
-    let prompt = |id, skip_reading_prefix_cache| NewSequence {
-        id: SequenceId(id),
-        skip_reading_prefix_cache,
-        ..sequence(9, 5, 8)
-    };
+    let prompt = |id, max_cached_tokens| NewSequence { id: SequenceId(id), max_cached_tokens, ..sequence(9, 5, 8) };
     let mut scheduler = check(
         config,
-        vec![prompt(0, true), prompt(1, false), prompt(2, true)],
-        &[(vec![(0, 0, 5, true), (1, 4, 1, true), (2, 0, 5, true)], vec![])],
+        vec![prompt(0, 0), prompt(1, usize::MAX), prompt(2, 0), prompt(3, 3)],
+        &[(vec![(0, 0, 5, true), (1, 4, 1, true), (2, 0, 5, true), (3, 2, 3, true)], vec![])],
     );
-    let cached = [0, 1, 2].map(|id| scheduler.finish(SequenceId(id)).expect("it runs").num_cached_tokens);
-    assert_eq!(cached, [0, 4, 0]);
+    let cached = [0, 1, 2, 3].map(|id| scheduler.finish(SequenceId(id)).expect("it runs").num_cached_tokens);
+    assert_eq!(cached, [0, 4, 0, 2]);
 }
 
 #[test]
@@ -195,7 +191,7 @@ fn a_preempted_sequence_that_refuses_the_prefix_cache_is_computed_anew() {
     let config = SchedulerConfig { block_size: 2, num_blocks: 7, enable_prefix_caching: true, ..CONFIG };
     let mut scheduler = scheduler(config);
     for id in 0..2 {
-        scheduler.add(NewSequence { skip_reading_prefix_cache: true, ..sequence(id, 4, 12) }).expect("it fits");
+        scheduler.add(NewSequence { max_cached_tokens: 0, ..sequence(id, 4, 12) }).expect("it fits");
     }
     let steps: Vec<Step> = (0..4).map(|_| step(&mut scheduler, 5)).collect();
     assert_eq!(steps[3], (vec![(0, 6, 1, true)], vec![1]));

@@ -20,8 +20,8 @@ fn scheduler(config: SchedulerConfig) -> Scheduler {
 /// A sequence whose prompt no other id has.
 fn sequence(id: u64, num_prompt_tokens: usize, max_num_tokens: usize) -> NewSequence {
     let prompt_token_ids = vec![id as u32; num_prompt_tokens];
-    let (id, priority, skip_reading_prefix_cache) = (SequenceId(id), 0, false);
-    NewSequence { id, prompt_token_ids, max_num_tokens, priority, skip_reading_prefix_cache }
+    let (id, priority, max_cached_tokens) = (SequenceId(id), 0, usize::MAX);
+    NewSequence { id, prompt_token_ids, max_num_tokens, priority, max_cached_tokens }
 }
 
 /// A step as (id, start, tokens, samples), and the ids that were preempted.

@@ -12,7 +12,7 @@ enum Op {
         num_output_tokens: usize,
         spare_tokens: usize,
         priority: i32,
-        skip_reading_prefix_cache: bool,
+        max_cached_tokens: usize,
     },
     Step,
     /// Finishes one of the unfinished sequences early.
@@ -38,7 +38,7 @@ struct Expected {
     /// Set at the first admission.
     num_cached_tokens: Option<usize>,
     runs: bool,
-    skip_reading_prefix_cache: bool,
+    max_cached_tokens: usize,
 }
 
 impl World {
@@ -69,8 +69,7 @@ impl World {
 
     /// Adds a sequence if it can ever fit.
     fn add(&mut self, op: &Op) {
-        let Op::Add { prompt_token_ids, num_output_tokens, spare_tokens, priority, skip_reading_prefix_cache } =
-            op.clone()
+        let Op::Add { prompt_token_ids, num_output_tokens, spare_tokens, priority, max_cached_tokens } = op.clone()
         else {
             return;
         };
@@ -78,13 +77,8 @@ impl World {
         let num_final_tokens = num_prompt_tokens + num_output_tokens;
         let capacity = self.cache.len();
         let max_num_tokens = (num_final_tokens + spare_tokens).min(capacity.max(num_final_tokens));
-        let new = NewSequence {
-            id,
-            prompt_token_ids: prompt_token_ids.clone(),
-            max_num_tokens,
-            priority,
-            skip_reading_prefix_cache,
-        };
+        let new =
+            NewSequence { id, prompt_token_ids: prompt_token_ids.clone(), max_num_tokens, priority, max_cached_tokens };
         let added = self.scheduler.add(new);
         if max_num_tokens > capacity {
             assert_eq!(added, Err(AddError::ExceedsCache { max_num_tokens, capacity }));
@@ -99,7 +93,7 @@ impl World {
             num_computed_tokens: 0,
             num_cached_tokens: None,
             runs: false,
-            skip_reading_prefix_cache,
+            max_cached_tokens,
         };
         self.expected.insert(id, expected);
     }
@@ -151,8 +145,8 @@ impl World {
         let SchedulerConfig { block_size, enable_prefix_caching, .. } = *self.scheduler.config();
         let expected = self.expected.get_mut(&part.id).expect("only unfinished ones are scheduled");
         if !std::mem::replace(&mut expected.runs, true) {
-            let reads = enable_prefix_caching && !expected.skip_reading_prefix_cache;
-            assert!(part.start.is_multiple_of(block_size) && (reads || part.start == 0));
+            let most = if enable_prefix_caching { expected.max_cached_tokens } else { 0 };
+            assert!(part.start.is_multiple_of(block_size) && part.start <= most);
             expected.num_computed_tokens = part.start;
             expected.num_cached_tokens.get_or_insert(part.start);
         }
@@ -230,14 +224,15 @@ fn config() -> impl Strategy<Value = SchedulerConfig> {
 fn op() -> impl Strategy<Value = Op> {
     let prompt = (0u32..2, 0usize..10, prop::collection::vec(0u32..2, 1..6));
     let priority = prop_oneof![4 => Just(0), 1 => -1i32..2];
-    let add = (prompt, 1usize..12, 0usize..20, priority, prop::bool::weighted(0.2));
+    let max_cached_tokens = prop_oneof![4 => Just(usize::MAX), 1 => 0usize..8];
+    let add = (prompt, 1usize..12, 0usize..20, priority, max_cached_tokens);
     prop_oneof![
-        4 => add.prop_map(|((token_id, num_tokens, rest), num_output_tokens, spare_tokens, priority, skip)| Op::Add {
+        4 => add.prop_map(|((token_id, num_tokens, rest), num_output_tokens, spare_tokens, priority, most)| Op::Add {
             prompt_token_ids: [vec![token_id; num_tokens], rest].concat(),
             num_output_tokens,
             spare_tokens,
             priority,
-            skip_reading_prefix_cache: skip,
+            max_cached_tokens: most,
         }),
         8 => Just(Op::Step),
         1 => any::<prop::sample::Index>().prop_map(Op::Abort),
@@ -289,7 +284,7 @@ fn the_worlds_do_preempt_and_share() {
             num_output_tokens: 9,
             spare_tokens: 0,
             priority: 0,
-            skip_reading_prefix_cache: false,
+            max_cached_tokens: usize::MAX,
         });
     }
     let (mut num_preempted, mut num_skipped) = (0, 0);
