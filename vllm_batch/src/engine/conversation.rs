@@ -41,7 +41,7 @@ impl Conversation {
     /// What is wrong with the messages or the chat options.
     pub(super) fn new(
         messages: &[Message],
-        chat: &ChatOptions,
+        request: &Request,
         (templates, parsers): (&ChatTemplates, &Parsers),
     ) -> Result<Self, RequestError> {
         if messages.is_empty() {
@@ -50,8 +50,9 @@ impl Conversation {
         for (index, message) in messages.iter().enumerate() {
             message.validate(&format!("messages[{index}]"))?;
         }
+        let chat = &request.chat;
         let prompt = templates.render(messages, chat)?;
-        let calls = call_format(chat, (templates, parsers))?;
+        let calls = call_format(request, (templates, parsers))?;
         let reasoning = match &parsers.reasoning {
             Some(format) if !format.is_over(opening(messages, chat, (templates, &prompt))) => Some(format.clone()),
             _ => None,
@@ -74,9 +75,10 @@ pub(super) fn check_one_format(chat: &ChatOptions, params: &SamplingParams) -> R
 
 /// How calls are to be written, if there may be any.
 fn call_format(
-    chat: &ChatOptions,
+    request: &Request,
     (templates, parsers): (&ChatTemplates, &Parsers),
 ) -> Result<Option<ToolCallFormat>, RequestError> {
+    let chat = &request.chat;
     if !chat.may_call() {
         return Ok(None);
     }

@@ -11,7 +11,7 @@ use crate::error::{LoadError, RequestError};
 use crate::guide::{Constraint, GrammarCache, Vocabulary};
 use crate::model::ModelFiles;
 use crate::output::Usage;
-use crate::request::{ChatOptions, PoolingType, Prompt, Request, SamplingParams, Task};
+use crate::request::{PoolingType, Prompt, Request, SamplingParams, Task};
 use crate::sample::{Sampler, answer_seed, derive_seed};
 use crate::sched::{NewSequence, SequenceId};
 use crate::text::{AnswerFormat, AnswerReader, ChatTemplates, OutputText, Tokenizer};
@@ -164,13 +164,8 @@ impl Lowering {
     ) -> Result<Option<Guided>, RequestError> {
         let wants_logits = params.logprobs.is_some() || params.prompt_logprobs.is_some() || params.best_of.is_some();
         let grammar = match (&params.structured_outputs, &format.calls) {
-            (Some(_), Some(_)) => {
-                let message =
-                    "must be `none` where the answer has a format: an answer is a call or keeps to the format";
-                return Err(RequestError::invalid("tool_choice", message));
-            }
-            (Some(output), None) => Some(self.grammars()?.compile(output)?),
-            (None, Some(calls)) => Some(self.grammars()?.compile_calls(calls, chat)?),
+            (Some(output), _) => Some(self.grammars()?.compile(output)?),
+            (None, Some(calls)) => Some(self.grammars()?.compile_calls(calls, &request.chat)?),
             (None, None) => None,
         };
         Guided::new(self.thinking(params, format)?, grammar.map(Constraint::new), !wants_logits)
@@ -207,7 +202,7 @@ impl Lowering {
             _ => "logit_bias",
         };
         // A format knows itself when an end token may come.
-        let has_format = params.structured_outputs.is_some() || chat.may_call();
+        let has_format = params.structured_outputs.is_some() || request.chat.may_call();
         let ignores_eos = params.ignore_eos && !has_format;
         AnswerRules {
             eos_token_ids: if ignores_eos { Vec::new() } else { self.eos_token_ids.clone() },
@@ -265,7 +260,7 @@ impl Lowering {
             Prompt::Text(text) => Ok((self.tokenizer.encode(text, adds(true))?, AnswerFormat::default())),
             Prompt::Messages(messages) => {
                 let Conversation { prompt, format } =
-                    Conversation::new(messages, &request.chat, (&self.chat_templates, &self.parsers))?;
+                    Conversation::new(messages, request, (&self.chat_templates, &self.parsers))?;
                 Ok((self.tokenizer.encode(&prompt, adds(false))?, format))
             }
             Prompt::TokenIds(token_ids) => Ok((token_ids.clone(), AnswerFormat::default())),
