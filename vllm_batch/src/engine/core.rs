@@ -1,6 +1,7 @@
 //! The loop itself: schedule, forward, sample, update.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::{Storage, Tensor};
 use rayon::prelude::*;
@@ -51,6 +52,7 @@ pub struct EngineCore {
     starting: Vec<SequenceId>,
     num_preemptions: u64,
     num_forced_tokens: u64,
+    mask_time: Duration,
 }
 
 /// A row of logits or of hidden states, and what it is for.
@@ -96,6 +98,7 @@ impl EngineCore {
             starting: Vec::new(),
             num_preemptions: 0,
             num_forced_tokens: 0,
+            mask_time: Duration::ZERO,
         }
     }
 
@@ -181,6 +184,12 @@ impl EngineCore {
         self.num_forced_tokens
     }
 
+    /// How long it took to find out which tokens may come next in answers with a format, all answers added up. It runs
+    /// beside the network, on the same threads.
+    pub fn mask_time(&self) -> Duration {
+        self.mask_time
+    }
+
     /// What lowers requests for this engine.
     pub(super) fn lowering(&self) -> Arc<Lowering> {
         Arc::clone(&self.lowering)
@@ -232,8 +241,9 @@ impl EngineCore {
         let take = |row: &LogitRow| Some((row.id, self.active.answer_mut(row.id)?.take_guided()?));
         let mut guided: Vec<(SequenceId, Guided)> = sampled.filter_map(take).collect();
         let (decoder, cache) = (&self.decoder, &mut self.cache);
-        let masks = || guided.par_iter_mut().for_each(|(_, guided)| guided.compute_mask());
-        let (hidden, ()) = self.threads.install(|| rayon::join(|| decoder.forward(input, cache), masks));
+        let masks = || -> Duration { guided.par_iter_mut().map(|(_, guided)| guided.timed_mask()).sum() };
+        let (hidden, mask_time) = self.threads.install(|| rayon::join(|| decoder.forward(input, cache), masks));
+        self.mask_time += mask_time;
         for (id, guided) in guided {
             if let Some(answer) = self.active.answer_mut(id) {
                 answer.put_guided(guided);

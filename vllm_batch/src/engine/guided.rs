@@ -1,6 +1,7 @@
 //! What keeps one answer to a format, and how far it has come.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use super::thinking::Thinking;
 use crate::error::RequestError;
@@ -42,14 +43,16 @@ impl Guided {
         Ok(Some(guided))
     }
 
-    /// Finds out which tokens may come next.
-    pub(super) fn compute_mask(&mut self) {
+    /// Finds out which tokens may come next; returns how long that took.
+    pub(super) fn timed_mask(&mut self) -> Duration {
+        let started = Instant::now();
         let mask = match (&self.thinking, &mut self.constraint) {
             (Some(thinking), _) => Ok(thinking.mask()),
             (None, Some(constraint)) if !constraint.is_free() => constraint.mask().map(Some),
             (None, _) => Ok(None),
         };
         self.mask = Some(mask);
+        started.elapsed()
     }
 
     /// The tokens that may come next; `None` where all may.
