@@ -16,6 +16,7 @@ mod pool;
 mod remote;
 mod score;
 mod stream;
+mod tune;
 
 pub use builder::{Device, EngineBuilder};
 pub use core::EngineCore;
