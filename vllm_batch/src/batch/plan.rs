@@ -167,7 +167,9 @@ impl Draft {
             for unit in group.chunk_by(|one, other| prefix(*one).after_head() == prefix(*other).after_head()) {
                 let longest = unit.iter().map(|line| max_tokens[*line]).max().unwrap_or_default();
                 let place = Prefix::place(first, longest, unit.iter().min().copied().unwrap_or_default());
-                unit.iter().for_each(|line| prefixes[*line].set(place));
+                for line in unit {
+                    prefixes[*line].set(place);
+                }
             }
         }
         order.sort_by_key(|line| (priorities[*line], prefix(*line)));
@@ -214,7 +216,9 @@ mod tests {
 
     fn plan(rows: &[Sketch], policy: PlanPolicy, deduplicate: bool) -> Plan {
         let mut draft = Draft::default();
-        rows.iter().for_each(|row| draft.push(facts(row)));
+        for row in rows {
+            draft.push(facts(row));
+        }
         draft.plan(PlanOptions { policy, deduplicate }, |_| true)
     }
 
@@ -256,7 +260,9 @@ mod tests {
     #[test]
     fn lines_that_are_done_are_left_out() {
         let mut draft = Draft::default();
-        (0..4).for_each(|_| draft.push(facts(&(1, 2, 8, 0, Some(1)))));
+        for _ in 0..4 {
+            draft.push(facts(&(1, 2, 8, 0, Some(1))));
+        }
         draft.set_unlike(3);
         let options = PlanOptions { policy: PlanPolicy::Prefix, deduplicate: true };
         let plan = draft.plan(options, |line| line != 0);

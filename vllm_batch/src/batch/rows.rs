@@ -50,15 +50,8 @@ impl<'a> Rows<'a> {
 
     /// The next row that is to run; `None` if there is none left.
     pub(super) fn next_row(&mut self) -> Result<Option<Row>, RunError> {
-        let line = match self.promoted.pop_front() {
-            Some(line) => line,
-            None => {
-                let Some(line) = self.plan.order.get(self.place) else { return Ok(None) };
-                self.place += 1;
-                *line
-            }
-        };
-        self.read(line).map(Some)
+        let next = self.promoted.pop_front().or_else(|| self.next_planned());
+        next.map(|line| self.read(line)).transpose()
     }
 
     /// Whether other rows have the same answer as this one.
@@ -87,6 +80,12 @@ impl<'a> Rows<'a> {
     /// Checks that the input is what was planned.
     pub(super) fn check_unchanged(&self) -> Result<(), RunError> {
         self.input.check_unchanged()
+    }
+
+    fn next_planned(&mut self) -> Option<usize> {
+        let line = self.plan.order.get(self.place).copied()?;
+        self.place += 1;
+        Some(line)
     }
 
     fn read(&mut self, line: usize) -> Result<Row, RunError> {

@@ -54,7 +54,9 @@ pub(super) fn tune(decoder: &Decoder, cache: &mut KvCache, num_blocks: usize) ->
 /// So many sequences of one token each, as when all are decoding.
 fn step_of(size: usize) -> ModelInput {
     let mut input = ModelInput::default();
-    (0..size as u32).for_each(|block| input.push(&[0], 0, vec![block], 0..1));
+    for block in 0..size as u32 {
+        input.push(&[0], 0, vec![block], 0..1);
+    }
     input
 }
 
