@@ -25,6 +25,8 @@ use vllm_batch::{
 
 /// Answer a file of OpenAI batch requests with a model in this process.
 #[derive(Parser)]
+// Each is a switch of its own.
+#[allow(clippy::struct_excessive_bools)]
 struct Options {
     /// A model's folder, a .gguf file, or a hub id such as owner/name [default: the demo model]
     #[arg(long)]

@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(rest(255, "a").after_head(), rest(255, "b").after_head());
         assert_eq!(rest(4095, "a"), rest(4095, "b"));
         assert_ne!(rest(4094, "a"), rest(4094, "b"));
-        assert_ne!(chat(&[system.clone()]).head(), chat(&[system + "t"]).head());
+        assert_ne!(chat(std::slice::from_ref(&system)).head(), chat(&[system + "t"]).head());
     }
 
     #[test]
