@@ -18,13 +18,15 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use vllm_batch::batch::{BatchRequestOutput, Contract, RunStatus};
+use vllm_batch::batch::{BatchRequestOutput, Contract, PlanPolicy, RunStatus};
 use vllm_batch::{
     BatchReport, BatchRunner, CancellationToken, EngineBuilder, LocalEngine, PoolingType, Progress, WeightDtype,
 };
 
 /// Answer a file of OpenAI batch requests with a model in this process.
 #[derive(Parser)]
+// Each is a switch of its own.
+#[allow(clippy::struct_excessive_bools)]
 struct Options {
     /// A model's folder, a .gguf file, or a hub id such as owner/name [default: the demo model]
     #[arg(long)]
@@ -51,12 +53,21 @@ struct Options {
     /// Go on where an earlier run stopped; with =false an existing output is refused
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     resume: bool,
-    /// The most requests that run at the same time
-    #[arg(long, default_value_t = 64)]
-    max_num_seqs: usize,
-    /// The most tokens that one step computes
-    #[arg(long, default_value_t = 512)]
-    max_num_batched_tokens: usize,
+    /// In which order rows run: those whose prompts begin alike together, or as in the file
+    #[arg(long, value_enum, default_value_t = Plan::Prefix)]
+    plan: Plan,
+    /// Compute rows that ask for the same anew instead of giving them one answer
+    #[arg(long)]
+    no_deduplicate: bool,
+    /// The most requests that run at the same time [default: 64]
+    #[arg(long)]
+    max_num_seqs: Option<usize>,
+    /// The most tokens that one step computes [default: 512]
+    #[arg(long)]
+    max_num_batched_tokens: Option<usize>,
+    /// Choose the two options above, where they are not given, by measuring the machine
+    #[arg(long)]
+    auto_tune: bool,
     /// Context length in tokens [default: the model's, or what fits the KV cache]
     #[arg(long)]
     max_model_len: Option<usize>,
@@ -120,6 +131,21 @@ impl Rules {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum Plan {
+    Prefix,
+    Fifo,
+}
+
+impl Plan {
+    fn policy(self) -> PlanPolicy {
+        match self {
+            Self::Prefix => PlanPolicy::Prefix,
+            Self::Fifo => PlanPolicy::Fifo,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum Report {
     Text,
     Json,
@@ -172,6 +198,8 @@ fn run(options: &Options) -> Result<BatchReport, Box<dyn Error>> {
         .output(&options.output)
         .contract(options.contract.contract())
         .resume(options.resume)
+        .plan(options.plan.policy())
+        .deduplicate(!options.no_deduplicate)
         .cancellation(token)
         .progress_interval(Duration::from_millis(options.progress_interval))
         .on_progress(|progress| {
@@ -204,8 +232,7 @@ fn engine(options: &Options) -> Result<LocalEngine, Box<dyn Error>> {
 
 fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
     builder = builder
-        .max_num_seqs(options.max_num_seqs)
-        .max_num_batched_tokens(options.max_num_batched_tokens)
+        .auto_tune(options.auto_tune)
         .kv_cache_memory(options.kv_cache_memory.saturating_mul(1 << 20))
         .enable_prefix_caching(!options.no_enable_prefix_caching)
         .dtype(match options.dtype {
@@ -218,6 +245,12 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
         })
         .pooling_type(options.pooling_type)
         .seed(options.seed);
+    if let Some(max_num_seqs) = options.max_num_seqs {
+        builder = builder.max_num_seqs(max_num_seqs);
+    }
+    if let Some(max_num_batched_tokens) = options.max_num_batched_tokens {
+        builder = builder.max_num_batched_tokens(max_num_batched_tokens);
+    }
     if let Some(max_model_len) = options.max_model_len {
         builder = builder.max_model_len(max_model_len);
     }
@@ -249,6 +282,7 @@ fn json(progress: &Progress) -> serde_json::Value {
         "completed": progress.completed,
         "failed": progress.failed,
         "skipped": progress.skipped,
+        "deduplicated": progress.deduplicated,
         "running": progress.running,
         "prompt_tokens": progress.prompt_tokens,
         "cached_tokens": progress.cached_tokens,

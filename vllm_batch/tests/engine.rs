@@ -61,6 +61,7 @@ fn answers_do_not_depend_on_how_requests_are_batched() {
         ("batched", builder().max_num_seqs(64), requests()),
         ("shuffled", builder().max_num_seqs(7), shuffled(requests())),
         ("in small chunks", builder().max_num_batched_tokens(3), requests()),
+        ("in measured steps", builder().auto_tune(true), requests()),
         ("without prefix cache", builder().enable_prefix_caching(false), requests()),
         ("preempted", builder().max_model_len(160).kv_cache_memory(10 * BLOCK), requests()),
         ("on two threads", builder().threads(2), requests()),
@@ -344,4 +345,14 @@ fn every_byte_of_a_model_is_part_of_its_revision() {
     std::fs::write(&weights, bytes).unwrap();
     assert_ne!(revision(folder.path()), before);
     assert_ne!(revision(&model()), before);
+}
+
+#[test]
+fn measured_options_give_way_to_those_that_are_set_and_leave_the_revision_alone() {
+    let plain = builder().build_core().unwrap();
+    let tuned = builder().auto_tune(true).kv_cache_memory(9 * 8 * BLOCK).max_model_len(64).build_core().unwrap();
+    // Nine times 128 tokens fit the cache.
+    assert_eq!((plain.spec().max_num_seqs, tuned.spec().max_num_seqs), (64, 9));
+    let set = builder().auto_tune(true).max_num_seqs(3).build_core().unwrap();
+    assert_eq!((set.spec().max_num_seqs, &set.spec().revision), (3, &plain.spec().revision));
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::contract::Shape;
+use super::params::inert_names;
 
 /// Takes part in every key: to be raised when the meaning of a line changes.
 const VERSION: &str = "vllm_batch row 1";
@@ -51,10 +52,27 @@ impl fmt::Debug for RowKey {
     }
 }
 
+/// Says of two rows whether they have the same answer, whatever they are called: 64 bits of a SHA-256. Among a million rows,
+/// two agree by chance once in ten million files, and then their prompts would have to begin alike, too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct WorkTag(u64);
+
+impl WorkTag {
+    /// Stands for an answer that no other row has.
+    pub(super) const NONE: Self = Self(0);
+
+    fn of(state: Sha256) -> Self {
+        let digest: [u8; 32] = state.finalize().into();
+        Self(digest.iter().take(8).fold(0, |tag, byte| tag << 8 | u64::from(*byte)))
+    }
+}
+
 /// Makes keys for one engine revision.
 #[derive(Clone)]
 pub(super) struct Keyer {
     base: Sha256,
+    /// Parameters that change no answer.
+    inert: Vec<&'static str>,
     canonical: Vec<u8>,
 }
 
@@ -62,15 +80,27 @@ impl Keyer {
     pub(super) fn new(revision: &str) -> Self {
         let mut base = Sha256::new();
         absorb(&mut base, &[VERSION.as_bytes(), revision.as_bytes()]);
-        Self { base, canonical: Vec::new() }
+        Self { base, inert: inert_names().collect(), canonical: Vec::new() }
     }
 
-    /// The key of a request. Neither the order of the body's keys nor white space between them matters.
-    pub(super) fn request(&mut self, custom_id: &str, url: &str, body: &Map<String, Value>) -> RowKey {
+    /// The key of a request, and the tag of its work. Neither the order of the body's keys nor white space between them
+    /// matters.
+    pub(super) fn request(&mut self, custom_id: &str, url: &str, body: &Map<String, Value>) -> (RowKey, WorkTag) {
         self.canonical.clear();
         self.canonical.shrink_to(1 << 20);
-        write_object(body, &mut self.canonical);
-        digest(self.base.clone(), &[b"request", custom_id.as_bytes(), url.as_bytes(), &self.canonical])
+        self.canonical.push(b'{');
+        let mut work = self.base.clone();
+        absorb(&mut work, &[b"work", url.as_bytes()]);
+        for (name, value) in sorted(body) {
+            let start = self.canonical.len();
+            write_entry(name, value, &mut self.canonical);
+            if !value.is_null() && !self.inert.contains(&name.as_str()) {
+                work.update(&self.canonical[start..]);
+            }
+        }
+        self.canonical.push(b'}');
+        let key = digest(self.base.clone(), &[b"request", custom_id.as_bytes(), url.as_bytes(), &self.canonical]);
+        (key, WorkTag::of(work))
     }
 
     /// The key of a line that holds no request.
@@ -124,16 +154,24 @@ fn write_value(value: &Value, out: &mut Vec<u8>) {
 
 /// The keys are sorted here: whether `serde_json` sorts them depends on features that other crates switch on.
 fn write_object(object: &Map<String, Value>, out: &mut Vec<u8>) {
-    let mut entries: Vec<_> = object.iter().collect();
-    entries.sort_unstable_by_key(|(key, _)| *key);
     out.push(b'{');
-    for (key, value) in entries {
-        write_scalar(key, out);
-        out.push(b':');
-        write_value(value, out);
-        out.push(b',');
+    for (name, value) in sorted(object) {
+        write_entry(name, value, out);
     }
     out.push(b'}');
+}
+
+fn sorted(object: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    let mut entries: Vec<_> = object.iter().collect();
+    entries.sort_unstable_by_key(|(name, _)| *name);
+    entries
+}
+
+fn write_entry(name: &str, value: &Value, out: &mut Vec<u8>) {
+    write_scalar(name, out);
+    out.push(b':');
+    write_value(value, out);
+    out.push(b',');
 }
 
 fn write_scalar<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
@@ -151,7 +189,7 @@ mod tests {
     #[test]
     fn layout_does_not_matter_and_content_does() {
         let key = |custom_id: &str, url: &str, text: &str, revision: &str| {
-            Keyer::new(revision).request(custom_id, url, &body(text))
+            Keyer::new(revision).request(custom_id, url, &body(text)).0
         };
         let first = key("a", "/u", r#"{"a":[1,{"x":"é","y":null}],"b":0.5}"#, "r");
         assert_eq!(first, key("a", "/u", r#" { "b" : 5e-1, "a":[ 1, {"y":null,"x":"\u00e9"}] } "#, "r"));
@@ -167,6 +205,26 @@ mod tests {
         for other in others {
             assert_ne!(first, other);
         }
+    }
+
+    #[test]
+    fn the_same_work_is_what_has_the_same_answer() {
+        let tag = |custom_id: &str, url: &str, text: &str, revision: &str| {
+            Keyer::new(revision).request(custom_id, url, &body(text)).1
+        };
+        let first = tag("a", "/u", r#"{"a":[1],"b":{"user":"x"}}"#, "r");
+        let inert =
+            r#"{"user":"u","b":{"user":"x"},"metadata":{"k":"v"},"priority":7,"seed":null,"a":[1],"store":true}"#;
+        assert_eq!([tag("b", "/u", r#"{"b":{"user":"x"},"a":[1]}"#, "r"), tag("c", "/u", inert, "r")], [first; 2]);
+        let others = [
+            tag("a", "/v", r#"{"a":[1],"b":{"user":"x"}}"#, "r"),
+            tag("a", "/u", r#"{"a":[1],"b":{"user":"y"}}"#, "r"),
+            tag("a", "/u", r#"{"a":[1],"b":{"user":"x"},"seed":1}"#, "r"),
+            tag("a", "/u", r#"{"a":[1]}"#, "r"),
+            tag("a", "/u", r#"{"a":[1],"b":{"user":"x"}}"#, "s"),
+            WorkTag::NONE,
+        ];
+        assert!(!others.contains(&first));
     }
 
     #[test]
@@ -191,7 +249,7 @@ mod tests {
 
     #[test]
     fn ids_are_stable_and_round_trip() {
-        let key = Keyer::new("r").request("a", "/v1/completions", &body(r#"{"prompt":"x"}"#));
+        let (key, _) = Keyer::new("r").request("a", "/v1/completions", &body(r#"{"prompt":"x"}"#));
         assert_eq!(RowKey::from_row_id(&key.row_id(), Shape::OpenAi), Some(key));
         assert_eq!(
             key.row_id(),

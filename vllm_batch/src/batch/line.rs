@@ -6,7 +6,7 @@ use super::Endpoint;
 use super::contract::Contract;
 use super::error::{LineError, LineErrorKind};
 use super::json::kind;
-use super::key::{Keyer, RowKey};
+use super::key::{Keyer, RowKey, WorkTag};
 use super::parts::{RowForm, RowRequests};
 use super::reader::{Content, RawLine};
 use crate::engine::EngineSpec;
@@ -42,6 +42,7 @@ impl BatchLine {
 #[derive(Debug)]
 pub(super) struct ParsedLine {
     pub(super) key: RowKey,
+    pub(super) work: WorkTag,
     /// Known for many bad lines too.
     pub(super) custom_id: Option<String>,
     /// Known if the outer fields are right.
@@ -101,12 +102,12 @@ impl<'a> LineParser<'a> {
             Ok(envelope) => envelope,
             Err((custom_id, error)) => return self.refuse(self.keyer.raw_line(number, bytes), custom_id, error),
         };
-        let key = self.keyer.request(&envelope.custom_id, envelope.endpoint.url(), &envelope.body);
+        let (key, work) = self.keyer.request(&envelope.custom_id, envelope.endpoint.url(), &envelope.body);
         let custom_id = envelope.custom_id.clone();
         let endpoint = Some(envelope.endpoint);
         let model = self.contract.limits().and_then(|_| envelope.body.get("model")?.as_str().map(str::to_owned));
         let parsed = match envelope.lower(self.spec, self.contract) {
-            Ok(work) => ParsedLine { key, custom_id: Some(custom_id), endpoint, model: None, result: Ok(work) },
+            Ok(line) => ParsedLine { key, work, custom_id: Some(custom_id), endpoint, model: None, result: Ok(line) },
             Err(error) => self.refuse(key, Some(custom_id), error),
         };
         ParsedLine { endpoint, model, ..parsed }
@@ -114,7 +115,7 @@ impl<'a> LineParser<'a> {
 
     fn refuse(&self, key: RowKey, custom_id: Option<String>, error: LineErrorKind) -> ParsedLine {
         let key = self.keyer.refused(key, error.code(), &error.to_string());
-        ParsedLine { key, custom_id, endpoint: None, model: None, result: Err(error) }
+        ParsedLine { key, work: WorkTag::NONE, custom_id, endpoint: None, model: None, result: Err(error) }
     }
 }
 

@@ -8,8 +8,9 @@
 //! `OpenAI`'s shapes with every line failing alone.
 //!
 //! The way of a row: a line of the input (`reader`) is parsed (`line`, `endpoint`, `params`, `format`, `embeddings`, `score`)
-//! to one or several requests (`parts`), gets its key (`key`), is looked up among what is done (`input`, `recover`), its
-//! requests wait for a place in the window (`run`, `open`), and its answer (`row`) is appended (`journal`).
+//! to one or several requests (`parts`), gets its key (`key`), is looked up among what is done (`input`, `recover`), has
+//! its turn (`plan`, `prefix`) and is read again (`rows`), its requests wait for a place in the window (`run`, `open`), and
+//! its answer (`row`) is appended (`journal`).
 //!
 //! # Invariants
 //! * In a run that completed, output ∪ error file = input, each row once; with [`Contract::OpenAi`] also in one that was
@@ -37,12 +38,15 @@ mod message;
 mod open;
 mod params;
 mod parts;
+mod plan;
 mod pooled_params;
+mod prefix;
 mod progress;
 mod reader;
 mod recover;
 mod report;
 mod row;
+mod rows;
 mod run;
 mod runner;
 mod score;
@@ -60,6 +64,7 @@ pub use line::BatchLine;
 pub use logprobs::{
     ChatLogprobs, ChatTokenLogprob, LEAST_LOGPROB, PromptLogprob, PromptLogprobs, TextLogprobs, TopLogprob,
 };
+pub use plan::PlanPolicy;
 pub use progress::Progress;
 pub use report::{BatchReport, RunStatus};
 pub use row::{

@@ -137,6 +137,11 @@ pub(super) fn set<D>(
     }
 }
 
+/// The parameters that say nothing about the answer.
+pub(super) fn inert_names() -> impl Iterator<Item = &'static str> {
+    PARAMS.iter().filter(|param| matches!(param.rule, Rule::NoEffect)).map(|param| param.name).chain(["priority"])
+}
+
 /// What is done with a parameter.
 pub(super) enum Rule<D = Draft> {
     /// Read into the draft.

@@ -49,7 +49,7 @@ pub(super) struct PromptPath {
 }
 
 /// What came of one part.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum PartOutput {
     Text(RequestOutput),
     Embedding(EmbeddingRequestOutput),
@@ -119,6 +119,18 @@ impl PartOutput {
             Self::Embedding(output) => output.usage,
             Self::Scores(output) => output.usage,
         }
+    }
+
+    /// The same for a prompt that was not computed at all: it is billed, as if all of it had been in the cache.
+    pub(super) fn repeated(&self) -> Self {
+        let mut output = self.clone();
+        let usage = match &mut output {
+            Self::Text(output) => &mut output.usage,
+            Self::Embedding(output) => &mut output.usage,
+            Self::Scores(output) => &mut output.usage,
+        };
+        usage.cached_tokens = usage.prompt_tokens;
+        output
     }
 
     pub(super) fn into_text(self) -> Option<RequestOutput> {

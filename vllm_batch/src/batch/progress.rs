@@ -19,6 +19,8 @@ pub struct Progress {
     pub failed: usize,
     /// Rows that an earlier run had done.
     pub skipped: usize,
+    /// Those of `completed` and `failed` that have the answer or the error of another row, which asks for the same.
+    pub deduplicated: usize,
     /// Rows that the engine has now.
     pub running: usize,
     /// Prompt tokens of the completed rows.
@@ -82,6 +84,7 @@ pub(super) struct Counts {
     pub(super) failed: usize,
     pub(super) skipped: usize,
     pub(super) skipped_failed: usize,
+    pub(super) deduplicated: usize,
     pub(super) running: usize,
     /// Of completed rows.
     pub(super) usage: Usage,
@@ -96,6 +99,7 @@ impl Counts {
             completed: self.completed,
             failed: self.failed,
             skipped: self.skipped,
+            deduplicated: self.deduplicated,
             running: self.running,
             prompt_tokens: self.usage.prompt_tokens,
             cached_tokens: self.usage.cached_tokens,
@@ -174,6 +178,7 @@ mod tests {
             completed: 3,
             failed: 2,
             skipped: 5,
+            deduplicated: 1,
             running: 4,
             usage: Usage::new(30, 40, 10),
             generated_tokens: 50,
@@ -184,6 +189,7 @@ mod tests {
             completed: 3,
             failed: 2,
             skipped: 5,
+            deduplicated: 1,
             running: 4,
             prompt_tokens: 30,
             cached_tokens: 10,

@@ -1,6 +1,6 @@
 //! Lines of a file, one at a time, in bounded memory.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
@@ -91,6 +91,15 @@ impl<R: BufRead> LineReader<R> {
     }
 }
 
+impl<R: Read + Seek> LineReader<BufReader<R>> {
+    /// Makes the line with this number, which begins at this place of the file, the next one.
+    pub(super) fn seek(&mut self, number: u64, offset: u64) -> io::Result<()> {
+        self.source.seek_relative(offset.wrapping_sub(self.offset) as i64)?;
+        (self.number, self.offset) = (number - 1, offset);
+        Ok(())
+    }
+}
+
 fn trim(line: &[u8], is_first: bool) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -134,6 +143,25 @@ mod tests {
             [r#"1 0..4 "abc"+"#, "2 4..200005 200000+", "3 200005..200010 4+", r#"4 200010..200013 "abc""#]
         );
         assert_eq!(lines(b"abcd", 3), ["1 0..4 4"]);
+    }
+
+    #[test]
+    fn lines_can_be_read_in_any_order() {
+        let text: &[u8] = b"\xef\xbb\xbfone\n\ntoo long\nfour";
+        for capacity in [1, 4, 100] {
+            let mut reader = LineReader::new(BufReader::with_capacity(capacity, io::Cursor::new(text)), 7);
+            for (number, offset, content) in
+                [(4, 17, Some("four")), (1, 0, Some("one")), (3, 8, None), (3, 8, None), (2, 7, Some(""))]
+            {
+                reader.seek(number, offset).expect("it is there");
+                let line = reader.next_line().expect("memory is readable").expect("there is a line");
+                let found = match line.content {
+                    Content::Bytes(bytes) => str::from_utf8(bytes).ok(),
+                    Content::TooLong { .. } => None,
+                };
+                assert_eq!((line.number, line.span.start, found), (number, offset, content));
+            }
+        }
     }
 
     #[test]

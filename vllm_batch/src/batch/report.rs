@@ -40,6 +40,8 @@ pub struct BatchReport {
     pub skipped: usize,
     /// Those of `skipped` that ended with an error.
     pub skipped_failed: usize,
+    /// Those of `completed` and `failed` that have the answer or the error of another row, which asks for the same.
+    pub deduplicated: usize,
     /// Rows of earlier runs that do not hold any longer and were moved to `stale_path`.
     pub stale: usize,
     /// Prompt tokens of the rows that were answered in this run.
@@ -73,6 +75,7 @@ impl BatchReport {
             failed: counts.failed,
             skipped: counts.skipped,
             skipped_failed: counts.skipped_failed,
+            deduplicated: counts.deduplicated,
             stale,
             prompt_tokens: counts.usage.prompt_tokens,
             cached_tokens: counts.usage.cached_tokens,
@@ -102,6 +105,9 @@ impl fmt::Display for BatchReport {
         };
         write!(formatter, "{status}: {} rows, {} answered, {} failed", self.total, self.completed, self.failed)?;
         write!(formatter, ", {} done before, {} left", self.skipped, self.remaining())?;
+        if self.deduplicated > 0 {
+            write!(formatter, ", {} deduplicated", self.deduplicated)?;
+        }
         write!(formatter, "\ntokens: {} prompt ({} cached)", self.prompt_tokens, self.cached_tokens)?;
         write!(formatter, ", {} generated", self.generated_tokens)?;
         let seconds = self.elapsed.as_secs_f64();
@@ -134,6 +140,7 @@ mod tests {
             failed: 1,
             skipped: 3,
             skipped_failed: 1,
+            deduplicated: 2,
             running: 0,
             usage: Usage::new(100, 30, 20),
             generated_tokens: 40,
@@ -143,7 +150,7 @@ mod tests {
         let report = BatchReport::new(RunStatus::Cancelled, &counts, 2, Duration::from_secs(8), files);
         assert_eq!(
             report.to_string(),
-            "cancelled: 10 rows, 4 answered, 1 failed, 3 done before, 2 left\n\
+            "cancelled: 10 rows, 4 answered, 1 failed, 3 done before, 2 left, 2 deduplicated\n\
              tokens: 100 prompt (20 cached), 40 generated in 8.0 s, 5.0 tok/s\n\
              answers: o\nerrors: e\nmoved aside: 2 rows to s"
         );
@@ -151,7 +158,7 @@ mod tests {
             serde_json::to_value(&report).expect("reports can be written"),
             serde_json::json!({
                 "status": "cancelled", "total": 10, "completed": 4, "failed": 1, "skipped": 3, "skipped_failed": 1,
-                "stale": 2, "prompt_tokens": 100, "cached_tokens": 20, "completion_tokens": 30,
+                "deduplicated": 2, "stale": 2, "prompt_tokens": 100, "cached_tokens": 20, "completion_tokens": 30,
                 "generated_tokens": 40, "elapsed_seconds": 8.0, "tokens_per_second": 5.0, "output_path": "o",
                 "errors_path": "e", "stale_path": "s",
             })

@@ -1,6 +1,7 @@
 //! The loop: submit until the window is full, take the next event, write what ended.
 //!
-//! A row may have several parts, each a request of its own to the engine: the window counts those.
+//! A row may have several parts, each a request of its own to the engine: the window counts those. What came of a row is
+//! what comes of all rows that ask for the same; those are read when it has ended.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -15,15 +16,15 @@ use super::CancellationToken;
 use super::contract::{Contract, Shape};
 use super::deadline::Deadline;
 use super::error::{LineError, LineErrorKind, RunError};
-use super::input::Rows;
 use super::journal::Journal;
 use super::key::RowKey;
 use super::line::ParsedLine;
 use super::open::{OpenRow, Part};
-use super::parts::PartOutput;
+use super::parts::{PartOutput, RowForm};
 use super::progress::{Counts, Reporter};
 use super::report::RunStatus;
 use super::row::{BatchRequestOutput, Work};
+use super::rows::Rows;
 use super::shape::{CANCELLED, EXPIRED, url_row};
 use crate::engine::BatchEngine;
 use crate::error::RequestError;
@@ -58,6 +59,9 @@ pub(super) struct Run<'a> {
 /// One event of one part, and the rest of its stream.
 type Step = (Option<OutputEvent>, Part);
 
+/// What came of a row: the outputs of its parts, or the failure of one of them and the parameter at fault.
+type RowResult = Result<Vec<PartOutput>, (RequestError, Option<String>)>;
+
 impl<'a> Run<'a> {
     pub(super) fn new(settings: Settings<'a>, rows: Rows<'a>, journal: Journal, counts: Counts) -> Self {
         let engine_failures = EngineFailures::default();
@@ -85,11 +89,8 @@ impl<'a> Run<'a> {
     async fn run_rows(&mut self) -> Result<RunStatus, RunError> {
         let (cancelled, over) = (self.settings.cancellation.cancelled(), self.settings.deadline.token().cancelled());
         let mut stopped = select(cancelled, over);
-        let mut has_more = true;
         loop {
-            while has_more && self.in_flight.len() < self.settings.window && self.stop().is_none() {
-                has_more = self.admit()?;
-            }
+            while self.in_flight.len() < self.settings.window && self.stop().is_none() && self.admit()? {}
             let step = poll_fn(|context| match stopped.poll_unpin(context) {
                 Poll::Pending if !self.settings.deadline.is_over() => self.in_flight.poll_next_unpin(context),
                 _ => Poll::Ready(None),
@@ -102,6 +103,7 @@ impl<'a> Run<'a> {
         if self.counts.left() > 0 {
             return self.close(self.stop().unwrap_or(RunStatus::Cancelled));
         }
+        self.rows.check_unchanged()?;
         self.engine_failures.check_all_failed()?;
         Ok(RunStatus::Completed)
     }
@@ -127,13 +129,13 @@ impl<'a> Run<'a> {
         for row in std::mem::take(&mut self.open).into_values() {
             self.write_failure(&BatchRequestOutput::closed(row.key, Some(row.custom_id), reason))?;
         }
-        while let Some((_, ParsedLine { key, custom_id, .. })) = self.rows.next_row()? {
+        while let Some((_, ParsedLine { key, custom_id, .. })) = self.rows.next_left()? {
             self.write_failure(&BatchRequestOutput::closed(key, custom_id, reason))?;
         }
         Ok(status)
     }
 
-    /// Submits the next part of a row, or writes why a row cannot be. False at the end of the input.
+    /// Submits the next part of a row, or writes why a row cannot be. False if there is none left.
     fn admit(&mut self) -> Result<bool, RunError> {
         if self.submit_part() {
             return Ok(true);
@@ -197,34 +199,64 @@ impl<'a> Run<'a> {
         if !row.has_ended() {
             return Ok(());
         }
-        self.open.remove(&part.row).map_or(Ok(()), |row| self.end(row))
+        self.open.remove(&part.row).map_or(Ok(()), |row| self.end(part.row, row))
     }
 
-    /// Writes what came of a row.
-    fn end(&mut self, row: OpenRow) -> Result<(), RunError> {
-        let OpenRow { key, custom_id, form, .. } = row;
-        let outputs = match row.outcome {
-            Ok(outputs) => outputs,
-            Err((index, error)) => {
-                let (error, param) = form.in_body(error, index);
-                return self.fail((key, custom_id), &error, param);
+    /// Writes what came of a row, and of those that ask for the same.
+    fn end(&mut self, number: u64, row: OpenRow) -> Result<(), RunError> {
+        let OpenRow { key, custom_id, form, outcome, .. } = row;
+        let result = outcome.map(|outputs| outputs.into_values().collect::<Vec<_>>());
+        let result = result.map_err(|(index, error)| form.in_body(error, index));
+        let again = self.rows.has_same(number).then(|| repeated(&result));
+        self.counts.running -= 1;
+        let is_final = self.write_result((key, custom_id), &form, result)?;
+        match again {
+            Some(result) if is_final => self.repeat(number, &form, &result),
+            Some(_) => {
+                self.rows.promote_same(number);
+                Ok(())
             }
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the rows that ask for the same as this one what came of it, as long as the run goes on.
+    fn repeat(&mut self, number: u64, form: &RowForm, result: &RowResult) -> Result<(), RunError> {
+        let mut last = number;
+        while self.stop().is_none() {
+            let Some((number, ParsedLine { key, custom_id, .. })) = self.rows.next_same(last)? else { break };
+            self.counts.deduplicated += 1;
+            self.write_result((key, custom_id.unwrap_or_default()), form, result.clone())?;
+            self.settings.reporter.report_if_due(&self.counts);
+            last = number;
+        }
+        Ok(())
+    }
+
+    /// Writes a row. False if another try may end differently.
+    fn write_result(
+        &mut self,
+        (key, custom_id): (RowKey, String),
+        form: &RowForm,
+        result: RowResult,
+    ) -> Result<bool, RunError> {
+        let outputs = match result {
+            Ok(outputs) => outputs,
+            Err((error, param)) => return self.fail((key, custom_id), &error, param),
         };
         let created = (self.settings.clock)().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let (model, shape) = (self.settings.engine.spec().model(), self.settings.contract.shape());
-        let work = Work { key, custom_id: &custom_id, form: &form, shape, model, created };
-        let outputs: Vec<_> = outputs.into_values().collect();
+        let work = Work { key, custom_id: &custom_id, form, shape, model, created };
         let usage = outputs.iter().map(PartOutput::usage).sum();
         let Some(answer) = BatchRequestOutput::answered(&work, outputs) else {
             let message = "it answered in another kind than was asked for".to_owned();
             return self.fail((key, custom_id), &RequestError::EngineFailed { message }, None);
         };
         self.journal.write(&answer)?;
-        self.counts.running -= 1;
         self.counts.completed += 1;
         self.counts.usage += usage;
         self.engine_failures.note_other();
-        Ok(())
+        Ok(true)
     }
 
     fn fail(
@@ -232,19 +264,16 @@ impl<'a> Run<'a> {
         (key, custom_id): (RowKey, String),
         error: &RequestError,
         param: Option<String>,
-    ) -> Result<(), RunError> {
+    ) -> Result<bool, RunError> {
         self.write_failure(&BatchRequestOutput::refused_for(key, Some(custom_id), error, param))?;
-        self.counts.running -= 1;
         match error {
-            RequestError::EngineFailed { message } => self.engine_failures.note(message, self.settings.window),
+            RequestError::EngineFailed { message } => self.engine_failures.note(message, self.settings.window)?,
             RequestError::Remote { .. } if error.is_retryable() => {
-                self.engine_failures.note(&error.to_string(), self.settings.window)
+                self.engine_failures.note(&error.to_string(), self.settings.window)?;
             }
-            _ => {
-                self.engine_failures.note_other();
-                Ok(())
-            }
+            _ => self.engine_failures.note_other(),
         }
+        Ok(!error.is_retryable())
     }
 
     fn write_failure(&mut self, row: &BatchRequestOutput) -> Result<(), RunError> {
@@ -252,6 +281,11 @@ impl<'a> Run<'a> {
         self.counts.failed += 1;
         Ok(())
     }
+}
+
+/// The same for a row of which nothing was computed.
+fn repeated(result: &RowResult) -> RowResult {
+    result.as_ref().map(|outputs| outputs.iter().map(PartOutput::repeated).collect()).map_err(Clone::clone)
 }
 
 fn unusable_row(key: RowKey, custom_id: Option<String>, error: &LineError) -> BatchRequestOutput {

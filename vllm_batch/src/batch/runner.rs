@@ -11,12 +11,14 @@ use super::contract::Contract;
 use super::deadline::Deadline;
 use super::error::RunError;
 use super::files::Files;
-use super::input::{Index, Input, Rows};
+use super::input::{Index, Input};
 use super::journal::{Journal, SyncPolicy};
 use super::line::LineParser;
+use super::plan::{PlanOptions, PlanPolicy};
 use super::progress::{Counts, Progress, Reporter};
 use super::recover::{Recovered, recover};
 use super::report::{BatchReport, RunStatus};
+use super::rows::Rows;
 use super::run::{Run, Settings};
 use crate::engine::BatchEngine;
 
@@ -33,6 +35,8 @@ const MIN_WINDOW: usize = 64;
 ///   disk, [`resume`](Self::resume) goes on where the run stopped.
 /// * Memory depends on the number of requests in flight and, by tens of bytes each, on the number of lines; bodies of
 ///   lines that wait or are done are not held.
+/// * Rows run in the order that makes the most of the prefix cache ([`plan`](Self::plan)), and those that ask for the same
+///   run once ([`deduplicate`](Self::deduplicate)).
 ///
 /// # Example
 /// ```
@@ -60,6 +64,7 @@ pub struct BatchRunner<'a> {
     deadline: Option<Instant>,
     window: usize,
     max_line_bytes: usize,
+    plan: PlanOptions,
     sync: SyncPolicy,
     on_progress: Box<dyn FnMut(&Progress) + 'a>,
     progress_interval: Duration,
@@ -80,6 +85,7 @@ impl<'a> BatchRunner<'a> {
             deadline: None,
             window: engine.spec().max_num_seqs.saturating_mul(2).max(MIN_WINDOW),
             max_line_bytes: MAX_LINE_BYTES,
+            plan: PlanOptions { policy: PlanPolicy::default(), deduplicate: true },
             sync: SyncPolicy::default(),
             on_progress: Box::new(|_| {}),
             progress_interval: Duration::from_millis(500),
@@ -144,6 +150,25 @@ impl<'a> BatchRunner<'a> {
         self
     }
 
+    /// In which order rows are handed to the engine. Default [`PlanPolicy::Prefix`]. It changes no answer.
+    pub fn plan(mut self, policy: PlanPolicy) -> Self {
+        self.plan.policy = policy;
+        self
+    }
+
+    /// Whether rows that have the same answer run once. Default true.
+    ///
+    /// These are rows with the same url, `priority` and body, apart from what says nothing about the answer (such as
+    /// `user` and `metadata`), if the body also settles all random numbers: with a `seed`, at temperature 0, or where none
+    /// are needed. Each still gets a row of its own, under its name and id: the same choices, and the same token counts,
+    /// with the whole prompt counted as cached, because none of it was computed. If the row that runs is refused, the
+    /// others are, too; if it fails for a reason that may pass, the next one runs. Rows that an earlier run has done are
+    /// not looked at.
+    pub fn deduplicate(mut self, deduplicate: bool) -> Self {
+        self.plan.deduplicate = deduplicate;
+        self
+    }
+
     /// Syncs to the disk after so many rows, or with the first row or token after `interval`, and at the end. A killed
     /// process loses no row in any case; a power cut loses those that were not synced. Default: 1024 rows, one second.
     pub fn sync_every(mut self, rows: usize, interval: Duration) -> Self {
@@ -196,24 +221,25 @@ impl<'a> BatchRunner<'a> {
             files.check_new()?;
         }
         let mut parser = LineParser::new(self.engine.spec(), self.max_line_bytes, self.contract);
-        let Some(index) = input.index(&mut parser, &self.cancellation)? else {
+        let Some(mut index) = input.index(&mut parser, &self.cancellation)? else {
             let counts = Counts::default();
             return Ok(BatchReport::new(RunStatus::Cancelled, &counts, 0, Duration::ZERO, files));
         };
-        self.run_rows(&input, &index, parser, files)
+        self.run_rows(&input, &mut index, parser, files)
     }
 
     fn run_rows(
         self,
         input: &Input,
-        index: &Index,
+        index: &mut Index,
         parser: LineParser<'_>,
         files: Files,
     ) -> Result<BatchReport, RunError> {
         let Recovered { done, kept, kept_errors, moved } = recover(&files, index, self.contract.shape())?;
         let counts = Counts { total: index.total, skipped: kept, skipped_failed: kept_errors, ..Counts::default() };
         let journal = Journal::open(&files, self.sync, self.contract.shape())?;
-        let rows = Rows::new(input, parser, index, done)?;
+        let plan = index.take_plan(self.plan, &done);
+        let rows = Rows::new(input, parser, index, (plan, done))?;
         let settings = Settings {
             engine: self.engine,
             window: self.window,
@@ -240,6 +266,7 @@ impl fmt::Debug for BatchRunner<'_> {
             .field("contract", &self.contract)
             .field("resume", &self.resume)
             .field("window", &self.window)
+            .field("plan", &self.plan)
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@ use super::conversation::Parsers;
 use super::core::EngineCore;
 use super::local::LocalEngine;
 use super::lower::Lowering;
+use super::tune::{Tuned, tune};
 use crate::error::LoadError;
 use crate::kernels::WeightDtype;
 use crate::model::{BLOCK_SIZE, Decoder, KvCache, ModelFiles, ModelSource};
@@ -41,8 +42,9 @@ pub struct EngineBuilder {
     source: ModelSource,
     device: Device,
     dtype: WeightDtype,
-    max_num_seqs: usize,
-    max_num_batched_tokens: usize,
+    max_num_seqs: Option<usize>,
+    max_num_batched_tokens: Option<usize>,
+    auto_tune: bool,
     max_model_len: Option<usize>,
     kv_cache_memory: usize,
     enable_prefix_caching: bool,
@@ -55,6 +57,8 @@ pub struct EngineBuilder {
 
 /// Bytes of KV cache unless [`EngineBuilder::kv_cache_memory`] says otherwise.
 const DEFAULT_KV_CACHE_MEMORY: usize = 512 << 20;
+/// The options that [`EngineBuilder::auto_tune`] would choose, without it.
+const DEFAULTS: Tuned = Tuned { max_num_seqs: 64, max_num_batched_tokens: 512 };
 /// Part of every revision: raised when the same options and weights come to give other answers.
 const NUMERICS_VERSION: u32 = 1;
 
@@ -64,8 +68,9 @@ impl EngineBuilder {
             source,
             device: Device::default(),
             dtype: WeightDtype::default(),
-            max_num_seqs: 64,
-            max_num_batched_tokens: 512,
+            max_num_seqs: None,
+            max_num_batched_tokens: None,
+            auto_tune: false,
             max_model_len: None,
             kv_cache_memory: DEFAULT_KV_CACHE_MEMORY,
             enable_prefix_caching: true,
@@ -91,14 +96,24 @@ impl EngineBuilder {
 
     /// The most requests that are worked on at the same time. Default 64.
     pub fn max_num_seqs(mut self, max_num_seqs: usize) -> Self {
-        self.max_num_seqs = max_num_seqs;
+        self.max_num_seqs = Some(max_num_seqs);
         self
     }
 
     /// The most tokens that one step computes: larger steps are more efficient, smaller ones hold running requests up
     /// less. Default 512.
     pub fn max_num_batched_tokens(mut self, max_num_batched_tokens: usize) -> Self {
-        self.max_num_batched_tokens = max_num_batched_tokens;
+        self.max_num_batched_tokens = Some(max_num_batched_tokens);
+        self
+    }
+
+    /// Whether [`max_num_seqs`](Self::max_num_seqs) and [`max_num_batched_tokens`](Self::max_num_batched_tokens), if they are
+    /// not set, are chosen when the model is loaded: the smallest steps that reach 95 % of the tokens a second that
+    /// the largest would, which a few forward passes tell in about a second, and as many requests as the KV cache holds
+    /// with 128 tokens each. Default false. Answers do not depend on it; how long they take may differ from one load to
+    /// the next.
+    pub fn auto_tune(mut self, auto_tune: bool) -> Self {
+        self.auto_tune = auto_tune;
         self
     }
 
@@ -184,19 +199,28 @@ impl EngineBuilder {
         let threads = self.thread_pool()?;
         let files = threads.install(|| ModelFiles::open(&self.source))?;
         let limits = self.limits(&files)?;
-        let cache = KvCache::new(&files.spec, limits.num_blocks)?;
-        let scheduler = Scheduler::new(SchedulerConfig {
-            max_num_seqs: self.max_num_seqs,
-            max_num_batched_tokens: self.max_num_batched_tokens,
-            block_size: BLOCK_SIZE,
-            num_blocks: limits.num_blocks,
-            enable_prefix_caching: self.enable_prefix_caching,
-        })?;
+        let mut cache = KvCache::new(&files.spec, limits.num_blocks)?;
+        // Before the weights are read, so that a wrong option is told at once.
+        let mut scheduler = Scheduler::new(self.scheduler_config(limits.num_blocks, DEFAULTS))?;
         let decoder = threads.install(|| files.load_decoder(self.dtype, limits.max_model_len))?;
-        let spec = self.spec(&files, limits.max_model_len);
+        if self.auto_tune {
+            let tuned = threads.install(|| tune(&decoder, &mut cache, limits.num_blocks))?;
+            scheduler = Scheduler::new(self.scheduler_config(limits.num_blocks, tuned))?;
+        }
+        let spec = self.spec(&files, &limits, scheduler.max_num_seqs());
         let made_with = (self.parsers, self.seed, self.pooling_type);
         let lowering = Lowering::new(files, limits.max_model_len, made_with);
         Ok(EngineCore::new(Loaded { spec, lowering, decoder, cache, scheduler, threads }))
+    }
+
+    fn scheduler_config(&self, num_blocks: usize, otherwise: Tuned) -> SchedulerConfig {
+        SchedulerConfig {
+            max_num_seqs: self.max_num_seqs.unwrap_or(otherwise.max_num_seqs),
+            max_num_batched_tokens: self.max_num_batched_tokens.unwrap_or(otherwise.max_num_batched_tokens),
+            block_size: BLOCK_SIZE,
+            num_blocks,
+            enable_prefix_caching: self.enable_prefix_caching,
+        }
     }
 
     fn thread_pool(&self) -> Result<ThreadPool, LoadError> {
@@ -239,7 +263,8 @@ impl EngineBuilder {
         Ok(Limits { max_model_len: fits, num_blocks })
     }
 
-    fn spec(&self, files: &ModelFiles, max_model_len: usize) -> EngineSpec {
+    fn spec(&self, files: &ModelFiles, limits: &Limits, max_num_seqs: usize) -> EngineSpec {
+        let max_model_len = limits.max_model_len;
         let names = if self.served_model_names.is_empty() { &files.names } else { &self.served_model_names };
         let (revision, dtype, seed) = (&files.revision, self.dtype.as_str(), self.seed);
         // The default adds nothing, so that what was made before there was a choice still holds.
@@ -255,7 +280,7 @@ impl EngineBuilder {
             ),
             max_model_len,
             vocab_size: files.spec.vocab_size,
-            max_num_seqs: self.max_num_seqs,
+            max_num_seqs,
         }
     }
 }

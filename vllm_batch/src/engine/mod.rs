@@ -18,6 +18,7 @@ mod remote;
 mod score;
 mod stream;
 mod thinking;
+mod tune;
 
 pub use builder::{Device, EngineBuilder};
 pub use core::EngineCore;

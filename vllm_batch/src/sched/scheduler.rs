@@ -195,6 +195,12 @@ impl Scheduler {
         self.running.iter().map(Sequence::id)
     }
 
+    /// The most sequences that run at the same time.
+    #[must_use]
+    pub fn max_num_seqs(&self) -> usize {
+        self.config.max_num_seqs
+    }
+
     /// How many sequences run.
     #[must_use]
     pub fn num_running(&self) -> usize {

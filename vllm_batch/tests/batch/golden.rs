@@ -43,7 +43,7 @@ fn no_more_rows_are_in_flight_than_the_window_allows() {
     }
     let expected = serde_json::json!({
         "status": "completed", "total": 20_000, "completed": 20_000, "failed": 0, "skipped": 0, "skipped_failed": 0,
-        "stale": 0, "prompt_tokens": 40_000, "cached_tokens": 0, "completion_tokens": 40_000,
+        "deduplicated": 0, "stale": 0, "prompt_tokens": 40_000, "cached_tokens": 0, "completion_tokens": 40_000,
         "generated_tokens": 40_000,
     });
     assert_eq!(value, expected);

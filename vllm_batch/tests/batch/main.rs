@@ -5,6 +5,7 @@ mod cancel;
 mod contracts;
 mod golden;
 mod parts;
+mod plan;
 mod refused;
 mod resume;
 mod tools;

@@ -153,7 +153,7 @@ fn a_label_is_named_as_in_the_body() {
 #[test]
 fn a_row_that_is_cancelled_between_its_parts_is_told_and_done_again() {
     let lines = ["a", "b", "c"].map(|name| {
-        row("/v1/embeddings", json!({"input": ["one", "two", "three"]})).replace("\"x\"", &format!("\"{name}\""))
+        row("/v1/embeddings", json!({"input": ["one", "two", name]})).replace("\"x\"", &format!("\"{name}\""))
     });
     let job = Job::new(lines.join("\n"));
     let (engine, token) = (ScriptedEngine::echo().held(), CancellationToken::new());
@@ -188,7 +188,7 @@ fn the_window_counts_parts_and_a_large_row_waits_for_nobody_else_s_place() {
 #[test]
 fn what_was_done_is_not_done_again() {
     let lines = ["a", "b", "c"].map(|name| {
-        row("/v1/embeddings", json!({"input": ["one", "two", "three"]})).replace("\"x\"", &format!("\"{name}\""))
+        row("/v1/embeddings", json!({"input": ["one", "two", name]})).replace("\"x\"", &format!("\"{name}\""))
     });
     let whole = Job::new(lines.join("\n"));
     whole.run(&ScriptedEngine::echo()).expect("the run completes");
