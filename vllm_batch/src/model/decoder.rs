@@ -39,7 +39,7 @@ impl Decoder {
         loader: &WeightLoader<'_>,
         max_model_len: usize,
     ) -> std::result::Result<Self, LoadError> {
-        loader.check_all_used(&spec)?;
+        loader.check_all_used(loader.names.slots(&spec))?;
         let (vocab, hidden) = (spec.vocab_size, spec.hidden_size);
         let embedding = loader.matrix(&[(Slot::Embedding, vocab)], hidden, false)?;
         let head =
@@ -102,6 +102,7 @@ impl Decoder {
             scale: self.spec.attention_scale,
             soft_cap: self.spec.attention_soft_cap,
             window: layer.window,
+            causal: true,
             isa: Isa::detect(),
         };
         queries.apply_op2_no_bwd(kv, &attention)

@@ -11,6 +11,7 @@ const CONFIG: SchedulerConfig = SchedulerConfig {
     block_size: 16,
     num_blocks: 10_000,
     enable_prefix_caching: false,
+    enable_chunked_prefill: true,
 };
 
 fn scheduler(config: SchedulerConfig) -> Scheduler {

@@ -84,6 +84,11 @@ impl World {
             assert_eq!(added, Err(AddError::ExceedsCache { max_num_tokens, capacity }));
             return;
         }
+        let SchedulerConfig { max_num_batched_tokens, enable_chunked_prefill, .. } = *self.scheduler.config();
+        if !enable_chunked_prefill && max_num_tokens > max_num_batched_tokens {
+            assert_eq!(added, Err(AddError::ExceedsBudget { max_num_tokens, max_num_batched_tokens }));
+            return;
+        }
         assert_eq!(added, Ok(()));
         self.num_added += 1;
         let expected = Expected {
@@ -142,7 +147,7 @@ impl World {
 
     /// Each part begins where the last one ended; only an admission may skip blocks, and never the last token.
     fn check_part(&mut self, part: &ScheduledSequence) {
-        let SchedulerConfig { block_size, enable_prefix_caching, .. } = *self.scheduler.config();
+        let SchedulerConfig { block_size, enable_prefix_caching, enable_chunked_prefill, .. } = *self.scheduler.config();
         let expected = self.expected.get_mut(&part.id).expect("only unfinished ones are scheduled");
         if !std::mem::replace(&mut expected.runs, true) {
             let most = if enable_prefix_caching { expected.max_cached_tokens } else { 0 };
@@ -154,6 +159,7 @@ impl World {
         assert_eq!(part.start, expected.num_computed_tokens);
         assert!(part.num_tokens > 0 && end <= expected.token_ids.len());
         assert_eq!(part.samples, end == expected.token_ids.len());
+        assert!(part.samples || enable_chunked_prefill);
     }
 
     /// Writes all scheduled tokens, then reads all tokens that the scheduled ones attend to.
@@ -209,13 +215,15 @@ fn name(token_ids: &[u32]) -> u64 {
 }
 
 fn config() -> impl Strategy<Value = SchedulerConfig> {
-    (1usize..6, 1usize..12, 1usize..5, 3usize..16, prop::bool::weighted(0.8)).prop_map(
-        |(max_num_seqs, max_num_batched_tokens, block_size, num_blocks, enable_prefix_caching)| SchedulerConfig {
+    let switches = (prop::bool::weighted(0.8), prop::bool::weighted(0.7));
+    (1usize..6, 1usize..32, 1usize..5, 3usize..16, switches).prop_map(
+        |(max_num_seqs, max_num_batched_tokens, block_size, num_blocks, switches)| SchedulerConfig {
             max_num_seqs,
             max_num_batched_tokens,
             block_size,
             num_blocks,
-            enable_prefix_caching,
+            enable_prefix_caching: switches.0,
+            enable_chunked_prefill: switches.1,
         },
     )
 }
@@ -276,6 +284,7 @@ fn the_worlds_do_preempt_and_share() {
         block_size: 2,
         num_blocks: 8,
         enable_prefix_caching: true,
+        enable_chunked_prefill: true,
     };
     let mut world = World::new(config);
     for _ in 0..6 {
