@@ -77,7 +77,7 @@ pub use output::{
 };
 pub use request::{
     ChatOptions, Label, Message, OutputFormat, PoolingParams, PoolingType, Prompt, RepetitionDetection, Request, Role,
-    SamplingParams, ScoringParams, StructuredOutput, Task,
+    SamplingParams, ScoringParams, StructuredOutput, Task, TaskKind,
 };
 
 /// The README's examples, so that they are compiled with the tests.

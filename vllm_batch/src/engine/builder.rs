@@ -8,8 +8,8 @@ use super::local::LocalEngine;
 use super::lower::Lowering;
 use crate::error::LoadError;
 use crate::kernels::WeightDtype;
-use crate::model::{BLOCK_SIZE, Decoder, KvCache, ModelFiles, ModelSource};
-use crate::request::PoolingType;
+use crate::model::{BLOCK_SIZE, KvCache, ModelFiles, ModelSource, ModelSpec, Network};
+use crate::request::{PoolingType, TaskKind};
 use crate::sched::{Scheduler, SchedulerConfig};
 
 /// Where the model is computed.
@@ -46,7 +46,7 @@ pub struct EngineBuilder {
     enable_prefix_caching: bool,
     threads: Option<usize>,
     seed: u64,
-    pooling_type: PoolingType,
+    pooling_type: Option<PoolingType>,
     served_model_names: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ impl EngineBuilder {
             enable_prefix_caching: true,
             threads: None,
             seed: 0,
-            pooling_type: PoolingType::default(),
+            pooling_type: None,
             served_model_names: Vec::new(),
         }
     }
@@ -92,20 +92,21 @@ impl EngineBuilder {
     }
 
     /// The most tokens that one step computes: larger steps are more efficient, smaller ones hold running requests up
-    /// less. Default 512.
+    /// less. Default 512. An encoder computes texts whole: there it is at least the context length.
     pub fn max_num_batched_tokens(mut self, max_num_batched_tokens: usize) -> Self {
         self.max_num_batched_tokens = max_num_batched_tokens;
         self
     }
 
-    /// The context length in tokens, prompt and answer together. Default: the model's own, or what fits
-    /// [`kv_cache_memory`](Self::kv_cache_memory) if that is less.
+    /// The context length in tokens, prompt and answer together. Default: the model's own (that of its
+    /// `sentence_bert_config.json`, if it has one), or what fits [`kv_cache_memory`](Self::kv_cache_memory) if that is less.
     pub fn max_model_len(mut self, max_model_len: usize) -> Self {
         self.max_model_len = Some(max_model_len);
         self
     }
 
-    /// Bytes of memory for keys and values; it is taken from the system as it is first used. Default 512 MiB.
+    /// Bytes of memory for keys and values; it is taken from the system as it is first used. Default 512 MiB. An encoder
+    /// keeps none.
     pub fn kv_cache_memory(mut self, bytes: usize) -> Self {
         self.kv_cache_memory = bytes;
         self
@@ -129,10 +130,11 @@ impl EngineBuilder {
         self
     }
 
-    /// Which hidden states embeddings are made of, unless their request says. Default [`PoolingType::Last`]; what is right
-    /// depends on how the model was trained.
+    /// Which hidden states embeddings are made of, unless their request says. Default: as the model's `modules.json` says,
+    /// which was written for how it was trained; without one, [`PoolingType::Last`] for a decoder and
+    /// [`PoolingType::Mean`] for an encoder.
     pub fn pooling_type(mut self, pooling_type: PoolingType) -> Self {
-        self.pooling_type = pooling_type;
+        self.pooling_type = Some(pooling_type);
         self
     }
 
@@ -159,18 +161,23 @@ impl EngineBuilder {
         let threads = self.thread_pool()?;
         let files = threads.install(|| ModelFiles::open(&self.source))?;
         let limits = self.limits(&files)?;
-        let cache = KvCache::new(&files.spec, limits.num_blocks)?;
+        let cache = match &files.spec {
+            ModelSpec::Decoder(spec) => KvCache::new(spec, limits.num_blocks)?,
+            ModelSpec::Encoder(_) => KvCache::empty(),
+        };
         let scheduler = Scheduler::new(SchedulerConfig {
             max_num_seqs: self.max_num_seqs,
-            max_num_batched_tokens: self.max_num_batched_tokens,
+            max_num_batched_tokens: limits.max_num_batched_tokens,
             block_size: BLOCK_SIZE,
             num_blocks: limits.num_blocks,
-            enable_prefix_caching: self.enable_prefix_caching,
+            enable_prefix_caching: self.enable_prefix_caching && !files.spec.is_encoder(),
+            enable_chunked_prefill: !files.spec.is_encoder(),
         })?;
-        let decoder = threads.install(|| files.load_decoder(self.dtype, limits.max_model_len))?;
+        let network = threads.install(|| files.load(self.dtype, limits.max_model_len))?;
         let spec = self.spec(&files, limits.max_model_len);
-        let lowering = Lowering::new(files, limits.max_model_len, self.seed, self.pooling_type);
-        Ok(EngineCore::new(Loaded { spec, lowering, decoder, cache, scheduler, threads }))
+        let pooling_type = self.pooling_type.unwrap_or_else(|| own_pooling_type(&files));
+        let lowering = Lowering::new(files, spec.clone(), self.seed, pooling_type);
+        Ok(EngineCore::new(Loaded { spec, lowering, network, cache, scheduler, threads }))
     }
 
     fn thread_pool(&self) -> Result<ThreadPool, LoadError> {
@@ -186,20 +193,41 @@ impl EngineBuilder {
             .map_err(|error| LoadError::Threads { message: error.to_string() })
     }
 
-    /// The context length and the number of blocks.
+    /// What follows from the options and the model's own limits.
     fn limits(&self, files: &ModelFiles) -> Result<Limits, LoadError> {
-        let trained = files.spec.max_position_embeddings;
-        let wanted = self.max_model_len.unwrap_or(trained);
+        let trained = files.spec.max_len();
+        let own = files.sentence.max_seq_length.map_or(trained, |len| len.min(trained));
+        let wanted = self.max_model_len.unwrap_or(own);
         if !(2..=trained).contains(&wanted) {
             let message = format!("{wanted} is not between 2 and the {trained} tokens that the model was made for");
             return Err(LoadError::InvalidOption { option: "max_model_len", message });
         }
-        let bytes_per_block = KvCache::bytes_per_block(&files.spec);
+        match &files.spec {
+            ModelSpec::Decoder(spec) => self.decoder_limits(KvCache::bytes_per_block(spec), wanted),
+            ModelSpec::Encoder(_) => Ok(self.encoder_limits(wanted)),
+        }
+    }
+
+    /// Texts are computed whole, and keep their blocks for one step only.
+    fn encoder_limits(&self, max_model_len: usize) -> Limits {
+        /// Far more than a step can use, and little memory.
+        const MOST: usize = 1 << 20;
+        let max_num_batched_tokens = match self.max_num_batched_tokens {
+            0 => 0,
+            tokens => tokens.max(max_model_len),
+        };
+        let num_blocks = (max_num_batched_tokens / BLOCK_SIZE).saturating_add(self.max_num_seqs);
+        let num_blocks = num_blocks.min(MOST).max(max_model_len.div_ceil(BLOCK_SIZE));
+        Limits { max_model_len, num_blocks, max_num_batched_tokens }
+    }
+
+    fn decoder_limits(&self, bytes_per_block: usize, wanted: usize) -> Result<Limits, LoadError> {
+        let max_num_batched_tokens = self.max_num_batched_tokens;
         // A token's slot in the cache is a number of 32 bits.
         let num_blocks = (self.kv_cache_memory / bytes_per_block).min(u32::MAX as usize / BLOCK_SIZE);
         let fits = num_blocks * BLOCK_SIZE;
         if wanted <= fits {
-            return Ok(Limits { max_model_len: wanted, num_blocks });
+            return Ok(Limits { max_model_len: wanted, num_blocks, max_num_batched_tokens });
         }
         if self.max_model_len.is_some() || fits < 2 {
             return Err(LoadError::KvCacheTooSmall {
@@ -209,38 +237,46 @@ impl EngineBuilder {
                 largest_max_model_len: fits,
             });
         }
-        tracing::warn!(max_model_len = fits, trained, "the context is shortened to what fits kv_cache_memory");
-        Ok(Limits { max_model_len: fits, num_blocks })
+        tracing::warn!(max_model_len = fits, wanted, "the context is shortened to what fits kv_cache_memory");
+        Ok(Limits { max_model_len: fits, num_blocks, max_num_batched_tokens })
     }
 
     fn spec(&self, files: &ModelFiles, max_model_len: usize) -> EngineSpec {
         let names = if self.served_model_names.is_empty() { &files.names } else { &self.served_model_names };
         let (revision, dtype, seed) = (&files.revision, self.dtype.as_str(), self.seed);
-        // The default adds nothing, so that what was made before there was a choice still holds.
-        let pooling_type = match self.pooling_type {
-            PoolingType::Last => String::new(),
-            other => format!("-{other}"),
-        };
+        // The model's own adds nothing, so that what was made before there was a choice still holds.
+        let other = self.pooling_type.filter(|pooling_type| *pooling_type != own_pooling_type(files));
+        let pooling_type = other.map_or_else(String::new, |other| format!("-{other}"));
+        let encodes = files.spec.is_encoder();
         EngineSpec {
             served_model_names: names.clone(),
             revision: format!("{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{pooling_type}"),
             max_model_len,
-            vocab_size: files.spec.vocab_size,
+            vocab_size: files.spec.vocab_size(),
             max_num_seqs: self.max_num_seqs,
+            supported_tasks: if encodes { vec![TaskKind::Embed] } else { TaskKind::ALL.to_vec() },
         }
     }
+}
+
+/// Which hidden states embeddings are made of unless anyone says otherwise. Without a word from the model it is the mean
+/// for an encoder, as in sentence-transformers, and the last for a decoder, as in vLLM.
+fn own_pooling_type(files: &ModelFiles) -> PoolingType {
+    let of_kind = if files.spec.is_encoder() { PoolingType::Mean } else { PoolingType::Last };
+    files.sentence.pooling_type.unwrap_or(of_kind)
 }
 
 struct Limits {
     max_model_len: usize,
     num_blocks: usize,
+    max_num_batched_tokens: usize,
 }
 
 /// All parts of an engine.
 pub(super) struct Loaded {
     pub(super) spec: EngineSpec,
     pub(super) lowering: Lowering,
-    pub(super) decoder: Decoder,
+    pub(super) network: Network,
     pub(super) cache: KvCache,
     pub(super) scheduler: Scheduler,
     pub(super) threads: ThreadPool,

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::EngineSpec;
 use super::active::{Active, Generation, PromptLogprobs};
 use super::answer::{Answer, AnswerRules};
 use super::guided::Guided;
@@ -17,14 +18,19 @@ use crate::text::{ChatTemplates, OutputText, Tokenizer};
 /// What lowering needs to know of the model and the engine. Shared by the threads that lower and compute.
 #[derive(Debug)]
 pub(crate) struct Lowering {
+    spec: EngineSpec,
     pub(super) tokenizer: Arc<Tokenizer>,
     chat_templates: ChatTemplates,
     eos_token_ids: Vec<u32>,
     pub(super) vocab_size: usize,
     pub(super) hidden_size: usize,
+    /// Whether the network reads whole texts.
+    pub(super) is_encoder: bool,
     pub(super) max_model_len: usize,
     seed: u64,
     pub(super) pooling_type: PoolingType,
+    /// Whether embeddings are scaled to length 1, unless their request says.
+    pub(super) normalize: bool,
     /// Made for the first request that needs it.
     grammars: OnceLock<Result<GrammarCache, RequestError>>,
 }
@@ -53,14 +59,17 @@ pub(super) struct Truncation {
 
 impl Lowering {
     /// Takes over what the model's files say about text.
-    pub(super) fn new(files: ModelFiles, max_model_len: usize, seed: u64, pooling_type: PoolingType) -> Self {
+    pub(super) fn new(files: ModelFiles, spec: EngineSpec, seed: u64, pooling_type: PoolingType) -> Self {
         Self {
-            vocab_size: files.spec.vocab_size,
-            hidden_size: files.spec.hidden_size,
+            vocab_size: spec.vocab_size,
+            hidden_size: files.spec.hidden_size(),
+            is_encoder: files.spec.is_encoder(),
+            normalize: files.sentence.normalize.unwrap_or(true),
             tokenizer: Arc::new(files.tokenizer),
             chat_templates: ChatTemplates::new(files.chat_template, files.special_tokens),
             eos_token_ids: files.eos_token_ids,
-            max_model_len,
+            max_model_len: spec.max_model_len,
+            spec,
             seed,
             pooling_type,
             grammars: OnceLock::new(),
@@ -77,6 +86,7 @@ impl Lowering {
     /// # Errors
     /// Every [`RequestError`] that says what is wrong with the request itself.
     pub(super) fn lower(&self, mut request: Request) -> Result<LoweredRequest, RequestError> {
+        self.spec.check_task(request.task.kind())?;
         match std::mem::take(&mut request.task) {
             Task::Generate(params) => self.lower_text(request, &params),
             Task::Embed(params) => self.lower_embedding(request, &params),
@@ -210,6 +220,23 @@ impl Lowering {
         // A tokenizer may know more tokens than the network.
         self.check_tokens("prompt", &token_ids)?;
         Ok(CutPrompt { token_ids, num_cut })
+    }
+
+    /// The tokens of a whole text, as many as are to be kept: the first ones, with the special tokens around them.
+    pub(super) fn text_token_ids(&self, request: &Request, truncation: Truncation) -> Result<Vec<u32>, RequestError> {
+        let token_ids = match (&request.prompt, truncation.tokens) {
+            (Prompt::Text(text), Some(_)) => {
+                let adds = request.add_special_tokens.unwrap_or(true);
+                self.tokenizer.encode_first(text, adds, truncation.max_len())?
+            }
+            _ => {
+                let mut token_ids = self.token_ids(request)?;
+                token_ids.truncate(truncation.max_len());
+                token_ids
+            }
+        };
+        self.check_tokens("prompt", &token_ids)?;
+        Ok(token_ids)
     }
 
     fn token_ids(&self, request: &Request) -> Result<Vec<u32>, RequestError> {

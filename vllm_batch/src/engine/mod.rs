@@ -25,7 +25,8 @@ pub use local::LocalEngine;
 pub use remote::{Flavour, RemoteEngine, RemoteEngineBuilder};
 pub use stream::OutputStream;
 
-use crate::request::Request;
+use crate::error::RequestError;
+use crate::request::{Request, TaskKind};
 
 /// Something that answers requests: a model in this process, a remote server, a script for tests.
 ///
@@ -59,10 +60,12 @@ pub struct EngineSpec {
     pub vocab_size: usize,
     /// How many requests are worked on at the same time.
     pub max_num_seqs: usize,
+    /// What requests may ask for; others fail with [`UnsupportedTask`](crate::RequestError::UnsupportedTask).
+    pub supported_tasks: Vec<TaskKind>,
 }
 
 impl EngineSpec {
-    /// A specification of its parts.
+    /// A specification of its parts, of an engine for all tasks.
     #[must_use]
     pub fn new(served_model_name: impl Into<String>, revision: impl Into<String>) -> Self {
         Self {
@@ -71,7 +74,20 @@ impl EngineSpec {
             max_model_len: usize::MAX,
             vocab_size: 0,
             max_num_seqs: 1,
+            supported_tasks: TaskKind::ALL.to_vec(),
         }
+    }
+
+    /// Refuses a task that the engine does not have.
+    ///
+    /// # Errors
+    /// [`RequestError::UnsupportedTask`].
+    pub fn check_task(&self, task: TaskKind) -> Result<(), RequestError> {
+        if self.supported_tasks.contains(&task) {
+            return Ok(());
+        }
+        let supported = self.supported_tasks.iter().map(|task| task.as_str()).collect();
+        Err(RequestError::UnsupportedTask { task: task.as_str(), supported })
     }
 
     /// The name that answers carry.

@@ -32,7 +32,6 @@ pub(crate) use decoder::Decoder;
 pub(crate) use files::ModelFiles;
 pub(crate) use input::ModelInput;
 pub(crate) use network::{ModelSpec, Network};
-pub(crate) use sentence::SentenceConfig;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The decoder against transformers' own numbers.
 
+mod encoder;
 mod gguf;
 
 use std::path::{Path, PathBuf};

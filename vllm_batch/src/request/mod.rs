@@ -147,6 +147,59 @@ impl Default for Task {
     }
 }
 
+impl Task {
+    /// What it is, without its parameters.
+    #[must_use]
+    pub fn kind(&self) -> TaskKind {
+        match self {
+            Self::Generate(_) => TaskKind::Generate,
+            Self::Embed(_) => TaskKind::Embed,
+            Self::Score(_) => TaskKind::Score,
+        }
+    }
+}
+
+/// A [`Task`] without its parameters.
+///
+/// # Example
+/// ```
+/// use vllm_batch::{Task, TaskKind};
+///
+/// assert_eq!(Task::default().kind(), TaskKind::Generate);
+/// assert_eq!(TaskKind::Embed.to_string(), "embed");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskKind {
+    /// [`Task::Generate`].
+    Generate,
+    /// [`Task::Embed`].
+    Embed,
+    /// [`Task::Score`].
+    Score,
+}
+
+impl TaskKind {
+    /// Every task.
+    pub const ALL: [Self; 3] = [Self::Generate, Self::Embed, Self::Score];
+
+    /// The name, as in vLLM's `supported_tasks`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Generate => "generate",
+            Self::Embed => "embed",
+            Self::Score => "score",
+        }
+    }
+}
+
+impl std::fmt::Display for TaskKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
 /// What the model reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -74,7 +74,7 @@ impl Family {
 pub(super) fn model_from_hugging_face(config: &Config<'_>) -> Result<(ModelSpec, TensorNames), LoadError> {
     let model_type = config.string("model_type")?;
     let Some(family) = bert::ENCODERS.iter().find(|family| family.model_type == model_type) else {
-        let (spec, names) = spec_from_hugging_face(config)?;
+        let (spec, names) = spec_from_hugging_face(config).map_err(with_encoders)?;
         return Ok((ModelSpec::Decoder(spec), names));
     };
     let names = TensorNames {
@@ -125,6 +125,14 @@ fn find(wanted: &str, name: impl Fn(&Family) -> &'static str) -> Result<&'static
         supported.dedup();
         LoadError::UnsupportedArchitecture { architecture: wanted.to_owned(), supported }
     })
+}
+
+/// The error that names the encoders, too, among what is supported.
+fn with_encoders(mut error: LoadError) -> LoadError {
+    if let LoadError::UnsupportedArchitecture { supported, .. } = &mut error {
+        supported.extend(bert::ENCODERS.iter().map(|family| family.model_type));
+    }
+    error
 }
 
 #[cfg(test)]

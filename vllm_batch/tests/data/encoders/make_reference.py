@@ -14,6 +14,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 HERE = Path(__file__).parent
@@ -54,6 +59,19 @@ def minilm(folder):
     save_file({"embeddings": vectors.to(torch.float16)}, HERE / "minilm.safetensors")
 
 
+def tokenizer(folder):
+    """WordPiece over letters, and the special tokens of BERT around each text."""
+    letters = [chr(ord("a") + i) for i in range(26)]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), *"0123456789.,?!"]
+    made = Tokenizer(WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+    made.normalizer, made.pre_tokenizer = BertNormalizer(), BertPreTokenizer()
+    made.post_processor = BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    made.add_special_tokens(tokens[:4])
+    made.enable_truncation(16)
+    made.enable_padding(length=16)
+    made.save(str(folder / "tokenizer.json"))
+
+
 def tiny(name, model_class, config):
     torch.manual_seed(7)
     model = model_class(config, add_pooling_layer=False).eval()
@@ -72,6 +90,8 @@ def tiny(name, model_class, config):
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
     if name == "roberta":  # as in a checkpoint of a model with a head
         weights = {f"roberta.{key}": value for key, value in weights.items()} | {"lm_head.bias": torch.zeros(96)}
+    else:
+        tokenizer(folder)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     save_file(expected, folder / "expected.safetensors")
 
