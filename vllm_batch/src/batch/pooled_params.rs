@@ -70,7 +70,10 @@ static PARAMS: &[Param<PooledDraft>] = &[
         "dimensions",
         read(|draft, value, name| put(&mut draft.pooling.dimensions, at_least_one(&value, name).map(Some))),
     ),
-    embeddings("use_activation", read(|draft, value, name| put(&mut draft.pooling.normalize, boolean(&value, name).map(Some)))),
+    embeddings(
+        "use_activation",
+        read(|draft, value, name| put(&mut draft.pooling.normalize, boolean(&value, name).map(Some))),
+    ),
     score("labels", read(|draft, value, name| put(&mut draft.labels, values::strings(value, name)))),
     score("label_token_ids", read(|draft, value, name| put(&mut draft.label_token_ids, values::ids(&value, name)))),
     both(

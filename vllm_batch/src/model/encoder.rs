@@ -226,7 +226,12 @@ impl<'a> Texts<'a> {
         let (mut spans, mut slots, mut num_blocks) = (Vec::new(), Vec::new(), 0);
         for span in &input.spans {
             if span.position != 0 || span.query_len > spec.max_len() {
-                bail!("encoder: {} tokens from {} of a text of at most {}", span.query_len, span.position, spec.max_len());
+                bail!(
+                    "encoder: {} tokens from {} of a text of at most {}",
+                    span.query_len,
+                    span.position,
+                    spec.max_len()
+                );
             }
             let first = num_blocks;
             num_blocks += span.query_len.div_ceil(LANES) as u32;

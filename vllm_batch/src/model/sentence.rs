@@ -65,7 +65,9 @@ impl SentenceConfig {
                 self.normalize = Some(true);
                 Ok(None)
             }
-            _ => Err(module.unsupported("type", format!("{kind:?} in {path:?}; Transformer, Pooling and Normalize are"))),
+            _ => {
+                Err(module.unsupported("type", format!("{kind:?} in {path:?}; Transformer, Pooling and Normalize are")))
+            }
         }
     }
 }

@@ -90,12 +90,7 @@ impl Tokenizer {
     /// # Errors
     /// [`RequestError::Tokenizer`] when the tokenizer fails on this text, [`RequestError::InvalidParam`] for
     /// `truncate_prompt_tokens` when the special tokens alone are more than `max_len`.
-    pub fn encode_first(
-        &self,
-        text: &str,
-        add_special_tokens: bool,
-        max_len: usize,
-    ) -> Result<Vec<u32>, RequestError> {
+    pub fn encode_first(&self, text: &str, add_special_tokens: bool, max_len: usize) -> Result<Vec<u32>, RequestError> {
         let processor = self.inner.get_post_processor().filter(|_| add_special_tokens);
         let num_added = processor.map_or(0, |processor| processor.added_tokens(false));
         let Some(room) = max_len.checked_sub(num_added) else {

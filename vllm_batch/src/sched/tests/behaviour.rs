@@ -50,10 +50,8 @@ fn without_chunks_a_sequence_waits_for_a_budget_that_holds_it() {
     let config = SchedulerConfig { max_num_batched_tokens: 20, enable_chunked_prefill: false, ..CONFIG };
     let whole = |id, num_tokens, samples| (id, 0, num_tokens, samples);
     let sequences = vec![sequence(0, 12, 13), sequence(1, 9, 10), sequence(2, 1, 2)];
-    let steps = [
-        (vec![whole(0, 12, true)], vec![]),
-        (vec![(0, 12, 1, true), whole(1, 9, true), whole(2, 1, true)], vec![]),
-    ];
+    let steps =
+        [(vec![whole(0, 12, true)], vec![]), (vec![(0, 12, 1, true), whole(1, 9, true), whole(2, 1, true)], vec![])];
     let mut scheduler = scheduler(config);
     sequences.into_iter().for_each(|sequence| scheduler.add(sequence).expect("it fits"));
     assert_eq!(step(&mut scheduler, 7), steps[0]);

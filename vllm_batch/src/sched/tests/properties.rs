@@ -147,7 +147,8 @@ impl World {
 
     /// Each part begins where the last one ended; only an admission may skip blocks, and never the last token.
     fn check_part(&mut self, part: &ScheduledSequence) {
-        let SchedulerConfig { block_size, enable_prefix_caching, enable_chunked_prefill, .. } = *self.scheduler.config();
+        let SchedulerConfig { block_size, enable_prefix_caching, enable_chunked_prefill, .. } =
+            *self.scheduler.config();
         let expected = self.expected.get_mut(&part.id).expect("only unfinished ones are scheduled");
         if !std::mem::replace(&mut expected.runs, true) {
             let most = if enable_prefix_caching { expected.max_cached_tokens } else { 0 };
