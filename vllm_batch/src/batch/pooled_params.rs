@@ -111,7 +111,8 @@ static PARAMS: &[Param<PooledDraft>] = &[
     score("use_activation", Rule::Off(&["true"])),
     score("apply_softmax", Rule::Off(&["true"])),
     // How the prompt is made.
-    both("truncation_side", Rule::Off(&["\"left\""])),
+    embeddings("truncation_side", Rule::Off(&[])),
+    score("truncation_side", Rule::Off(&["\"left\""])),
     both("padding", Rule::Off(&["\"do_not_pad\""])),
     both("mm_processor_kwargs", Rule::Off(&["{}"])),
     // How an engine is driven.

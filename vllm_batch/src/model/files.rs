@@ -11,10 +11,11 @@ use super::decoder::Decoder;
 use super::encoder::Encoder;
 use super::families::{model_from_hugging_face, spec_from_gguf};
 use super::gguf::GgufFile;
+use super::lora::{LoraAdapter, Merged};
 use super::network::{ModelSpec, Network};
 use super::safetensors::SafetensorsFiles;
 use super::sentence::SentenceConfig;
-use super::slots::TensorNames;
+use super::slots::{Format, TensorNames};
 use super::source::{LocalFiles, ModelSource};
 use super::weights::{TensorSource, WeightLoader, read_range};
 use crate::error::LoadError;
@@ -41,6 +42,8 @@ pub(crate) struct ModelFiles {
     pub(crate) revision: String,
     tensors: Box<dyn TensorSource + Send>,
     tensor_names: TensorNames,
+    /// Those that are merged into the weights.
+    adapters: Vec<LoraAdapter>,
 }
 
 impl ModelFiles {
@@ -57,12 +60,31 @@ impl ModelFiles {
         Ok(files)
     }
 
+    /// Adds a PEFT adapter to the weights that [`load`](Self::load) reads. What it changes is part of the revision.
+    ///
+    /// # Errors
+    /// Any [`LoadError`] for a file of the adapter; [`LoadError::InvalidOption`] if the model is a GGUF file, whose tensors
+    /// have other names and other orders.
+    pub(crate) fn merge_lora(&mut self, folder: &Path) -> Result<(), LoadError> {
+        if self.tensor_names.format == Format::Gguf {
+            let message = "adapters fit models in Hugging Face's format, not GGUF files".to_owned();
+            return Err(LoadError::InvalidOption { option: "lora_path", message });
+        }
+        let adapter = LoraAdapter::open(folder)?;
+        adapter.check(&*self.tensors)?;
+        self.revision += &format!("+{}", fingerprint(adapter.files().iter().cloned())?);
+        self.adapters.push(adapter);
+        Ok(())
+    }
+
     /// Reads and packs the weights on the current thread pool.
     ///
     /// # Errors
     /// If a tensor is missing, has a wrong shape, or cannot be read.
     pub(crate) fn load(&self, dtype: WeightDtype, max_model_len: usize) -> Result<Network, LoadError> {
-        let loader = |head_dim| WeightLoader { source: &*self.tensors, names: self.tensor_names, dtype, head_dim };
+        let merged = Merged { model: &*self.tensors, adapters: &self.adapters };
+        let source: &dyn TensorSource = if self.adapters.is_empty() { &*self.tensors } else { &merged };
+        let loader = |head_dim| WeightLoader { source, names: self.tensor_names, dtype, head_dim };
         match self.spec.clone() {
             ModelSpec::Decoder(spec) => {
                 let loader = loader(spec.head_dim);
@@ -101,6 +123,7 @@ fn open_directory(folder: &Path) -> Result<ModelFiles, LoadError> {
         revision: fingerprint(small.chain(sentence_files).chain(tensors.files().iter().cloned()))?,
         tensors: Box::new(tensors),
         tensor_names,
+        adapters: Vec::new(),
     })
 }
 
@@ -171,6 +194,7 @@ fn open_gguf(path: &Path) -> Result<ModelFiles, LoadError> {
         revision: fingerprint(std::iter::once(path.to_owned()))?,
         tensors: Box::new(file),
         tensor_names,
+        adapters: Vec::new(),
     })
 }
 

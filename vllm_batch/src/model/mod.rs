@@ -15,6 +15,7 @@ mod gguf;
 mod hub;
 mod input;
 mod layer;
+mod lora;
 mod network;
 mod rope;
 mod safetensors;
