@@ -51,6 +51,7 @@ pub struct EngineBuilder {
     pooling_type: Option<PoolingType>,
     served_model_names: Vec<String>,
     lora_paths: Vec<PathBuf>,
+    lora_adapters: Vec<(String, PathBuf)>,
 }
 
 /// Bytes of KV cache unless [`EngineBuilder::kv_cache_memory`] says otherwise.
@@ -74,6 +75,7 @@ impl EngineBuilder {
             pooling_type: None,
             served_model_names: Vec::new(),
             lora_paths: Vec::new(),
+            lora_adapters: Vec::new(),
         }
     }
 
@@ -165,6 +167,15 @@ impl EngineBuilder {
         self
     }
 
+    /// Serves the model with a LoRA adapter in PEFT's format under another name, beside the model itself: requests with this
+    /// [`model`](crate::Request::model) are answered with the adapter, in the same steps as the others. May be called
+    /// several times. The model must be a decoder in Hugging Face's format; adapters of embeddings, heads or experts can
+    /// only be [merged](Self::lora_path).
+    pub fn lora_adapter(mut self, name: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+        self.lora_adapters.push((name.into(), folder.into()));
+        self
+    }
+
     /// Loads the model and starts the engine's threads.
     ///
     /// # Errors
@@ -181,6 +192,8 @@ impl EngineBuilder {
         let threads = self.thread_pool()?;
         let mut files = threads.install(|| ModelFiles::open(&self.source))?;
         self.lora_paths.iter().try_for_each(|folder| files.merge_lora(folder))?;
+        self.lora_adapters.iter().try_for_each(|(name, folder)| files.add_lora(name, folder))?;
+        let names = self.names(&files)?;
         let limits = self.limits(&files)?;
         let cache = match &files.spec {
             ModelSpec::Decoder(spec) => KvCache::new(spec, limits.num_blocks)?,
@@ -195,7 +208,7 @@ impl EngineBuilder {
             enable_chunked_prefill: !files.spec.is_encoder(),
         })?;
         let network = threads.install(|| files.load(self.dtype, limits.max_model_len))?;
-        let spec = self.spec(&files, limits.max_model_len);
+        let spec = self.spec(&files, names, limits.max_model_len);
         let pooling_type = self.pooling_type.unwrap_or_else(|| own_pooling_type(&files));
         let lowering = Lowering::new(files, spec.clone(), self.seed, pooling_type);
         Ok(EngineCore::new(Loaded { spec, lowering, network, cache, scheduler, threads }))
@@ -262,15 +275,29 @@ impl EngineBuilder {
         Ok(Limits { max_model_len: fits, num_blocks, max_num_batched_tokens })
     }
 
-    fn spec(&self, files: &ModelFiles, max_model_len: usize) -> EngineSpec {
-        let names = if self.served_model_names.is_empty() { &files.names } else { &self.served_model_names };
+    /// The names of the model, then those of the adapters.
+    fn names(&self, files: &ModelFiles) -> Result<Vec<String>, LoadError> {
+        let mut names =
+            if self.served_model_names.is_empty() { &files.names } else { &self.served_model_names }.clone();
+        for (name, _) in &self.lora_adapters {
+            if names.contains(name) {
+                let message = format!("the name {name:?} is taken: served are {}", names.join(", "));
+                return Err(LoadError::InvalidOption { option: "lora_adapter", message });
+            }
+            names.push(name.clone());
+        }
+        Ok(names)
+    }
+
+    fn spec(&self, files: &ModelFiles, served_model_names: Vec<String>, max_model_len: usize) -> EngineSpec {
         let (revision, dtype, seed) = (&files.revision, self.dtype.as_str(), self.seed);
         // The model's own adds nothing, so that what was made before there was a choice still holds.
         let other = self.pooling_type.filter(|pooling_type| *pooling_type != own_pooling_type(files));
         let pooling_type = other.map_or_else(String::new, |other| format!("-{other}"));
         let encodes = files.spec.is_encoder();
         EngineSpec {
-            served_model_names: names.clone(),
+            served_model_names,
+            adapters: self.lora_adapters.iter().map(|(name, _)| name.clone()).collect(),
             revision: format!("{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{pooling_type}"),
             max_model_len,
             vocab_size: files.spec.vocab_size(),

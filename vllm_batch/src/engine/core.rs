@@ -206,6 +206,9 @@ impl EngineCore {
         let block_table = sequence.block_table().block_ids().iter().map(|block| block.0).collect();
         let wanted = self.active.wanted_rows(part, sequence.num_prompt_tokens());
         input.push(&sequence.token_ids()[start..end], start, block_table, wanted.start - start..wanted.end - start);
+        if let Some(adapter) = sequence.adapter() {
+            input.set_adapter(adapter);
+        }
         let samples = |position| part.samples && position + 1 == end;
         rows.extend(wanted.map(|position| LogitRow { id, position, samples: samples(position) }));
     }

@@ -86,7 +86,7 @@ impl Lowering {
     /// # Errors
     /// Every [`RequestError`] that says what is wrong with the request itself.
     pub(super) fn lower(&self, mut request: Request) -> Result<LoweredRequest, RequestError> {
-        self.spec.check_task(request.task.kind())?;
+        self.spec.check(&request)?;
         match std::mem::take(&mut request.task) {
             Task::Generate(params) => self.lower_text(request, &params),
             Task::Embed(params) => self.lower_embedding(request, &params),
@@ -109,17 +109,24 @@ impl Lowering {
             Prompt::Text(text) if num_cut == 0 => Some(text.clone()),
             _ => Some(self.tokenizer.decode(&prompt_token_ids, false)?),
         };
-        let priority = request.priority;
+        let (priority, adapter) = (request.priority, self.adapter(&request));
         let generation = self.generation(request, params, (&prompt_token_ids, max_num_tokens))?;
         let sequence = |index: u32| NewSequence {
             id: SequenceId(u64::from(index)),
             prompt_token_ids: prompt_token_ids.clone(),
             max_num_tokens,
             priority,
+            adapter,
             max_cached_tokens: if index == 0 && generation.prompt_logprobs.is_some() { 0 } else { usize::MAX },
         };
         let sequences = (0..params.num_generated()).map(sequence).collect();
         Ok(LoweredRequest { sequences, active: Active::Generate(Generation { prompt, ..generation }) })
+    }
+
+    /// The number of the adapter that the request names.
+    pub(super) fn adapter(&self, request: &Request) -> Option<u32> {
+        let model = request.model.as_ref()?;
+        self.spec.adapters.iter().position(|adapter| adapter == model).map(|number| number as u32)
     }
 
     /// The request without a token of an answer.

@@ -85,6 +85,7 @@ impl Lowering {
             prompt_token_ids: prompt_token_ids[..num_tokens].to_vec(),
             max_num_tokens: num_tokens,
             priority: request.priority,
+            adapter: self.adapter(&request),
             max_cached_tokens: first,
         };
         let pooling = Pooling {

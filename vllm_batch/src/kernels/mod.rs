@@ -14,6 +14,7 @@
 #![allow(clippy::inline_always)]
 
 mod activation;
+mod add_rows;
 mod attention;
 mod embedding;
 mod exp;
@@ -36,6 +37,7 @@ pub(crate) use packed::PackedMatrix;
 pub(crate) use rotary::RotaryTable;
 
 pub(crate) use activation::{Activation, gated, gelu};
+pub(crate) use add_rows::AddRows;
 pub(crate) use attention::{Attention, MAX_HEAD_DIM, QuerySpan};
 pub(crate) use embedding::embed;
 pub(crate) use isa::Isa;

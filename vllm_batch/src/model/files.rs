@@ -42,7 +42,9 @@ pub(crate) struct ModelFiles {
     pub(crate) revision: String,
     tensors: Box<dyn TensorSource + Send>,
     tensor_names: TensorNames,
-    /// Those that are merged into the weights.
+    /// The adapters that are merged into the weights.
+    merged: Vec<LoraAdapter>,
+    /// Those that sequences ask for.
     adapters: Vec<LoraAdapter>,
 }
 
@@ -66,15 +68,35 @@ impl ModelFiles {
     /// Any [`LoadError`] for a file of the adapter; [`LoadError::InvalidOption`] if the model is a GGUF file, whose tensors
     /// have other names and other orders.
     pub(crate) fn merge_lora(&mut self, folder: &Path) -> Result<(), LoadError> {
+        let adapter = self.open_lora("lora_path", folder)?;
+        self.revision += &format!("+{}", fingerprint(adapter.files().iter().cloned())?);
+        self.merged.push(adapter);
+        Ok(())
+    }
+
+    /// Adds a PEFT adapter for the sequences that ask for it, with the next number from 0 on.
+    ///
+    /// # Errors
+    /// As [`merge_lora`](Self::merge_lora), and if the model is an encoder.
+    pub(crate) fn add_lora(&mut self, name: &str, folder: &Path) -> Result<(), LoadError> {
+        if self.spec.is_encoder() {
+            let message = "an encoder takes adapters through lora_path only".to_owned();
+            return Err(LoadError::InvalidOption { option: "lora_adapter", message });
+        }
+        let adapter = self.open_lora("lora_adapter", folder)?;
+        self.revision += &format!("+{name}={}", fingerprint(adapter.files().iter().cloned())?);
+        self.adapters.push(adapter);
+        Ok(())
+    }
+
+    fn open_lora(&self, option: &'static str, folder: &Path) -> Result<LoraAdapter, LoadError> {
         if self.tensor_names.format == Format::Gguf {
             let message = "adapters fit models in Hugging Face's format, not GGUF files".to_owned();
-            return Err(LoadError::InvalidOption { option: "lora_path", message });
+            return Err(LoadError::InvalidOption { option, message });
         }
         let adapter = LoraAdapter::open(folder)?;
         adapter.check(&*self.tensors)?;
-        self.revision += &format!("+{}", fingerprint(adapter.files().iter().cloned())?);
-        self.adapters.push(adapter);
-        Ok(())
+        Ok(adapter)
     }
 
     /// Reads and packs the weights on the current thread pool.
@@ -82,13 +104,15 @@ impl ModelFiles {
     /// # Errors
     /// If a tensor is missing, has a wrong shape, or cannot be read.
     pub(crate) fn load(&self, dtype: WeightDtype, max_model_len: usize) -> Result<Network, LoadError> {
-        let merged = Merged { model: &*self.tensors, adapters: &self.adapters };
-        let source: &dyn TensorSource = if self.adapters.is_empty() { &*self.tensors } else { &merged };
+        let merged = Merged { model: &*self.tensors, adapters: &self.merged };
+        let source: &dyn TensorSource = if self.merged.is_empty() { &*self.tensors } else { &merged };
         let loader = |head_dim| WeightLoader { source, names: self.tensor_names, dtype, head_dim };
         match self.spec.clone() {
             ModelSpec::Decoder(spec) => {
                 let loader = loader(spec.head_dim);
-                Ok(Network::Decoder(Box::new(Decoder::load(spec, &loader, max_model_len)?)))
+                let mut decoder = Decoder::load(spec, &loader, max_model_len)?;
+                self.adapters.iter().try_for_each(|adapter| decoder.add_adapter(adapter, self.tensor_names))?;
+                Ok(Network::Decoder(Box::new(decoder)))
             }
             ModelSpec::Encoder(spec) => Ok(Network::Encoder(Box::new(Encoder::load(spec, loader(0))?))),
         }
@@ -123,6 +147,7 @@ fn open_directory(folder: &Path) -> Result<ModelFiles, LoadError> {
         revision: fingerprint(small.chain(sentence_files).chain(tensors.files().iter().cloned()))?,
         tensors: Box::new(tensors),
         tensor_names,
+        merged: Vec::new(),
         adapters: Vec::new(),
     })
 }
@@ -194,6 +219,7 @@ fn open_gguf(path: &Path) -> Result<ModelFiles, LoadError> {
         revision: fingerprint(std::iter::once(path.to_owned()))?,
         tensors: Box::new(file),
         tensor_names,
+        merged: Vec::new(),
         adapters: Vec::new(),
     })
 }

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 
 use super::config::Config;
 use super::files::read_json;
+use super::projection::Change;
 use super::safetensors::SafetensorsFiles;
 use super::weights::TensorSource;
 use crate::error::LoadError;
+use crate::kernels::{PackedMatrix, WeightDtype};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -18,6 +20,7 @@ const PREFIX: &str = "base_model.model.";
 
 /// Keys that say how an adapter was trained, or where it belongs; its tensors say what it changes.
 const WITHOUT_EFFECT: &[&str] = &[
+    "auto_mapping",
     "base_model_name_or_path",
     "exclude_modules",
     "inference_mode",
@@ -97,13 +100,33 @@ impl LoraAdapter {
         }
     }
 
+    /// How many matrices are changed.
+    pub(super) fn num_changes(&self) -> usize {
+        self.tensors.names().len() / 2
+    }
+
+    /// What is added to a product with a tensor of the model, from `column` on; `None` if that is not changed.
+    ///
+    /// # Errors
+    /// If the adapter's tensors cannot be read.
+    pub(super) fn change(&self, tensor: &str, column: usize) -> Result<Option<Change>, LoadError> {
+        let Some((a, b)) = self.halves(tensor)? else { return Ok(None) };
+        let pack = |weights: Vec<f32>, shape| PackedMatrix::pack(&weights, shape, WeightDtype::F32);
+        let (depth, rows) = (a.len() / self.rank, b.len() / self.rank);
+        let (a, b) = (pack(a, (self.rank, depth))?, pack(b, (rows, self.rank))?);
+        Ok(Some(Change { a, b, column, scale: self.scale }))
+    }
+
+    /// The two matrices for a tensor of the model.
+    fn halves(&self, tensor: &str) -> Result<Option<(Vec<f32>, Vec<f32>)>, LoadError> {
+        let (a, b) = (half(tensor, "A"), half(tensor, "B"));
+        let is_changed = self.tensors.shape(&a).is_some();
+        is_changed.then(|| Ok((self.tensors.read(&a)?, self.tensors.read(&b)?))).transpose()
+    }
+
     /// Adds what the adapter changes to the rows from `first` on of a tensor of the model; nothing if it does not change it.
     fn add_to(&self, tensor: &str, first: usize, weights: &mut [f32]) -> Result<(), LoadError> {
-        let (a, b) = (half(tensor, "A"), half(tensor, "B"));
-        if self.tensors.shape(&a).is_none() {
-            return Ok(());
-        }
-        let (a, b) = (self.tensors.read(&a)?, self.tensors.read(&b)?);
+        let Some((a, b)) = self.halves(tensor)? else { return Ok(()) };
         let depth = a.len() / self.rank;
         let rows = weights.par_chunks_mut(depth.max(1)).zip(b.par_chunks(self.rank).skip(first));
         rows.for_each(|(row, b)| {
@@ -135,7 +158,9 @@ fn rank_and_scale(config: &Config<'_>) -> Result<(usize, f32), LoadError> {
     match config.get("init_lora_weights") {
         None | Some(Value::Bool(_)) => {}
         Some(way) if way == "gaussian" => {}
-        Some(way) => return Err(config.unsupported("init_lora_weights", format!("{way}; true, false and gaussian are"))),
+        Some(way) => {
+            return Err(config.unsupported("init_lora_weights", format!("{way}; true, false and gaussian are")));
+        }
     }
     let (rank, alpha) = (config.size_or("r", 8)?, config.number_or("lora_alpha", 8.0)?);
     let divisor = if config.flag_or("use_rslora", false)? { (rank as f64).sqrt() } else { rank as f64 };

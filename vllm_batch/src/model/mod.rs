@@ -17,6 +17,7 @@ mod input;
 mod layer;
 mod lora;
 mod network;
+mod projection;
 mod rope;
 mod safetensors;
 mod sentence;

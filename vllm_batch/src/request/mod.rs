@@ -37,6 +37,9 @@ pub struct Request {
     /// The caller's name for the request: it comes back with the answer and, when
     /// [`seed`](SamplingParams::seed) is absent, takes part in choosing the random numbers.
     pub request_id: String,
+    /// Who answers: a name of [`served_model_names`](crate::EngineSpec::served_model_names), of the model itself or of one of
+    /// its [`adapters`](crate::EngineSpec::adapters). Absent: the model itself.
+    pub model: Option<String>,
     /// What the model reads.
     pub prompt: Prompt,
     /// What to do with the prompt.
@@ -58,6 +61,7 @@ impl Request {
     pub fn new(request_id: impl Into<String>, prompt: impl Into<Prompt>) -> Self {
         Self {
             request_id: request_id.into(),
+            model: None,
             prompt: prompt.into(),
             task: Task::default(),
             priority: 0,
@@ -65,6 +69,13 @@ impl Request {
             chat: ChatOptions::default(),
             add_special_tokens: None,
         }
+    }
+
+    /// Says who answers.
+    #[must_use]
+    pub fn with_model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
     }
 
     /// Asks for text, chosen with these parameters, in place of whatever was asked for before.

@@ -46,6 +46,7 @@ pub struct SchedulerConfig {
 ///     max_num_tokens: 6,
 ///     priority: 0,
 ///     max_cached_tokens: usize::MAX,
+///     adapter: None,
 /// })?;
 ///
 /// let step = scheduler.schedule();

@@ -158,7 +158,7 @@ impl ScriptedEngine {
         if number > self.lives_for {
             return Err(RequestError::EngineFailed { message: "the script lets the engine die here".to_owned() });
         }
-        self.spec.check_task(request.task.kind())?;
+        self.spec.check(request)?;
         let max_model_len = self.spec.max_model_len;
         let prompt_tokens = count_tokens(&request.prompt);
         // An embedding has no token, a text at least one.
