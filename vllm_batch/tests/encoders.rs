@@ -57,7 +57,8 @@ fn requests() -> Vec<Request> {
     let types = [PoolingType::Mean, PoolingType::Cls, PoolingType::Last];
     let request = |i: u32| {
         let token_ids: Vec<u32> = (0..=(i * 23) % 70).map(|j| (i * 31 + j * 17) % 96).collect();
-        let params = PoolingParams::default().with_pooling_type(types[i as usize % 3]).with_normalize(i % 2 == 0);
+        let params =
+            PoolingParams::default().with_pooling_type(types[i as usize % 3]).with_normalize(i.is_multiple_of(2));
         Request::new(format!("row-{i}"), Prompt::TokenIds(token_ids)).with_pooling_params(params)
     };
     (0..40).map(request).collect()

@@ -231,16 +231,13 @@ impl Lowering {
 
     /// The tokens of a whole text, as many as are to be kept: the first ones, with the special tokens around them.
     pub(super) fn text_token_ids(&self, request: &Request, truncation: Truncation) -> Result<Vec<u32>, RequestError> {
-        let token_ids = match (&request.prompt, truncation.tokens) {
-            (Prompt::Text(text), Some(_)) => {
-                let adds = request.add_special_tokens.unwrap_or(true);
-                self.tokenizer.encode_first(text, adds, truncation.max_len())?
-            }
-            _ => {
-                let mut token_ids = self.token_ids(request)?;
-                token_ids.truncate(truncation.max_len());
-                token_ids
-            }
+        let token_ids = if let (Prompt::Text(text), Some(_)) = (&request.prompt, truncation.tokens) {
+            let adds = request.add_special_tokens.unwrap_or(true);
+            self.tokenizer.encode_first(text, adds, truncation.max_len())?
+        } else {
+            let mut token_ids = self.token_ids(request)?;
+            token_ids.truncate(truncation.max_len());
+            token_ids
         };
         self.check_tokens("prompt", &token_ids)?;
         Ok(token_ids)

@@ -70,9 +70,10 @@ impl Lowering {
         }
         let dimensions = self.dimensions(params)?;
         let truncation = Truncation { tokens: params.truncate_prompt_tokens, room: self.max_model_len };
-        let prompt_token_ids = match self.is_encoder {
-            true => self.text_token_ids(&request, truncation)?,
-            false => self.prompt_token_ids(&request, truncation)?.token_ids,
+        let prompt_token_ids = if self.is_encoder {
+            self.text_token_ids(&request, truncation)?
+        } else {
+            self.prompt_token_ids(&request, truncation)?.token_ids
         };
         self.check_len(prompt_token_ids.len(), 0)?;
         let pooling_type = params.pooling_type.unwrap_or(self.pooling_type);

@@ -69,7 +69,7 @@ impl ModelFiles {
     /// have other names and other orders.
     pub(crate) fn merge_lora(&mut self, folder: &Path) -> Result<(), LoadError> {
         let adapter = self.open_lora("lora_path", folder)?;
-        self.revision += &format!("+{}", fingerprint(adapter.files().iter().cloned())?);
+        self.revision = format!("{}+{}", self.revision, fingerprint(adapter.files().iter().cloned())?);
         self.merged.push(adapter);
         Ok(())
     }
@@ -84,7 +84,7 @@ impl ModelFiles {
             return Err(LoadError::InvalidOption { option: "lora_adapter", message });
         }
         let adapter = self.open_lora("lora_adapter", folder)?;
-        self.revision += &format!("+{name}={}", fingerprint(adapter.files().iter().cloned())?);
+        self.revision = format!("{}+{name:?}={}", self.revision, fingerprint(adapter.files().iter().cloned())?);
         self.adapters.push(adapter);
         Ok(())
     }

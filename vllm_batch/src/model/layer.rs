@@ -107,18 +107,18 @@ impl Layer {
 /// The parts of the first projection of attention, with their widths.
 fn qkv_parts(spec: &DecoderSpec, names: TensorNames, i: usize) -> Vec<(Slot, usize)> {
     let (q, kv) = (spec.num_attention_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim);
-    match names.fused {
-        true => vec![(Slot::Qkv(i), q + 2 * kv)],
-        false => vec![(Slot::Query(i), q), (Slot::Key(i), kv), (Slot::Value(i), kv)],
+    if names.fused {
+        return vec![(Slot::Qkv(i), q + 2 * kv)];
     }
+    vec![(Slot::Query(i), q), (Slot::Key(i), kv), (Slot::Value(i), kv)]
 }
 
 /// The parts of the first projection of a feed-forward layer, with their widths.
 fn gate_up_parts(names: TensorNames, i: usize, inner: usize) -> Vec<(Slot, usize)> {
-    match names.fused {
-        true => vec![(Slot::GateUp(i), 2 * inner)],
-        false => vec![(Slot::Gate(i), inner), (Slot::Up(i), inner)],
+    if names.fused {
+        return vec![(Slot::GateUp(i), 2 * inner)];
     }
+    vec![(Slot::Gate(i), inner), (Slot::Up(i), inner)]
 }
 
 fn qk_norm(spec: &DecoderSpec, loader: &WeightLoader<'_>, i: usize) -> Result<Option<(Tensor, Tensor)>, LoadError> {

@@ -118,7 +118,7 @@ impl LoraAdapter {
     }
 
     /// The two matrices for a tensor of the model.
-    fn halves(&self, tensor: &str) -> Result<Option<(Vec<f32>, Vec<f32>)>, LoadError> {
+    fn halves(&self, tensor: &str) -> Result<Option<Halves>, LoadError> {
         let (a, b) = (half(tensor, "A"), half(tensor, "B"));
         let is_changed = self.tensors.shape(&a).is_some();
         is_changed.then(|| Ok((self.tensors.read(&a)?, self.tensors.read(&b)?))).transpose()
@@ -139,6 +139,9 @@ impl LoraAdapter {
         Ok(())
     }
 }
+
+/// The matrices A and B of a change, row-major.
+type Halves = (Vec<f32>, Vec<f32>);
 
 /// The rank, and the factor of the changes: `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora` (Kalajdzievski,
 /// <https://arxiv.org/abs/2312.03732>).
