@@ -53,7 +53,9 @@ fn without_chunks_a_sequence_waits_for_a_budget_that_holds_it() {
     let steps =
         [(vec![whole(0, 12, true)], vec![]), (vec![(0, 12, 1, true), whole(1, 9, true), whole(2, 1, true)], vec![])];
     let mut scheduler = scheduler(config);
-    sequences.into_iter().for_each(|sequence| scheduler.add(sequence).expect("it fits"));
+    for sequence in sequences {
+        scheduler.add(sequence).expect("it fits");
+    }
     assert_eq!(step(&mut scheduler, 7), steps[0]);
     let error = AddError::ExceedsBudget { max_num_tokens: 21, max_num_batched_tokens: 20 };
     assert_eq!(scheduler.add(sequence(3, 20, 21)), Err(error));
