@@ -59,7 +59,7 @@ pub(super) fn encoder_spec(family: &EncoderFamily, config: &Config<'_>) -> Resul
         intermediate_size: config.size_or("intermediate_size", 3072)?,
         type_vocab_size: config.size_or("type_vocab_size", 2)?,
         max_position_embeddings: config.size_or("max_position_embeddings", 512)?,
-        position_offset: padding.map_or(0, |padding| padding + 1),
+        position_offset: padding.map_or(0, |padding| padding.saturating_add(1)),
         layer_norm_eps: config.number_or("layer_norm_eps", 1e-12)? as f32,
         prefix: family.prefix,
     };
