@@ -1,4 +1,5 @@
-//! How many tokens a second: prefill, and decoding at several batch sizes, with the demo model.
+//! How many tokens a second: prefill, and decoding at several batch sizes, with the demo model, with its weights as they
+//! are in the file and widened to f32.
 
 #![allow(missing_docs)]
 
@@ -10,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use vllm_batch::sched::SequenceId;
-use vllm_batch::{EngineCore, LocalEngine, OutputEvent, Prompt, Request, SamplingParams};
+use vllm_batch::{EngineCore, LocalEngine, OutputEvent, Prompt, Request, SamplingParams, WeightDtype};
 
-fn engine(max_num_seqs: usize) -> EngineCore {
+const DTYPES: [WeightDtype; 2] = [WeightDtype::Auto, WeightDtype::F32];
+
+fn engine(dtype: WeightDtype, max_num_seqs: usize) -> EngineCore {
     LocalEngine::builder(demo_model::gguf().expect("the demo model"))
+        .dtype(dtype)
         .max_num_seqs(max_num_seqs)
         .enable_prefix_caching(false)
         .kv_cache_memory(2 << 30)
@@ -38,15 +42,17 @@ fn drain(engine: &mut EngineCore) {
 
 /// 512 tokens of prompt and one of answer.
 fn prefill(criterion: &mut Criterion) {
-    let mut engine = engine(1);
     let mut group = criterion.benchmark_group("prefill");
     group.sample_size(10).throughput(Throughput::Elements(512));
-    group.bench_function("512", |bencher| {
-        bencher.iter(|| {
-            add(&mut engine, 0, 512, 1);
-            drain(&mut engine);
+    for dtype in DTYPES {
+        let mut engine = engine(dtype, 1);
+        group.bench_function(BenchmarkId::new(dtype.as_str(), 512), |bencher| {
+            bencher.iter(|| {
+                add(&mut engine, 0, 512, 1);
+                drain(&mut engine);
+            });
         });
-    });
+    }
     group.finish();
 }
 
@@ -54,10 +60,10 @@ fn prefill(criterion: &mut Criterion) {
 fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
     group.sample_size(10);
-    for batch in [1, 8, 32, 128] {
-        let mut engine = engine(batch);
+    for (batch, dtype) in [1, 8, 32, 128].into_iter().flat_map(|batch| DTYPES.map(|dtype| (batch, dtype))) {
+        let mut engine = engine(dtype, batch);
         group.throughput(Throughput::Elements(batch as u64));
-        group.bench_with_input(BenchmarkId::from_parameter(batch), &batch, |bencher, batch| {
+        group.bench_with_input(BenchmarkId::new(dtype.as_str(), batch), &batch, |bencher, batch| {
             bencher.iter_custom(|steps| (0..steps).map(|_| one_decode_step(&mut engine, *batch)).sum());
         });
     }

@@ -66,8 +66,9 @@ struct Options {
     /// Compute every prompt anew instead of sharing common beginnings
     #[arg(long)]
     no_enable_prefix_caching: bool,
-    /// How weights are kept in memory
-    #[arg(long, value_enum, default_value_t = Dtype::Float32)]
+    /// How weights are kept in memory: `auto` leaves quantised tensors as they are, `float32` and the like widen them,
+    /// `q8_0` and `q4_0` quantise dense ones as well
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     dtype: Dtype,
     /// Which hidden states embeddings are made of: LAST, MEAN or CLS
     #[arg(long, default_value_t = PoolingType::Last)]
@@ -91,9 +92,14 @@ struct Options {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Dtype {
+    Auto,
     Float32,
     Float16,
     Bfloat16,
+    #[value(name = "q8_0")]
+    Q8,
+    #[value(name = "q4_0")]
+    Q4,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -203,9 +209,12 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
         .kv_cache_memory(options.kv_cache_memory.saturating_mul(1 << 20))
         .enable_prefix_caching(!options.no_enable_prefix_caching)
         .dtype(match options.dtype {
+            Dtype::Auto => WeightDtype::Auto,
             Dtype::Float32 => WeightDtype::F32,
             Dtype::Float16 => WeightDtype::F16,
             Dtype::Bfloat16 => WeightDtype::Bf16,
+            Dtype::Q8 => WeightDtype::Q8_0,
+            Dtype::Q4 => WeightDtype::Q4_0,
         })
         .pooling_type(options.pooling_type)
         .seed(options.seed);

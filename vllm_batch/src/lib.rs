@@ -70,6 +70,9 @@ pub use engine::{
 pub use engine::{Flavour, RemoteEngine, RemoteEngineBuilder};
 pub use error::{EngineError, LoadError, RequestError};
 pub use kernels::WeightDtype;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use kernels::bench;
 pub use model::{HubModel, ModelSource};
 pub use output::{
     CompletionOutput, EmbeddingRequestOutput, FinishReason, LabelScore, OutputEvent, RequestOutput,
@@ -77,7 +80,7 @@ pub use output::{
 };
 pub use request::{
     ChatOptions, Label, Message, OutputFormat, PoolingParams, PoolingType, Prompt, RepetitionDetection, Request, Role,
-    SamplingParams, ScoringParams, StructuredOutput, Task, TaskKind,
+    SamplingParams, ScoringParams, StructuredOutput, Task, TaskKind, Tool, ToolCall, ToolChoice,
 };
 
 /// The README's examples, so that they are compiled with the tests.

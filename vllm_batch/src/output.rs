@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::RequestError;
+use crate::request::ToolCall;
 
 /// The complete answer to one request.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,8 +42,13 @@ impl RequestOutput {
 pub struct CompletionOutput {
     /// Which of the request's answers this is, from 0.
     pub index: usize,
-    /// The text; unless asked for, without stop strings and special tokens.
+    /// The text; unless asked for, without stop strings and special tokens. Without what is in [`reasoning`](Self::reasoning)
+    /// and [`tool_calls`](Self::tool_calls); in a [`TextDelta`] that is part of the text.
     pub text: String,
+    /// What the model said to itself, if the engine knows how it is marked and the request wants it.
+    pub reasoning: Option<String>,
+    /// The functions that it called.
+    pub tool_calls: Vec<ToolCall>,
     /// The tokens, the one that ended the answer included.
     pub token_ids: Vec<u32>,
     /// Why the answer ended.
@@ -64,7 +70,17 @@ impl CompletionOutput {
         finish_reason: FinishReason,
         stop_reason: Option<StopReason>,
     ) -> Self {
-        Self { index: 0, text, token_ids, finish_reason, stop_reason, logprobs: None, cumulative_logprob: None }
+        Self {
+            index: 0,
+            text,
+            reasoning: None,
+            tool_calls: Vec::new(),
+            token_ids,
+            finish_reason,
+            stop_reason,
+            logprobs: None,
+            cumulative_logprob: None,
+        }
     }
 }
 
@@ -123,6 +139,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the context limit.
     Length,
+    /// As `Stop`, of an answer that calls functions, unless `tool_choice` named the function.
+    ToolCalls,
     /// The answer went round in circles, as `repetition_detection` says.
     Repetition,
 }
@@ -134,6 +152,7 @@ impl FinishReason {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
             Self::Repetition => "repetition",
         }
     }

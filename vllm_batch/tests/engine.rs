@@ -283,13 +283,14 @@ fn the_context_is_shortened_to_what_fits_unless_a_length_was_asked_for() {
 }
 
 #[test]
-fn narrower_weights_give_other_bits_and_another_revision() {
-    use vllm_batch::WeightDtype;
-    let spec = |dtype| builder().dtype(dtype).build().unwrap().spec().revision.clone();
-    let revisions = [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16].map(spec);
-    assert!(revisions[0] != revisions[1] && revisions[1] != revisions[2] && revisions[0] != revisions[2]);
-    let engine = builder().dtype(WeightDtype::F16).build().unwrap();
-    assert_eq!(free_answer(&engine).outputs[0].token_ids.len(), 12);
+fn each_way_to_keep_weights_has_its_own_revision() {
+    use vllm_batch::WeightDtype::{Auto, Bf16, F16, F32, Q4_0, Q8_0};
+    let mut revisions = std::collections::HashSet::new();
+    for dtype in [Auto, F32, F16, Bf16, Q8_0, Q4_0] {
+        let engine = builder().dtype(dtype).build().unwrap();
+        assert_eq!(free_answer(&engine).outputs[0].token_ids.len(), 12, "{dtype:?}");
+        assert!(revisions.insert(engine.spec().revision.clone()), "{dtype:?}");
+    }
 }
 
 #[test]

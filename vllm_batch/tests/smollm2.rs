@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 use vllm_batch::{
-    BatchEngineExt, CompletionOutput, EngineBuilder, FinishReason, LocalEngine, Message, Request, RequestOutput,
-    SamplingParams,
+    BatchEngineExt, CompletionOutput, EngineBuilder, FinishReason, LocalEngine, Message, Prompt, Request,
+    RequestOutput, SamplingParams, WeightDtype,
 };
 
 /// One line of the reference file.
@@ -35,6 +35,11 @@ fn builder() -> EngineBuilder {
     LocalEngine::builder(path.clone()).max_model_len(2048)
 }
 
+/// The weights as f32, as transformers has them.
+fn reference() -> EngineBuilder {
+    builder().dtype(WeightDtype::F32)
+}
+
 /// The reference requests: greedy, and as long as the references.
 fn requests() -> Vec<Request> {
     let params = SamplingParams::greedy().with_max_tokens(48).with_ignore_eos(true).with_logprobs(5);
@@ -51,7 +56,7 @@ fn run(engine: EngineBuilder, requests: Vec<Request>) -> Vec<RequestOutput> {
 
 #[test]
 fn prompts_and_greedy_tokens_are_those_of_transformers() {
-    let outputs = run(builder(), requests());
+    let outputs = run(reference(), requests());
     for (reference, output) in references().iter().zip(&outputs) {
         assert_eq!(*output.prompt_token_ids, reference.prompt_token_ids, "{}", reference.custom_id);
         // Beyond a step where two tokens were as good as equal, either continuation is right.
@@ -72,6 +77,37 @@ fn check_first_logprobs(reference: &Reference, completion: &CompletionOutput) {
         assert!(reference.first_logprobs.iter().any(|(token, _)| *token == actual.token_id), "{place}");
     }
     assert_eq!(first.top.len(), reference.first_logprobs.len());
+}
+
+/// The share of positions in the reference answers at which the most likely token, given all tokens before it, is that
+/// of transformers.
+fn agreement(engine: EngineBuilder) -> f64 {
+    let params = SamplingParams::greedy().with_max_tokens(1).with_prompt_logprobs(1);
+    let request = |reference: &Reference| {
+        let token_ids = [reference.prompt_token_ids.as_slice(), &reference.greedy_token_ids].concat();
+        Request::new(reference.custom_id.clone(), Prompt::TokenIds(token_ids)).with_sampling_params(params.clone())
+    };
+    let outputs = run(engine, references().iter().map(request).collect());
+    let (mut same, mut total) = (0, 0);
+    for (reference, output) in references().iter().zip(&outputs) {
+        let logprobs = output.prompt_logprobs.as_ref().expect("log-probabilities were asked for");
+        let answer = &logprobs[reference.prompt_token_ids.len()..];
+        for (position, expected) in answer.iter().zip(&reference.greedy_token_ids) {
+            let position = position.as_ref().expect("every position but the first has them");
+            same += usize::from(position.top[0].token_id == *expected);
+            total += 1;
+        }
+    }
+    assert_eq!(total, 24 * 48);
+    same as f64 / f64::from(total)
+}
+
+#[test]
+fn quantised_products_mostly_choose_the_same_tokens() {
+    let (exact, quantized) = (agreement(reference()), agreement(builder()));
+    assert!(exact >= 0.99, "float32: {exact}");
+    // Measured: 0.968, and the same bits everywhere.
+    assert!(quantized >= 0.95, "as the file has them: {quantized}");
 }
 
 /// 32 requests, the references and eight sampled ones, short enough to be run again and again.
@@ -112,6 +148,8 @@ fn answers_are_the_same_bits_however_they_were_batched() {
     for (way, engine, requests) in ways {
         assert_eq!(tokens(engine, requests), expected, "{way}");
     }
+    let widened = tokens(reference(), mixed());
+    assert_eq!(tokens(reference().max_num_batched_tokens(100).threads(1), mixed()), widened, "as f32");
     for request in mixed().into_iter().step_by(5) {
         let id = request.request_id.clone();
         assert_eq!(tokens(builder().max_num_seqs(1), vec![request])[&id], expected[&id], "{id} alone");

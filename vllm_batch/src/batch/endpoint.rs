@@ -3,13 +3,14 @@
 use serde_json::{Map, Value};
 
 use super::embeddings;
-use super::json::{field, kind, list, string, unsupported, wrong_type};
+use super::json::string;
+use super::message::messages;
 use super::params::Draft;
 use super::parts::{AnswerForm, PromptPath, RowForm, RowRequests, prompts};
 use super::score;
 use crate::engine::EngineSpec;
 use crate::error::RequestError;
-use crate::request::{Message, Prompt, Request, Role};
+use crate::request::{Prompt, Request};
 
 /// `max_tokens` of a `/v1/completions` request that does not say (OpenAI's and vLLM's default).
 const COMPLETIONS_MAX_TOKENS: u32 = 16;
@@ -145,67 +146,6 @@ fn required(body: &mut Map<String, Value>, param: &str) -> Result<Value, Request
     body.remove(param)
         .filter(|value| !value.is_null())
         .ok_or_else(|| RequestError::MissingParam { param: param.to_owned() })
-}
-
-pub(super) fn messages(value: Value) -> Result<Vec<Message>, RequestError> {
-    let messages = list(value, "messages", message)?;
-    if messages.is_empty() {
-        return Err(RequestError::invalid("messages", "must hold at least one message"));
-    }
-    Ok(messages)
-}
-
-fn message(value: Value, param: &str) -> Result<Message, RequestError> {
-    let Value::Object(mut fields) = value else {
-        return Err(wrong_type(param, "an object with `role` and `content`", &value));
-    };
-    let role = role(&field(&mut fields, param, "role")?, &format!("{param}.role"))?;
-    let content = content(field(&mut fields, param, "content")?, &format!("{param}.content"))?;
-    let is_nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-    match fields.iter().filter(|(_, value)| !is_nothing(value)).map(|(name, _)| name).min() {
-        Some(name) => Err(unsupported(&format!("{param}.{name}"), "a message has only `role` and `content` here")),
-        None => Ok(Message::new(role, content)),
-    }
-}
-
-fn role(value: &Value, param: &str) -> Result<Role, RequestError> {
-    match value.as_str() {
-        Some("system") => Ok(Role::System),
-        Some("developer") => Ok(Role::Developer),
-        Some("user") => Ok(Role::User),
-        Some("assistant") => Ok(Role::Assistant),
-        Some("tool") => Ok(Role::Tool),
-        found => {
-            let found = found.map_or_else(|| kind(value).to_owned(), |role| format!("`{role}`"));
-            let message = format!("expected system, developer, user, assistant or tool, found {found}");
-            Err(RequestError::invalid(param, message))
-        }
-    }
-}
-
-fn content(value: Value, param: &str) -> Result<String, RequestError> {
-    match value {
-        Value::String(text) => Ok(text),
-        Value::Array(_) => {
-            let parts = list(value, param, text_part)?;
-            if parts.is_empty() {
-                return Err(RequestError::invalid(param, "must hold at least one part"));
-            }
-            Ok(parts.join("\n"))
-        }
-        other => Err(wrong_type(param, "a string or an array of parts", &other)),
-    }
-}
-
-fn text_part(value: Value, param: &str) -> Result<String, RequestError> {
-    let Value::Object(mut fields) = value else {
-        return Err(wrong_type(param, "an object with `type` and `text`", &value));
-    };
-    let kind = string(field(&mut fields, param, "type")?, &format!("{param}.type"))?;
-    if kind != "text" {
-        return Err(unsupported(&format!("{param}.type"), &format!("`{kind}` parts cannot be read, only `text`")));
-    }
-    string(field(&mut fields, param, "text")?, &format!("{param}.text"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Bodies and the requests that they are.
 
 use super::*;
-use crate::request::{ChatOptions, RepetitionDetection, SamplingParams, StructuredOutput};
+use crate::request::{
+    ChatOptions, Message, RepetitionDetection, Role, SamplingParams, StructuredOutput, Tool, ToolCall, ToolChoice,
+};
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -102,6 +104,65 @@ fn the_endpoints_have_parameters_of_their_own() {
     let expected =
         Request::new("id", "x").with_sampling_params(sampling).with_echo(true).with_add_special_tokens(false);
     assert_eq!(completion(&body), Ok(expected));
+}
+
+#[test]
+fn tools_calls_and_thoughts_reach_the_request() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
+    let function = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let allowed = json!({"mode": "required", "tools": [function("g")]});
+    let body = json!({
+        "messages": [
+            {"role": "user", "content": "x", "name": "Ann"},
+            {"role": "assistant", "content": null, "reasoning_content": "hm", "refusal": null, "annotations": [],
+                "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}}]},
+            {"role": "tool", "tool_call_id": "1", "name": "f", "content": [{"type": "text", "text": "3"}]},
+        ],
+        "tools": [
+            {"type": "function", "function": {"name": "f", "description": "d", "parameters": schema, "strict": true}},
+            function("g"),
+        ],
+        "tool_choice": {"type": "allowed_tools", "allowed_tools": allowed}, "parallel_tool_calls": false,
+        "documents": [{"text": "d"}], "include_reasoning": false, "thinking_token_budget": 7,
+        "reasoning_effort": "none", "chat_template_kwargs": {"k": 1}, "functions": [], "function_call": "auto",
+    });
+    let messages = vec![
+        Message::user("x").with_name("Ann"),
+        Message::assistant("").with_reasoning("hm").with_tool_calls(vec![ToolCall::new("1", "f", "{\"a\": 1}")]),
+        Message::tool("1", "3").with_name("f"),
+    ];
+    let variables = json!({"k": 1, "enable_thinking": false, "reasoning_effort": "none"});
+    let options = ChatOptions::default()
+        .with_tools(vec![
+            Tool::new("f").with_description("d").with_parameters(schema).with_strict(true),
+            Tool::new("g"),
+        ])
+        .with_tool_choice(ToolChoice::Allowed { is_required: true, names: vec!["g".to_owned()] })
+        .with_parallel_tool_calls(false)
+        .with_documents(vec![json!({"text": "d"})])
+        .with_include_reasoning(false)
+        .with_chat_template_kwargs(variables.as_object().cloned().unwrap_or_default());
+    let sampling = SamplingParams::default().with_thinking_token_budget(7);
+    let expected = Request::new("id", messages).with_sampling_params(sampling).with_chat(options);
+    assert_eq!(parse(Endpoint::ChatCompletions, body), Ok(expected));
+}
+
+#[test]
+fn every_tool_choice_is_understood() {
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": tools}});
+    let cases = [
+        (json!("none"), ToolChoice::None),
+        (json!("auto"), ToolChoice::Auto),
+        (json!("required"), ToolChoice::Required),
+        (tools[0].clone(), ToolChoice::Function("f".to_owned())),
+        (allowed, ToolChoice::Allowed { is_required: false, names: vec!["f".to_owned()] }),
+    ];
+    for (value, expected) in cases {
+        let request = chat(&json!({"tools": tools, "tool_choice": value, "thinking_token_budget": -1})).unwrap();
+        assert_eq!(request.chat.tool_choice, expected);
+        assert_eq!(request.chat.tool_choice.to_json(), value);
+    }
 }
 
 #[test]

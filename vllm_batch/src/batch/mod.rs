@@ -33,6 +33,7 @@ mod json;
 mod key;
 mod line;
 mod logprobs;
+mod message;
 mod open;
 mod params;
 mod parts;
@@ -46,6 +47,7 @@ mod run;
 mod runner;
 mod score;
 mod shape;
+mod tools;
 mod validate;
 mod values;
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Endpoint;
 use super::format::{self, WrittenFormat};
 use super::json::{boolean, number, object, string, unsigned, unsupported};
+use super::tools;
 use super::values::{self, at_least_one};
 use crate::error::RequestError;
 use crate::request::{ChatOptions, RepetitionDetection, Request, SamplingParams};
@@ -26,6 +27,7 @@ pub(super) struct Draft {
     /// vLLM's flat form of `repetition_detection`.
     flat_repetition: Option<RepetitionDetection>,
     format: Option<WrittenFormat>,
+    reasoning_effort: Option<String>,
 }
 
 impl Draft {
@@ -44,6 +46,7 @@ impl Draft {
         self.sampling.max_tokens = max_tokens;
         self.take_logprobs()?;
         self.take_repetition()?;
+        self.take_reasoning_effort();
         self.chat.validate()?;
         let format_param = self.format.as_ref().and_then(|format| format.param);
         self.sampling.structured_outputs = self.format.map(|format| format.output);
@@ -74,6 +77,15 @@ impl Draft {
         }
         self.sampling.repetition_detection = self.flat_repetition.or(self.sampling.repetition_detection);
         Ok(())
+    }
+
+    /// As in vLLM a variable of the template, as is whether the model thinks at all.
+    fn take_reasoning_effort(&mut self) {
+        if let Some(effort) = self.reasoning_effort.take() {
+            let variables = &mut self.chat.chat_template_kwargs;
+            variables.entry("enable_thinking").or_insert(Value::Bool(effort != "none"));
+            variables.entry("reasoning_effort").or_insert(Value::String(effort));
+        }
     }
 
     fn flat_repetition(&mut self) -> &mut RepetitionDetection {
@@ -212,6 +224,20 @@ static PARAMS: &[Param] = &[
     read("guided_regex", |draft, value, name| draft.put_format(name, format::guided_regex(value, name)?)),
     read("guided_choice", |draft, value, name| draft.put_format(name, format::guided_choice(value, name)?)),
     read("guided_grammar", |draft, value, name| draft.put_format(name, format::guided_grammar(value, name)?)),
+    // What it may call.
+    chat(read("tools", |draft, value, name| put(&mut draft.chat.tools, tools::tools(value, name)))),
+    chat(read("tool_choice", |draft, value, name| put(&mut draft.chat.tool_choice, tools::tool_choice(value, name)))),
+    chat(read("parallel_tool_calls", |draft, value, name| {
+        put(&mut draft.chat.parallel_tool_calls, boolean(&value, name))
+    })),
+    // How the model thinks.
+    chat(read("reasoning_effort", |draft, value, name| {
+        put(&mut draft.reasoning_effort, values::reasoning_effort(value, name).map(Some))
+    })),
+    chat(read("include_reasoning", |draft, value, name| put(&mut draft.chat.include_reasoning, boolean(&value, name)))),
+    chat(read("thinking_token_budget", |draft, value, name| {
+        put(&mut draft.sampling.thinking_token_budget, values::thinking_budget(&value, name))
+    })),
     // What comes back, and how.
     chat(read("logprobs", |draft, value, name| put(&mut draft.logprobs, boolean(&value, name)))),
     chat(read("top_logprobs", |draft, value, name| {
@@ -245,6 +271,7 @@ static PARAMS: &[Param] = &[
     chat(read("chat_template_kwargs", |draft, value, name| {
         put(&mut draft.chat.chat_template_kwargs, object(value, name))
     })),
+    chat(read("documents", |draft, value, name| put(&mut draft.chat.documents, values::documents(value, name)))),
     // When it is served.
     read("priority", |draft, value, name| put(&mut draft.priority, values::priority(&value, name))),
     // Who asks, how it is billed, where it is kept.
@@ -267,9 +294,7 @@ static PARAMS: &[Param] = &[
     off("logits_processors", &["[]"]),
     off("use_beam_search", &["false"]),
     off("length_penalty", &["1"]),
-    chat(off("tools", &["[]"])),
-    chat(off("tool_choice", &["\"none\"", "\"auto\""])),
-    chat(off("parallel_tool_calls", &["true", "false"])),
+    // The older names of `tools` and `tool_choice`.
     chat(off("functions", &["[]"])),
     chat(off("function_call", &["\"none\"", "\"auto\""])),
     chat(off("modalities", &[r#"["text"]"#])),
@@ -278,13 +303,8 @@ static PARAMS: &[Param] = &[
     chat(off("verbosity", &[])),
     chat(off("web_search_options", &[])),
     chat(off("moderation", &[])),
-    // How the model thinks.
-    chat(off("reasoning_effort", &[])),
-    chat(off("include_reasoning", &["true"])),
-    chat(off("thinking_token_budget", &["-1"])),
     // How the prompt is made.
     completions(off("prompt_embeds", &[])),
-    chat(off("documents", &["[]"])),
     chat(off("mm_processor_kwargs", &["{}"])),
     // How an engine is driven.
     off("cache_salt", &[]),
@@ -351,7 +371,7 @@ pub(super) mod tests {
             (name, json!(2), false),
             (name, json!("1"), false),
             (name, json!(true), false),
-            ("thinking_token_budget", json!(-1.0), true),
+            ("functions", json!([]), true),
         ];
         for (name, value, expected) in cases {
             let is_accepted = Draft::default().set(Endpoint::ChatCompletions, name, value.clone()).is_ok();

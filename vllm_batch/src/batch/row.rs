@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::error::RequestError;
 use crate::output::{self, RequestOutput, TokenLogprobs};
+use crate::request::ToolCall;
 
 use super::Endpoint;
 use super::contract::Shape;
@@ -250,7 +251,7 @@ pub struct ChatChoice {
     pub index: usize,
     /// The answer.
     pub message: AssistantMessage,
-    /// `stop` or `length`; `repetition`, vLLM's word, where `repetition_detection` was asked for.
+    /// `stop`, `length` or `tool_calls`; `repetition`, vLLM's word, where `repetition_detection` was asked for.
     pub finish_reason: Option<Text>,
     /// The stop string or stop token that ended the answer (vLLM's field).
     #[serde(default)]
@@ -264,7 +265,7 @@ impl From<output::CompletionOutput> for ChatChoice {
     fn from(output: output::CompletionOutput) -> Self {
         Self {
             index: output.index,
-            message: AssistantMessage { role: Text::Borrowed("assistant"), content: Some(output.text) },
+            message: AssistantMessage::new(output.text, output.reasoning, output.tool_calls),
             finish_reason: Some(Text::Borrowed(output.finish_reason.as_str())),
             stop_reason: output.stop_reason.map(StopReason::from),
             logprobs: output.logprobs.map(ChatLogprobs::from),
@@ -278,8 +279,22 @@ impl From<output::CompletionOutput> for ChatChoice {
 pub struct AssistantMessage {
     /// Always `assistant`.
     pub role: Text,
-    /// The text.
+    /// The text; absent where there is none besides calls or thoughts.
     pub content: Option<String>,
+    /// What the model said to itself (vLLM's field). Also read by its older name `reasoning_content`.
+    #[serde(default, alias = "reasoning_content", skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// The functions that the model called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+}
+
+impl AssistantMessage {
+    fn new(text: String, reasoning: Option<String>, tool_calls: Vec<ToolCall>) -> Self {
+        let is_absent = text.is_empty() && (reasoning.is_some() || !tool_calls.is_empty());
+        let content = if is_absent { None } else { Some(text) };
+        Self { role: Text::Borrowed("assistant"), content, reasoning, tool_calls }
+    }
 }
 
 /// Answer of `/v1/completions`.

@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 
 use super::Endpoint;
 use super::embeddings::{MAX_INPUTS, PoolingUsage};
-use super::endpoint::messages;
 use super::json::{list, string, wrong_type};
 use super::logprobs::LEAST_LOGPROB;
+use super::message::messages;
 use super::parts::{AnswerForm, PromptPath, RowForm, RowRequests, prompts};
 use super::pooled_params::PooledDraft;
 use super::row::Work;

@@ -85,6 +85,26 @@ pub(super) fn repetition_detection(value: Value, param: &str) -> Result<Repetiti
     Ok(detection)
 }
 
+/// Texts to answer out of, as the template wants them.
+pub(super) fn documents(value: Value, param: &str) -> Result<Option<Vec<Value>>> {
+    list(value, param, |item, param| object(item, param).map(Value::Object)).map(Some)
+}
+
+/// The most tokens of thoughts; -1 stands for no limit.
+pub(super) fn thinking_budget(value: &Value, param: &str) -> Result<Option<u32>> {
+    integer(value, param, -1..=i64::from(u32::MAX)).map(|number| u32::try_from(number).ok())
+}
+
+/// How hard the model is to think, in the words of OpenAI and vLLM.
+pub(super) fn reasoning_effort(value: Value, param: &str) -> Result<String> {
+    const WORDS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+    let word = string(value, param)?;
+    if !WORDS.contains(&word.as_str()) {
+        return Err(RequestError::invalid(param, format!("expected {}, found `{word}`", WORDS.join(", "))));
+    }
+    Ok(word)
+}
+
 /// A boolean that may be absent.
 pub(super) fn choice(value: &Value, param: &str) -> Result<Option<bool>> {
     boolean(value, param).map(Some)

@@ -8,7 +8,7 @@ use crate::output::{CompletionOutput, FinishReason, StopReason, TokenLogprob, To
 use crate::request::RepetitionDetection;
 use crate::sample::{RankedToken, SampleScratch, Sampler, logprobs};
 use crate::sched::Sequence;
-use crate::text::{OutputText, Tokenizer};
+use crate::text::{AnswerReader, OutputText, Tokenizer};
 
 /// What holds for all answers to one request.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(super) struct AnswerRules {
     pub(super) is_scored: bool,
     /// The parameter that is at fault when no token is possible.
     pub(super) restriction: &'static str,
+    /// What takes finished answers apart, if they have parts.
+    pub(super) reader: Option<AnswerReader>,
     pub(super) tokenizer: Arc<Tokenizer>,
 }
 
@@ -101,8 +103,9 @@ impl Answer {
         output: &[u32],
         scratch: &mut SampleScratch,
     ) -> Result<Option<u32>, RequestError> {
-        let Some(guided) = &self.guided else { return Ok(self.sampler.sample(logits, output, scratch)) };
-        let mask = guided.mask()?;
+        let Some(mask) = self.guided.as_ref().map_or(Ok(None), Guided::mask)? else {
+            return Ok(self.sampler.sample(logits, output, scratch));
+        };
         if mask.token_ids().all(|token_id| self.rules.eos_token_ids.contains(&token_id)) {
             // Nothing may follow but the end, which `min_tokens` cannot hold back any more.
             return Ok(mask.token_ids().next());
@@ -134,7 +137,7 @@ impl Answer {
 
     /// The error of an answer that has a number of tokens, and may have no other.
     fn no_token(&self, at_token: usize) -> RequestError {
-        if self.guided.is_some() {
+        if self.guided.as_ref().is_some_and(|guided| !matches!(guided.mask(), Ok(None))) {
             return RequestError::ConstraintDeadEnd { at_token };
         }
         let message = format!("together with the other parameters, it leaves no token after {at_token} tokens");
@@ -174,18 +177,22 @@ impl Answer {
     /// The finished answer.
     pub(super) fn into_output(self, index: usize, token_ids: &[u32], ending: Ending) -> CompletionOutput {
         let has_score = self.rules.logprobs.is_some() || self.rules.is_scored;
-        CompletionOutput {
+        let output = CompletionOutput {
             index,
             logprobs: self.rules.logprobs.map(|_| self.logprobs),
             cumulative_logprob: has_score.then_some(self.cumulative_logprob),
             ..CompletionOutput::new(self.text.into_text(), token_ids.to_vec(), ending.finish_reason, ending.stop_reason)
+        };
+        match &self.rules.reader {
+            Some(reader) => reader.read(output),
+            None => output,
         }
     }
 
     fn ending_by_token(&self, token_id: u32, num_output_tokens: usize) -> Option<Ending> {
         let AnswerRules { eos_token_ids, stop_token_ids, min_tokens, .. } = &*self.rules;
         let stop_reason = if eos_token_ids.contains(&token_id) {
-            if self.guided.is_some() {
+            if self.guided.as_ref().is_some_and(Guided::holds) {
                 return self.ending_by_format();
             }
             None

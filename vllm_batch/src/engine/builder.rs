@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rayon::ThreadPool;
 
 use super::EngineSpec;
+use super::conversation::Parsers;
 use super::core::EngineCore;
 use super::local::LocalEngine;
 use super::lower::Lowering;
@@ -13,6 +14,7 @@ use crate::kernels::WeightDtype;
 use crate::model::{BLOCK_SIZE, KvCache, ModelFiles, ModelSource, ModelSpec, Network};
 use crate::request::{PoolingType, TaskKind};
 use crate::sched::{Scheduler, SchedulerConfig};
+use crate::text::{ReasoningFormat, ToolCallFormat};
 
 /// Where the model is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +54,7 @@ pub struct EngineBuilder {
     served_model_names: Vec<String>,
     lora_paths: Vec<PathBuf>,
     lora_adapters: Vec<(String, PathBuf)>,
+    parsers: Parsers,
 }
 
 /// Bytes of KV cache unless [`EngineBuilder::kv_cache_memory`] says otherwise.
@@ -76,6 +79,7 @@ impl EngineBuilder {
             served_model_names: Vec::new(),
             lora_paths: Vec::new(),
             lora_adapters: Vec::new(),
+            parsers: Parsers::default(),
         }
     }
 
@@ -85,7 +89,7 @@ impl EngineBuilder {
         self
     }
 
-    /// How weights are kept in memory. Default: [`WeightDtype::F32`].
+    /// How weights are kept in memory and multiplied. Default: [`WeightDtype::Auto`].
     pub fn dtype(mut self, dtype: WeightDtype) -> Self {
         self.dtype = dtype;
         self
@@ -176,6 +180,27 @@ impl EngineBuilder {
         self
     }
 
+    /// How the model writes calls of functions. Default: as its chat template says, see [`ToolCallFormat::detect`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// # use vllm_batch::LocalEngine;
+    /// let builder = LocalEngine::builder("mistralai/Mistral-7B-Instruct-v0.3").tool_call_parser("mistral".parse()?);
+    /// # Ok::<(), vllm_batch::LoadError>(())
+    /// ```
+    pub fn tool_call_parser(mut self, format: ToolCallFormat) -> Self {
+        self.parsers.tool_calls = Some(format);
+        self
+    }
+
+    /// How the model marks what it says to itself: it then comes back in
+    /// [`CompletionOutput::reasoning`](crate::CompletionOutput::reasoning), and formats hold only for what follows. Default:
+    /// thoughts are part of the text.
+    pub fn reasoning_parser(mut self, format: ReasoningFormat) -> Self {
+        self.parsers.reasoning = Some(format);
+        self
+    }
+
     /// Loads the model and starts the engine's threads.
     ///
     /// # Errors
@@ -210,7 +235,7 @@ impl EngineBuilder {
         let network = threads.install(|| files.load(self.dtype, limits.max_model_len))?;
         let spec = self.spec(&files, names, limits.max_model_len);
         let pooling_type = self.pooling_type.unwrap_or_else(|| own_pooling_type(&files));
-        let lowering = Lowering::new(files, spec.clone(), self.seed, pooling_type);
+        let lowering = Lowering::new(files, spec.clone(), (self.parsers, self.seed, pooling_type));
         Ok(EngineCore::new(Loaded { spec, lowering, network, cache, scheduler, threads }))
     }
 
@@ -298,7 +323,10 @@ impl EngineBuilder {
         EngineSpec {
             served_model_names,
             adapters: self.lora_adapters.iter().map(|(name, _)| name.clone()).collect(),
-            revision: format!("{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{pooling_type}"),
+            revision: format!(
+                "{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{pooling_type}{}",
+                self.parsers.revision()
+            ),
             max_model_len,
             vocab_size: files.spec.vocab_size(),
             max_num_seqs: self.max_num_seqs,

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use super::EngineSpec;
 use super::active::{Active, Generation, PromptLogprobs};
 use super::answer::{Answer, AnswerRules};
+use super::conversation::{Conversation, Parsers, check_one_format};
 use super::guided::Guided;
+use super::thinking::{Thinking, ThinkingRules};
 use crate::error::{LoadError, RequestError};
 use crate::guide::{Constraint, GrammarCache, Vocabulary};
 use crate::model::ModelFiles;
@@ -13,7 +15,7 @@ use crate::output::Usage;
 use crate::request::{PoolingType, Prompt, Request, SamplingParams, Task};
 use crate::sample::{Sampler, answer_seed, derive_seed};
 use crate::sched::{NewSequence, SequenceId};
-use crate::text::{ChatTemplates, OutputText, Tokenizer};
+use crate::text::{AnswerFormat, AnswerReader, ChatTemplates, OutputText, Tokenizer};
 
 /// What lowering needs to know of the model and the engine. Shared by the threads that lower and compute.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub(crate) struct Lowering {
     spec: EngineSpec,
     pub(super) tokenizer: Arc<Tokenizer>,
     chat_templates: ChatTemplates,
+    parsers: Parsers,
     eos_token_ids: Vec<u32>,
     pub(super) vocab_size: usize,
     pub(super) hidden_size: usize,
@@ -43,11 +46,12 @@ pub(crate) struct LoweredRequest {
     pub(super) active: Active,
 }
 
-/// A prompt, and how many tokens were cut off before it.
+/// A prompt, how many tokens were cut off before it, and how its answers are taken apart.
 #[derive(Debug)]
 pub(super) struct CutPrompt {
     pub(super) token_ids: Vec<u32>,
     num_cut: usize,
+    format: AnswerFormat,
 }
 
 /// A `truncate_prompt_tokens`, and how many tokens `-1` stands for.
@@ -59,8 +63,13 @@ pub(super) struct Truncation {
 
 impl Lowering {
     /// Takes over what the model's files say about text.
-    pub(super) fn new(files: ModelFiles, spec: EngineSpec, seed: u64, pooling_type: PoolingType) -> Self {
+    pub(super) fn new(
+        files: ModelFiles,
+        spec: EngineSpec,
+        (parsers, seed, pooling_type): (Parsers, u64, PoolingType),
+    ) -> Self {
         Self {
+            parsers,
             vocab_size: spec.vocab_size,
             hidden_size: files.spec.hidden_size(),
             is_encoder: files.spec.is_encoder(),
@@ -88,7 +97,7 @@ impl Lowering {
     pub(super) fn lower(&self, mut request: Request) -> Result<LoweredRequest, RequestError> {
         self.spec.check(&request)?;
         match std::mem::take(&mut request.task) {
-            Task::Generate(params) => self.lower_text(request, &params),
+            Task::Generate(params) => self.lower_text(&request, &params),
             Task::Embed(params) => self.lower_embedding(request, &params),
             Task::Score(params) => self.lower_scores(request, &params),
         }
@@ -96,27 +105,27 @@ impl Lowering {
 
     /// One sequence for each answer. All share the prompt's blocks; log-probabilities of the prompt take one sequence that
     /// computes it wholly.
-    fn lower_text(&self, request: Request, params: &SamplingParams) -> Result<LoweredRequest, RequestError> {
+    fn lower_text(&self, request: &Request, params: &SamplingParams) -> Result<LoweredRequest, RequestError> {
         params.validate()?;
         self.check_tokens("stop_token_ids", &params.stop_token_ids)?;
         self.check_tokens("allowed_token_ids", params.allowed_token_ids.as_deref().unwrap_or_default())?;
         self.check_tokens("logit_bias", params.logit_bias.keys())?;
-        let CutPrompt { token_ids: prompt_token_ids, num_cut } =
-            self.prompt_token_ids(&request, self.truncation(params)?)?;
+        check_one_format(&request.chat, params)?;
+        let CutPrompt { token_ids: prompt_token_ids, num_cut, format } =
+            self.prompt_token_ids(request, self.truncation(params)?)?;
         let max_num_tokens = self.max_num_tokens(prompt_token_ids.len(), params)?;
         let prompt = match &request.prompt {
             _ if !request.echo => None,
             Prompt::Text(text) if num_cut == 0 => Some(text.clone()),
             _ => Some(self.tokenizer.decode(&prompt_token_ids, false)?),
         };
-        let (priority, adapter) = (request.priority, self.adapter(&request));
-        let generation = self.generation(request, params, (&prompt_token_ids, max_num_tokens))?;
+        let generation = self.generation((request, params), format, (&prompt_token_ids, max_num_tokens))?;
         let sequence = |index: u32| NewSequence {
             id: SequenceId(u64::from(index)),
             prompt_token_ids: prompt_token_ids.clone(),
             max_num_tokens,
-            priority,
-            adapter,
+            priority: request.priority,
+            adapter: self.adapter(request),
             max_cached_tokens: if index == 0 && generation.prompt_logprobs.is_some() { 0 } else { usize::MAX },
         };
         let sequences = (0..params.num_generated()).map(sequence).collect();
@@ -132,23 +141,27 @@ impl Lowering {
     /// The request without a token of an answer.
     fn generation(
         &self,
-        request: Request,
-        params: &SamplingParams,
+        (request, params): (&Request, &SamplingParams),
+        format: AnswerFormat,
         (prompt, max_num_tokens): (&[u32], usize),
     ) -> Result<Generation, RequestError> {
-        let rules = Arc::new(self.rules(params, max_num_tokens));
+        let guided = self.guided((request, params), &format)?;
+        let has_parts = format != AnswerFormat::default();
+        let reader = has_parts.then(|| AnswerReader::new(format, request, prompt));
+        let shows_special = reader.as_ref().is_some_and(|reader| reader.needs_special_tokens(&self.tokenizer));
+        let text_params = params.clone().with_skip_special_tokens(params.skip_special_tokens && !shows_special);
+        let rules = Arc::new(AnswerRules { reader, ..self.rules((request, params), max_num_tokens) });
         let seed = params.seed.unwrap_or_else(|| derive_seed(self.seed, &request.request_id));
         let sampler = Sampler::new(params, seed, [&*rules.eos_token_ids, &*rules.stop_token_ids].concat());
         let sampler = sampler.with_bad_words(self.bad_words(&params.bad_words)?).with_prompt(prompt);
-        let guided = self.guided(params)?;
         let answer = |index| {
             let sampler = sampler.clone().with_seed(answer_seed(seed, u64::from(index)));
-            let text = OutputText::new(Arc::clone(&self.tokenizer), params);
+            let text = OutputText::new(Arc::clone(&self.tokenizer), &text_params);
             Some(Answer::new(Arc::clone(&rules), sampler, text, guided.clone()))
         };
         let prompt_logprobs = params.prompt_logprobs.or(params.logprobs.filter(|_| request.echo));
         Ok(Generation {
-            request_id: request.request_id,
+            request_id: request.request_id.clone(),
             prompt: None,
             prompt_logprobs: self.num_top(prompt_logprobs).map(|num_top| PromptLogprobs { num_top, rows: Vec::new() }),
             answers: (0..params.num_generated()).map(answer).collect(),
@@ -160,11 +173,36 @@ impl Lowering {
     }
 
     /// What keeps the answers to a format, at the beginning of an answer.
-    fn guided(&self, params: &SamplingParams) -> Result<Option<Guided>, RequestError> {
-        let Some(format) = &params.structured_outputs else { return Ok(None) };
-        let grammars = self.grammars.get_or_init(|| self.new_grammars()).as_ref().map_err(Clone::clone)?;
+    fn guided(
+        &self,
+        (request, params): (&Request, &SamplingParams),
+        format: &AnswerFormat,
+    ) -> Result<Option<Guided>, RequestError> {
         let wants_logits = params.logprobs.is_some() || params.prompt_logprobs.is_some() || params.best_of.is_some();
-        Guided::new(Constraint::new(grammars.compile(format)?), !wants_logits).map(Some)
+        let grammar = match (&params.structured_outputs, &format.calls) {
+            (Some(output), _) => Some(self.grammars()?.compile(output)?),
+            (None, Some(calls)) => Some(self.grammars()?.compile_calls(calls, &request.chat)?),
+            (None, None) => None,
+        };
+        Guided::new(self.thinking(params, format)?, grammar.map(Constraint::new), !wants_logits)
+    }
+
+    /// The thoughts that come before the answer, if there are any.
+    fn thinking(&self, params: &SamplingParams, format: &AnswerFormat) -> Result<Option<Thinking>, RequestError> {
+        if params.thinking_token_budget.is_some() && self.parsers.reasoning.is_none() {
+            let message =
+                "the engine does not know how the model marks its thoughts: see its option `reasoning_parser`";
+            let param = "thinking_token_budget".to_owned();
+            return Err(RequestError::UnsupportedParam { param, message: message.to_owned() });
+        }
+        let Some(format) = &format.reasoning else { return Ok(None) };
+        let (budget, tokenizer) = (params.thinking_token_budget, Arc::clone(&self.tokenizer));
+        let rules = ThinkingRules::new(format.clone(), budget, tokenizer, self.vocab_size)?;
+        Ok(Some(Thinking::new(Arc::new(rules))))
+    }
+
+    fn grammars(&self) -> Result<&GrammarCache, RequestError> {
+        self.grammars.get_or_init(|| self.new_grammars()).as_ref().map_err(Clone::clone)
     }
 
     fn new_grammars(&self) -> Result<GrammarCache, RequestError> {
@@ -173,14 +211,15 @@ impl Lowering {
         Ok(GrammarCache::new(Arc::new(vocabulary.map_err(failed)?)))
     }
 
-    fn rules(&self, params: &SamplingParams, max_num_tokens: usize) -> AnswerRules {
+    fn rules(&self, (request, params): (&Request, &SamplingParams), max_num_tokens: usize) -> AnswerRules {
         let restriction = match params {
             params if params.allowed_token_ids.is_some() => "allowed_token_ids",
             params if !params.bad_words.is_empty() => "bad_words",
             _ => "logit_bias",
         };
         // A format knows itself when an end token may come.
-        let ignores_eos = params.ignore_eos && params.structured_outputs.is_none();
+        let has_format = params.structured_outputs.is_some() || request.chat.may_call();
+        let ignores_eos = params.ignore_eos && !has_format;
         AnswerRules {
             eos_token_ids: if ignores_eos { Vec::new() } else { self.eos_token_ids.clone() },
             stop_token_ids: params.stop_token_ids.clone(),
@@ -191,6 +230,7 @@ impl Lowering {
             logprobs: self.num_top(params.logprobs),
             is_scored: params.best_of.is_some(),
             restriction,
+            reader: None,
             tokenizer: Arc::clone(&self.tokenizer),
         }
     }
@@ -221,12 +261,12 @@ impl Lowering {
         request: &Request,
         truncation: Truncation,
     ) -> Result<CutPrompt, RequestError> {
-        let mut token_ids = self.token_ids(request)?;
+        let (mut token_ids, format) = self.prompt(request)?;
         let num_cut = token_ids.len().saturating_sub(truncation.max_len());
         token_ids.drain(..num_cut);
         // A tokenizer may know more tokens than the network.
         self.check_tokens("prompt", &token_ids)?;
-        Ok(CutPrompt { token_ids, num_cut })
+        Ok(CutPrompt { token_ids, num_cut, format })
     }
 
     /// The tokens of a whole text, as many as are to be kept: the first ones, with the special tokens around them.
@@ -235,7 +275,7 @@ impl Lowering {
             let adds = request.add_special_tokens.unwrap_or(true);
             self.tokenizer.encode_first(text, adds, truncation.max_len())?
         } else {
-            let mut token_ids = self.token_ids(request)?;
+            let (mut token_ids, _) = self.prompt(request)?;
             token_ids.truncate(truncation.max_len());
             token_ids
         };
@@ -243,17 +283,17 @@ impl Lowering {
         Ok(token_ids)
     }
 
-    fn token_ids(&self, request: &Request) -> Result<Vec<u32>, RequestError> {
+    /// The prompt's tokens, and how answers are taken apart.
+    fn prompt(&self, request: &Request) -> Result<(Vec<u32>, AnswerFormat), RequestError> {
         let adds = |default| request.add_special_tokens.unwrap_or(default);
         match &request.prompt {
-            Prompt::Text(text) => self.tokenizer.encode(text, adds(true)),
+            Prompt::Text(text) => Ok((self.tokenizer.encode(text, adds(true))?, AnswerFormat::default())),
             Prompt::Messages(messages) => {
-                if messages.is_empty() {
-                    return Err(RequestError::invalid("messages", "must hold at least one message"));
-                }
-                self.tokenizer.encode(&self.chat_templates.render(messages, &request.chat)?, adds(false))
+                let Conversation { prompt, format } =
+                    Conversation::new(messages, request, (&self.chat_templates, &self.parsers))?;
+                Ok((self.tokenizer.encode(&prompt, adds(false))?, format))
             }
-            Prompt::TokenIds(token_ids) => Ok(token_ids.clone()),
+            Prompt::TokenIds(token_ids) => Ok((token_ids.clone(), AnswerFormat::default())),
         }
     }
 

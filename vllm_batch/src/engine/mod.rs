@@ -6,6 +6,7 @@
 mod active;
 mod answer;
 mod builder;
+mod conversation;
 mod core;
 mod ext;
 mod guided;
@@ -16,6 +17,7 @@ mod pool;
 mod remote;
 mod score;
 mod stream;
+mod thinking;
 
 pub use builder::{Device, EngineBuilder};
 pub use core::EngineCore;

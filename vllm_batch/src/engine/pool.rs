@@ -52,6 +52,16 @@ impl Pooling {
     }
 }
 
+/// The positions whose hidden states count. What follows them is not computed, unless tokens see those after them.
+fn positions(pooling_type: PoolingType, prompt: &[u32]) -> Range<usize> {
+    match pooling_type {
+        PoolingType::Last => prompt.len() - 1..prompt.len(),
+        PoolingType::Mean => 0..prompt.len(),
+        // In a decoder, no token after the first one changes its hidden state.
+        PoolingType::Cls => 0..1,
+    }
+}
+
 /// The Euclidean length of a vector; 1 for one of zeros, which has no direction.
 fn length(vector: &[f64]) -> f64 {
     let length = vector.iter().map(|number| number * number).sum::<f64>().sqrt();
@@ -76,10 +86,8 @@ impl Lowering {
             self.prompt_token_ids(&request, truncation)?.token_ids
         };
         self.check_len(prompt_token_ids.len(), 0)?;
-        let pooling_type = params.pooling_type.unwrap_or(self.pooling_type);
-        let end = if pooling_type == PoolingType::Cls { 1 } else { prompt_token_ids.len() };
-        let first = if pooling_type == PoolingType::Mean { 0 } else { end - 1 };
-        // In a decoder, no token after one that counts changes its hidden state.
+        let Range { start: first, end } =
+            positions(params.pooling_type.unwrap_or(self.pooling_type), &prompt_token_ids);
         let num_tokens = if self.is_encoder { prompt_token_ids.len() } else { end };
         let sequence = NewSequence {
             id: SequenceId(0),

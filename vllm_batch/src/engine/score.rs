@@ -136,16 +136,6 @@ impl Lowering {
 
 fn lowered(request: Request, adapter: Option<u32>, prompt: &[u32], labels: &[Vec<u32>]) -> LoweredRequest {
     let stems = stems(labels);
-    let mut sequences: Vec<_> = stems.iter().map(|_| Continuations::default()).collect();
-    for (index, label) in labels.iter().enumerate() {
-        let stem = &label[..label.len() - 1];
-        let Some(place) = stems.iter().position(|other| other.starts_with(stem)) else { continue };
-        let places = &mut sequences[place].places;
-        places.resize_with(places.len().max(label.len()), Vec::new);
-        for (place, token_id) in places.iter_mut().zip(label) {
-            place.push((index, *token_id));
-        }
-    }
     let sequence = |(id, stem): (u64, &&[u32])| NewSequence {
         id: SequenceId(id),
         prompt_token_ids: [prompt, stem].concat(),
@@ -160,11 +150,27 @@ fn lowered(request: Request, adapter: Option<u32>, prompt: &[u32], labels: &[Vec
         request_id: request.request_id,
         prompt_token_ids: prompt.into(),
         labels: labels.iter().map(|label| (0.0, label.len())).collect(),
-        sequences,
+        sequences: continuations(&stems, labels),
         num_finished: 0,
         num_cached_tokens: 0,
     };
     LoweredRequest { sequences: new_sequences, active: Active::Score(scoring) }
+}
+
+/// What is looked at after each stem. A label goes to the first stem that begins with its own.
+fn continuations(stems: &[&[u32]], labels: &[Vec<u32>]) -> Vec<Continuations> {
+    let mut sequences: Vec<_> = stems.iter().map(|_| Continuations::default()).collect();
+    for (index, label) in labels.iter().enumerate() {
+        let stem = &label[..label.len() - 1];
+        let place = stems.iter().position(|other| other.starts_with(stem));
+        let Some(sequence) = place.and_then(|place| sequences.get_mut(place)) else { continue };
+        let num_places = sequence.places.len().max(label.len());
+        sequence.places.resize_with(num_places, Vec::new);
+        for (place, token_id) in sequence.places.iter_mut().zip(label) {
+            place.push((index, *token_id));
+        }
+    }
+    sequences
 }
 
 /// The stems that no other stem begins with, in order.
@@ -193,7 +199,16 @@ mod tests {
         ];
         for (labels, expected) in cases {
             let labels: Vec<_> = labels.iter().map(|label| label.to_vec()).collect();
-            assert_eq!(stems(&labels), expected);
+            let found = stems(&labels);
+            assert_eq!(found, expected);
+            // Each place of each label is looked at once.
+            let sequences = continuations(&found, &labels);
+            let mut seen = vec![Vec::new(); labels.len()];
+            for (sequence, stem) in sequences.iter().zip(&found) {
+                assert_eq!(sequence.places.len(), stem.len() + 1);
+                sequence.places.iter().flatten().for_each(|(label, token_id)| seen[*label].push(*token_id));
+            }
+            assert_eq!(seen, labels);
         }
     }
 }

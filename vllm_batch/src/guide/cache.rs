@@ -9,10 +9,16 @@ use std::{
 use llguidance::Matcher;
 
 use super::{
+    calls::Calls,
     compile::{compile, key_of},
     vocabulary::Vocabulary,
+    watch::Trigger,
 };
-use crate::{error::RequestError, request::StructuredOutput};
+use crate::{
+    error::RequestError,
+    request::{ChatOptions, StructuredOutput},
+    text::ToolCallFormat,
+};
 
 /// A format that was checked and compiled for a vocabulary.
 ///
@@ -21,11 +27,22 @@ pub struct CompiledGrammar {
     vocabulary: Arc<Vocabulary>,
     start: Matcher,
     num_bytes: usize,
+    /// Absent where answers are held to the grammar from their beginning.
+    trigger: Option<Trigger>,
 }
 
 impl CompiledGrammar {
     pub(super) fn new(vocabulary: Arc<Vocabulary>, start: Matcher, num_bytes: usize) -> Self {
-        Self { vocabulary, start, num_bytes }
+        Self { vocabulary, start, num_bytes, trigger: None }
+    }
+
+    pub(super) fn with_trigger(self, trigger: Option<Trigger>) -> Self {
+        Self { trigger, ..self }
+    }
+
+    /// From what on answers are held to the grammar, if not from their beginning.
+    pub(super) fn trigger(&self) -> Option<&Trigger> {
+        self.trigger.as_ref()
     }
 
     /// The vocabulary that it was compiled for.
@@ -119,10 +136,23 @@ impl GrammarCache {
     ///   not fit the format.
     /// * [`RequestError::InvalidGrammar`] when the format cannot be compiled, with the place in a JSON Schema.
     pub fn compile(&self, format: &StructuredOutput) -> Compiled {
-        let key = key_of(format);
+        self.get(key_of(format), || compile(&self.vocabulary, format))
+    }
+
+    /// Compiles the calls of `chat`'s tools, or finds what was compiled before. Where a call is required, answers are
+    /// nothing but calls; otherwise they are free until a call begins.
+    ///
+    /// # Errors
+    /// [`RequestError::InvalidGrammar`] when the parameters of a tool cannot be compiled, with the place in their schema.
+    pub fn compile_calls(&self, format: &ToolCallFormat, chat: &ChatOptions) -> Compiled {
+        let calls = Calls::new(format, chat);
+        self.get(calls.key(), || calls.compile(&self.vocabulary))
+    }
+
+    fn get(&self, key: Key, compile: impl FnOnce() -> Result<CompiledGrammar, RequestError>) -> Compiled {
         let slot = self.slot(key);
         let compiled = slot.get_or_init(|| {
-            let compiled = compile(&self.vocabulary, format).map(Arc::new);
+            let compiled = compile().map(Arc::new);
             self.account(key, &slot, compiled.as_ref().map_or(ERROR_BYTES, |grammar| grammar.num_bytes()));
             compiled
         });

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The largest format in bytes of its text.
-const MAX_LEN: usize = 4 << 20;
+pub(super) const MAX_LEN: usize = 4 << 20;
 /// So many parts of a schema are compiled to find the one that is at fault.
 const MAX_ATTEMPTS: usize = 200;
 /// Memory of a grammar besides its lexer, as a rule.
@@ -52,7 +52,7 @@ pub(super) fn compile(
         return Err(RequestError::invalid(param, format!("may have {MAX_LEN} bytes at most")));
     }
     check_options(format)?;
-    let compiler = Compiler { vocabulary, format, param };
+    let compiler = Compiler::new(vocabulary, format, param);
     match &format.format {
         OutputFormat::JsonSchema(schema) => compiler.schema(schema),
         OutputFormat::JsonObject => compiler.schema(&any_object()),
@@ -87,21 +87,33 @@ fn check_options(format: &StructuredOutput) -> Result<(), RequestError> {
     }
 }
 
-struct Compiler<'a> {
+/// Compiles what one parameter of a request asks for.
+pub(super) struct Compiler<'a> {
     vocabulary: &'a Arc<Vocabulary>,
     format: &'a StructuredOutput,
     param: String,
 }
 
-impl Compiler<'_> {
-    fn schema(&self, schema: &Value) -> Result<CompiledGrammar, RequestError> {
-        let in_schema = |problem: Problem| RequestError::InvalidGrammar {
-            param: self.param.clone(),
-            pointer: Some(problem.pointer),
-            message: problem.message,
-        };
-        let prepared = self.prepare(schema, "").map_err(in_schema)?;
-        self.build(self.json(prepared)).map_err(|message| in_schema(self.locate(schema, message)))
+impl<'a> Compiler<'a> {
+    /// JSON is compiled with the options of `format`.
+    pub(super) fn new(vocabulary: &'a Arc<Vocabulary>, format: &'a StructuredOutput, param: String) -> Self {
+        Self { vocabulary, format, param }
+    }
+
+    pub(super) fn schema(&self, schema: &Value) -> Result<CompiledGrammar, RequestError> {
+        let prepared = self.prepared(schema)?;
+        let built = self.build(TopLevelGrammar::from_json_schema(Value::Object(prepared)));
+        built.map_err(|message| self.in_schema(self.locate(schema, message)))
+    }
+
+    /// A schema that was checked, in the compiler's form, with the options that the compiler reads out of it.
+    pub(super) fn prepared(&self, schema: &Value) -> Result<Map<String, Value>, RequestError> {
+        self.prepare(schema, "").map(|prepared| self.with_options(prepared)).map_err(|problem| self.in_schema(problem))
+    }
+
+    fn in_schema(&self, problem: Problem) -> RequestError {
+        let Problem { pointer, message } = problem;
+        RequestError::InvalidGrammar { param: self.param.clone(), pointer: Some(pointer), message }
     }
 
     fn regex(&self, pattern: &str) -> Result<CompiledGrammar, RequestError> {
@@ -125,7 +137,7 @@ impl Compiler<'_> {
         self.grammar(TopLevelGrammar::from_lark(format!("start: /{}/", alternatives.join("|"))))
     }
 
-    fn grammar(&self, grammar: TopLevelGrammar) -> Result<CompiledGrammar, RequestError> {
+    pub(super) fn grammar(&self, grammar: TopLevelGrammar) -> Result<CompiledGrammar, RequestError> {
         self.build(grammar).map_err(|message| self.invalid(message))
     }
 
@@ -137,15 +149,14 @@ impl Compiler<'_> {
         prepare(schema, at, self.format.disable_additional_properties)
     }
 
-    /// A schema with the options that the compiler reads out of it.
-    fn json(&self, mut schema: Map<String, Value>) -> TopLevelGrammar {
+    fn with_options(&self, mut schema: Map<String, Value>) -> Map<String, Value> {
         let options = json!({
             "whitespace_flexible": !self.format.disable_any_whitespace,
             "whitespace_pattern": self.format.whitespace_pattern,
             "json_allowed_escapes": ESCAPES,
         });
         schema.insert("x-guidance".to_owned(), options);
-        TopLevelGrammar::from_json_schema(Value::Object(schema))
+        schema
     }
 
     /// Finds the smallest part of a schema that cannot be compiled by itself, given that the whole cannot be.
@@ -159,7 +170,8 @@ impl Compiler<'_> {
                 break;
             }
             let Ok(prepared) = self.prepare(schema, &pointer) else { continue };
-            if let Err(message) = self.build(self.json(prepared)) {
+            let grammar = TopLevelGrammar::from_json_schema(Value::Object(self.with_options(prepared)));
+            if let Err(message) = self.build(grammar) {
                 candidates = parts(schema, &pointer);
                 found = Problem { pointer, message };
             }
@@ -198,7 +210,7 @@ fn any_object() -> Value {
 }
 
 /// The regular expression of a text.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         if "\\.+*?()|[]{}^$#&-~".contains(c) {

@@ -4,19 +4,22 @@ use std::{fmt, sync::Arc};
 
 use llguidance::{Matcher, api::StopReason, toktrie::SimpleVob};
 
-use super::cache::CompiledGrammar;
+use super::{cache::CompiledGrammar, watch::Watch};
 use crate::error::RequestError;
 
 /// What one sequence may say.
 ///
 /// For each step: [`mask`](Self::mask) while the network runs; choose a token that it allows; [`commit`](Self::commit)
 /// it; append the [`forced_tokens`](Self::forced_tokens); end the answer if the constraint
-/// [is complete](Self::is_complete). Before the first step, forced tokens may be appended to the prompt.
+/// [is complete](Self::is_complete). Before the first step, forced tokens may be appended to the prompt. While the
+/// constraint [is free](Self::is_free), no mask is needed.
 pub struct Constraint {
     grammar: Arc<CompiledGrammar>,
     matcher: Matcher,
     num_tokens: usize,
     ended: bool,
+    /// There as long as the answer is not held to the grammar.
+    watch: Option<Watch>,
 }
 
 /// What a token did to an answer.
@@ -33,7 +36,19 @@ impl Constraint {
     /// copied.
     pub fn new(grammar: Arc<CompiledGrammar>) -> Self {
         let matcher = grammar.start();
-        Self { grammar, matcher, num_tokens: 0, ended: false }
+        let watch = grammar.trigger().map(|_| Watch::default());
+        Self { grammar, matcher, num_tokens: 0, ended: false, watch }
+    }
+
+    /// Whether the answer is not held to the grammar here, nor may have begun to be: any token may come next, the end of
+    /// the answer included. Only for [calls](super::GrammarCache::compile_calls) that are not required.
+    pub fn is_free(&self) -> bool {
+        self.watch.as_ref().zip(self.grammar.trigger()).is_some_and(|(watch, trigger)| watch.is_free(trigger))
+    }
+
+    /// Whether the answer is held to the grammar from its beginning, or has begun to be.
+    pub fn holds(&self) -> bool {
+        self.watch.is_none()
     }
 
     /// The tokens that may come next. End tokens are among them exactly when the answer may end here.
@@ -47,7 +62,13 @@ impl Constraint {
         if self.ended {
             return Ok(TokenMask::of(self.grammar.vocabulary().len(), self.grammar.vocabulary().eos_token_ids()));
         }
+        if self.is_free() {
+            return Ok(TokenMask::all(self.grammar.vocabulary().len()));
+        }
         let mask = self.matcher.compute_mask_or_eos().map_err(|error| self.failure(&error.to_string()))?;
+        if let Some(watch) = &self.watch {
+            return Ok(TokenMask(watch.mask(&self.grammar, &mask)));
+        }
         if mask.is_zero() {
             return Err(RequestError::ConstraintDeadEnd { at_token: self.num_tokens });
         }
@@ -63,6 +84,10 @@ impl Constraint {
     pub fn commit(&mut self, token_id: u32) -> Result<Commit, RequestError> {
         if self.grammar.vocabulary().eos_token_ids().contains(&token_id) && self.may_end() {
             self.ended = true;
+        } else if let Some(watch) = &mut self.watch {
+            if watch.push(token_id, &self.grammar, &mut self.matcher) {
+                self.watch = None;
+            }
         } else {
             self.take(token_id)?;
         }
@@ -78,7 +103,7 @@ impl Constraint {
     /// # Errors
     /// As [`commit`](Self::commit).
     pub fn forced_tokens(&mut self) -> Result<Vec<u32>, RequestError> {
-        if self.is_complete() {
+        if self.is_complete() || self.watch.is_some() {
             return Ok(Vec::new());
         }
         let token_ids = self.matcher.compute_ff_tokens();
@@ -93,12 +118,12 @@ impl Constraint {
 
     /// Whether the answer may end here.
     pub fn may_end(&mut self) -> bool {
-        self.is_complete() || self.matcher.is_accepting().unwrap_or(false)
+        self.is_complete() || self.watch.is_some() || self.matcher.is_accepting().unwrap_or(false)
     }
 
     /// Whether the answer must end here: it is whole, and nothing may follow but its end.
     pub fn is_complete(&self) -> bool {
-        self.ended || (self.matcher.is_stopped() && self.matcher.stop_reason().is_ok())
+        self.ended || (self.watch.is_none() && self.matcher.is_stopped() && self.matcher.stop_reason().is_ok())
     }
 
     /// How many tokens were committed.
@@ -130,7 +155,7 @@ impl Constraint {
 impl Clone for Constraint {
     fn clone(&self) -> Self {
         let (grammar, matcher) = (Arc::clone(&self.grammar), self.matcher.deep_clone());
-        Self { grammar, matcher, num_tokens: self.num_tokens, ended: self.ended }
+        Self { grammar, matcher, num_tokens: self.num_tokens, ended: self.ended, watch: self.watch.clone() }
     }
 }
 
@@ -156,7 +181,14 @@ pub struct TokenMask(SimpleVob);
 const WORD: usize = 32;
 
 impl TokenMask {
-    fn of(vocab_size: usize, token_ids: &[u32]) -> Self {
+    fn all(vocab_size: usize) -> Self {
+        let mut mask = SimpleVob::alloc(vocab_size);
+        mask.set_all(true);
+        Self(mask)
+    }
+
+    /// Only these tokens, of `vocab_size`.
+    pub(crate) fn of(vocab_size: usize, token_ids: &[u32]) -> Self {
         let mut mask = SimpleVob::alloc(vocab_size);
         for token_id in token_ids {
             mask.allow_token(*token_id);

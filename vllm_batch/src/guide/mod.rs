@@ -1,7 +1,7 @@
 //! Which tokens may come next?
 //!
-//! A [`StructuredOutput`](crate::StructuredOutput) becomes a [`CompiledGrammar`], once for all requests that ask for the
-//! same ([`GrammarCache`]). Each sequence has a [`Constraint`] of its own: it says which tokens may come next
+//! A [`StructuredOutput`](crate::StructuredOutput), or the tools of a request, become a [`CompiledGrammar`], once for all
+//! requests that ask for the same ([`GrammarCache`]). Each sequence has a [`Constraint`] of its own: it says which tokens may come next
 //! ([`TokenMask`]), which ones must ([`Constraint::forced_tokens`]), and takes the token that was chosen
 //! ([`Constraint::commit`]).
 //!
@@ -12,6 +12,9 @@
 //! what is wrong or not supported: a schema that is accepted is kept to, in full.
 
 mod cache;
+mod calls;
+#[cfg(test)]
+mod calls_tests;
 mod compile;
 mod constraint;
 mod disjoint;
@@ -22,6 +25,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
+mod watch;
 
 pub use cache::{CompiledGrammar, GrammarCache};
 pub use constraint::{Commit, Constraint, TokenMask};

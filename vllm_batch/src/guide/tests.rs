@@ -30,7 +30,7 @@ pub(super) fn tokenizers() -> Vec<(&'static str, Arc<Tokenizer>, u32)> {
     vec![("byte level", Arc::new(bytes), end), ("pieces", Arc::new(pieces), 2)]
 }
 
-fn vocabulary() -> Arc<Vocabulary> {
+pub(super) fn vocabulary() -> Arc<Vocabulary> {
     let (_, tokenizer, eos) = tokenizers().swap_remove(0);
     Arc::new(Vocabulary::new(Arc::clone(&tokenizer), &[eos], tokenizer.vocab_size()).unwrap())
 }

@@ -7,6 +7,7 @@ use llguidance::{
     toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv},
 };
 
+use super::calls::quoted;
 use crate::{
     error::{LoadError, RequestError},
     text::Tokenizer,
@@ -18,6 +19,7 @@ use crate::{
 /// It is immutable and may be shared by threads in an [`Arc`].
 pub struct Vocabulary {
     factory: ParserFactory,
+    tokenizer: Arc<Tokenizer>,
     eos_token_ids: Vec<u32>,
 }
 
@@ -37,10 +39,10 @@ impl Vocabulary {
         }
         let trie = trie(&tokenizer, eos_token_ids, vocab_size).map_err(|error| broken(&error))?;
         let lead = Lead::find(&tokenizer).map_err(|error| broken(&error))?;
-        let environment: TokEnv = Arc::new(Environment { tokenizer, trie, lead });
+        let environment: TokEnv = Arc::new(Environment { tokenizer: Arc::clone(&tokenizer), trie, lead });
         let mut factory = ParserFactory::new_simple(&environment).map_err(|error| broken(&error))?;
         factory.quiet().limits_mut().verbose_errors = false;
-        Ok(Self { factory, eos_token_ids: eos_token_ids.to_vec() })
+        Ok(Self { factory, tokenizer, eos_token_ids: eos_token_ids.to_vec() })
     }
 
     /// The number of tokens, which is the number of logits.
@@ -55,6 +57,35 @@ impl Vocabulary {
 
     pub(super) fn factory(&self) -> &ParserFactory {
         &self.factory
+    }
+
+    /// The special token that is written like this, and can be part of an answer.
+    pub(super) fn special_token(&self, text: &str) -> Option<u32> {
+        let id = self.tokenizer.token_to_id(text).filter(|id| self.tokenizer.is_special(*id))?;
+        ((id as usize) < self.len() && !self.eos_token_ids.contains(&id)).then_some(id)
+    }
+
+    /// The bytes that a token adds to a text: none for special tokens and for those that there are not.
+    pub(super) fn text_bytes(&self, token_id: u32) -> &[u8] {
+        let trie = self.factory.tok_env().tok_trie();
+        let bytes = if (token_id as usize) < trie.vocab_size() { trie.token(token_id) } else { &[] };
+        if bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) { &[] } else { bytes }
+    }
+
+    /// A text as Lark has it: special tokens in it by their numbers, the rest as strings. The empty text is nothing.
+    pub(super) fn lark(&self, text: &str) -> String {
+        let token_ids = self.tokenizer.encode(text, false).unwrap_or_default();
+        let (mut parts, mut rest) = (Vec::new(), text);
+        for name in token_ids.iter().filter_map(|id| self.tokenizer.id_to_token(*id)) {
+            let (Some(id), Some((before, after))) = (self.special_token(&name), rest.split_once(&name)) else {
+                continue;
+            };
+            parts.extend((!before.is_empty()).then(|| quoted(before)));
+            parts.push(format!("<[{id}]>"));
+            rest = after;
+        }
+        parts.extend((!rest.is_empty()).then(|| quoted(rest)));
+        parts.join(" ")
     }
 
     pub(super) fn eos_token_ids(&self) -> &[u32] {

@@ -1,17 +1,16 @@
 //! Looking up token embeddings in a packed matrix, which also serves as the head of a model with tied embeddings.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
 
 use super::LANES;
-use super::packed::{PackedMatrix, Weights};
+use super::packed::{PackedMatrix, Part};
 
 /// The rows of `weights` for each token: shape `[tokens, depth]`, f32.
 pub(crate) fn embed(token_ids: &[u32], weights: &PackedMatrix) -> Result<Tensor> {
-    weights.panels.apply_op1_no_bwd(&Embed { token_ids, weights })
+    Tensor::new(token_ids, &Device::Cpu)?.apply_op1_no_bwd(&Embed { weights })
 }
 
 struct Embed<'a> {
-    token_ids: &'a [u32],
     weights: &'a PackedMatrix,
 }
 
@@ -21,16 +20,33 @@ impl CustomOp1 for Embed<'_> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (weights, depth) = (Weights::of(storage, layout)?, self.weights.depth());
-        let mut rows = Vec::with_capacity(self.token_ids.len() * depth);
-        for token in self.token_ids.iter().map(|token| *token as usize) {
-            if token >= self.weights.rows() {
-                bail!("embed: token {token} of {}", self.weights.rows());
-            }
-            let first = (token / LANES) * depth * LANES + token % LANES;
-            rows.extend((0..depth).map(|k| weights.get(first + k * LANES)));
+        let Some((start, end)) = layout.contiguous_offsets() else { bail!("token ids must be contiguous") };
+        let (token_ids, depth) = (&storage.as_slice::<u32>()?[start..end], self.weights.depth());
+        let mut rows = vec![0f32; token_ids.len() * depth];
+        for (token, row) in token_ids.iter().zip(rows.chunks_exact_mut(depth.max(1))) {
+            self.read_row(*token as usize, row)?;
         }
-        Ok((CpuStorage::F32(rows), (self.token_ids.len(), depth).into()))
+        Ok((CpuStorage::F32(rows), (token_ids.len(), depth).into()))
+    }
+}
+
+impl Embed<'_> {
+    fn read_row(&self, token: usize, row: &mut [f32]) -> Result<()> {
+        let mut index = token;
+        for part in &self.weights.parts {
+            if index < part.rows() {
+                match part {
+                    Part::Quantized(weights) => weights.read_row(index, row),
+                    Part::Dense(dense) => dense.with(|weights| {
+                        let first = (index / LANES) * row.len() * LANES + index % LANES;
+                        (0..).step_by(LANES).zip(row).for_each(|(k, x)| *x = weights.get(first + k));
+                    })?,
+                }
+                return Ok(());
+            }
+            index -= part.rows();
+        }
+        bail!("embed: token {token} of {}", self.weights.rows())
     }
 }
 
@@ -49,5 +65,19 @@ mod tests {
             [69, 0, 16, 15].iter().map(|row| weights[row * depth..(row + 1) * depth].to_vec()).collect();
         assert_eq!(found, expected);
         assert!(embed(&[70], &packed).is_err());
+    }
+
+    #[test]
+    fn rows_of_quantised_parts_are_widened_when_they_are_looked_up() {
+        let depth = 32;
+        // Multiples of a half up to 127 halves, which 8 bits hold exactly.
+        let half = |i: usize| if i.is_multiple_of(depth) { 63.5 } else { (i % 255) as f32 / 2.0 - 63.5 };
+        let weights: Vec<f32> = (0..70 * depth).map(half).collect();
+        let pack = |dtype| PackedMatrix::pack(&weights, (70, depth), dtype).unwrap();
+        let packed = PackedMatrix::stack(vec![pack(WeightDtype::Q8_0), pack(WeightDtype::F32)]).unwrap();
+        let found = embed(&[69, 70, 0, 139], &packed).unwrap().to_vec2::<f32>().unwrap();
+        let row = |row: usize| weights[row * depth..(row + 1) * depth].to_vec();
+        assert_eq!(found, [row(69), row(0), row(0), row(69)]);
+        assert!(embed(&[140], &packed).is_err());
     }
 }

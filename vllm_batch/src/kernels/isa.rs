@@ -5,12 +5,18 @@
 pub(crate) enum Isa {
     /// What every processor of the architecture has (NEON on 64-bit Arm).
     Baseline,
-    /// AVX2 with fused multiply-add.
+    /// AVX2 with fused multiply-add and half precision.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX2, and dot products of bytes.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     /// AVX-512 as in servers since 2017.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512, and dot products of bytes.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
 }
 
 impl Isa {
@@ -23,10 +29,16 @@ impl Isa {
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn available() -> Vec<Self> {
         let mut found = vec![Self::Baseline];
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if has(&["avx2", "fma", "f16c"]) {
             found.push(Self::Avx2);
-            if ["avx512f", "avx512vl", "avx512bw", "avx512dq"].map(detected).iter().all(|has| *has) {
+            if has(&["avxvnni"]) {
+                found.push(Self::AvxVnni);
+            }
+            if has(&["avx512f", "avx512vl", "avx512bw", "avx512dq"]) {
                 found.push(Self::Avx512);
+                if has(&["avx512vnni"]) {
+                    found.push(Self::Avx512Vnni);
+                }
             }
         }
         found
@@ -39,15 +51,21 @@ impl Isa {
     }
 }
 
+/// Whether this processor has all of these features.
 #[cfg(target_arch = "x86_64")]
-fn detected(feature: &str) -> bool {
-    match feature {
+fn has(features: &[&str]) -> bool {
+    features.iter().all(|feature| match *feature {
+        "avx2" => is_x86_feature_detected!("avx2"),
+        "fma" => is_x86_feature_detected!("fma"),
+        "f16c" => is_x86_feature_detected!("f16c"),
+        "avxvnni" => is_x86_feature_detected!("avxvnni"),
         "avx512f" => is_x86_feature_detected!("avx512f"),
         "avx512vl" => is_x86_feature_detected!("avx512vl"),
         "avx512bw" => is_x86_feature_detected!("avx512bw"),
         "avx512dq" => is_x86_feature_detected!("avx512dq"),
+        "avx512vnni" => is_x86_feature_detected!("avx512vnni"),
         _ => false,
-    }
+    })
 }
 
 /// Declares a function that runs `$body` as compiled for the instruction set in its first argument. `$body` is an
@@ -57,23 +75,23 @@ macro_rules! per_isa {
         $(#[$meta])*
         fn $name(isa: $crate::kernels::isa::Isa, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2($($arg: $type),*) {
                 $body::<$crate::kernels::registers::Avx2>($($arg),*);
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512bw,avx512dq")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
             fn avx512($($arg: $type),*) {
                 $body::<$crate::kernels::registers::Avx512>($($arg),*);
             }
             match isa {
                 $crate::kernels::isa::Isa::Baseline => $body::<$crate::kernels::Lane>($($arg),*),
-                // SAFETY: `Isa::available` reports AVX2 only where both features were detected.
+                // SAFETY: `Isa::available` reports these only where the features of AVX2 were detected.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernels::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
-                // SAFETY: `Isa::available` reports AVX-512 only where all the features were detected.
+                $crate::kernels::isa::Isa::Avx2 | $crate::kernels::isa::Isa::AvxVnni => unsafe { avx2($($arg),*) },
+                // SAFETY: `Isa::available` reports these only where the features of AVX-512 were detected.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernels::isa::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::kernels::isa::Isa::Avx512 | $crate::kernels::isa::Isa::Avx512Vnni => unsafe { avx512($($arg),*) },
             }
         }
     };

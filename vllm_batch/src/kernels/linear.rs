@@ -1,10 +1,13 @@
 //! Dense layers: rows of activations times a packed weight matrix.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use std::ops::Range;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::isa::{Isa, per_isa};
-use super::packed::{GROUP_WIDTH, PANELS_PER_GROUP, PackedMatrix, Weights};
-use super::parallel::{Shared, for_each};
+use super::packed::{GROUP_WIDTH, PANELS_PER_GROUP, PackedMatrix, Part, Weights};
+use super::parallel::{Shared, Strided, for_each};
+use super::quant::{self, Activations, CHUNK_ROWS, QuantMatrix};
 use super::registers::Registers;
 use super::storage::{f32_slice, lanes, lanes_mut};
 use super::tile::{Rows, multiply};
@@ -15,12 +18,12 @@ const MAX_ROWS: usize = 64;
 
 /// `x · weightsᵀ + bias`: `x` is `[tokens, depth]`, the result `[tokens, rows]`.
 pub(crate) fn linear(x: &Tensor, weights: &PackedMatrix) -> Result<Tensor> {
-    x.apply_op2_no_bwd(&weights.panels, &Linear { weights, isa: Isa::detect() })
+    x.apply_op1_no_bwd(&Linear { weights, isa: Isa::detect() })
 }
 
 /// `addend + x · weightsᵀ + bias`: `addend` is `[tokens, rows]`, as the result.
 pub(crate) fn linear_add(x: &Tensor, weights: &PackedMatrix, addend: &Tensor) -> Result<Tensor> {
-    x.apply_op3_no_bwd(&weights.panels, addend, &Linear { weights, isa: Isa::detect() })
+    x.apply_op2_no_bwd(addend, &Linear { weights, isa: Isa::detect() })
 }
 
 struct Linear<'a> {
@@ -28,93 +31,131 @@ struct Linear<'a> {
     isa: Isa,
 }
 
-impl CustomOp2 for Linear<'_> {
+impl CustomOp1 for Linear<'_> {
     fn name(&self) -> &'static str {
         "linear"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward((x, xl), (w, wl), None)
+    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.forward((x, xl), None)
     }
 }
 
-impl CustomOp3 for Linear<'_> {
+impl CustomOp2 for Linear<'_> {
     fn name(&self) -> &'static str {
         "linear_add"
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-        addend: &CpuStorage,
-        al: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward((x, xl), (w, wl), Some(f32_slice(addend, al)?))
+    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, addend: &CpuStorage, al: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.forward((x, xl), Some(f32_slice(addend, al)?))
     }
 }
 
 impl Linear<'_> {
-    fn forward(
-        &self,
-        (x, xl): (&CpuStorage, &Layout),
-        (w, wl): (&CpuStorage, &Layout),
-        addend: Option<&[f32]>,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn forward(&self, (x, xl): (&CpuStorage, &Layout), addend: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
         let (tokens, depth) = xl.shape().dims2()?;
         let rows = self.weights.rows();
         if depth != self.weights.depth() || addend.is_some_and(|addend| addend.len() != tokens * rows) {
             bail!("linear: {tokens} rows of {depth} numbers do not fit {rows} x {}", self.weights.depth());
         }
-        let (x, w) = (f32_slice(x, xl)?, Weights::of(w, wl)?);
+        let x = f32_slice(x, xl)?;
         let mut y = addend.map_or_else(|| vec![0f32; tokens * rows], <[f32]>::to_vec);
-        self.all_tasks(x, &w, Shared::new(&mut y));
+        if let Some(bias) = &self.weights.bias {
+            y.chunks_exact_mut(bias.len().max(1)).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
+        }
+        let mut target = Target { y: Shared::new(&mut y), tokens, width: rows, columns: 0..0 };
+        let mut quantized = None;
+        for part in &self.weights.parts {
+            target.columns = target.columns.end..target.columns.end + part.rows();
+            match part {
+                Part::Dense(dense) => dense.with(|weights| self.dense(x, weights, &target))?,
+                Part::Quantized(weights) => {
+                    let x = quantized.get_or_insert_with(|| Activations::quantize(x, depth, self.isa));
+                    self.quantized(x, weights, &target);
+                }
+            }
+        }
         Ok((CpuStorage::F32(y), (tokens, rows).into()))
     }
 
     /// A task is one group of columns for one block of tokens: small enough to share the work out evenly.
-    fn all_tasks(&self, x: &[f32], w: &Weights<'_>, y: Shared<'_>) {
+    fn dense(&self, x: &[f32], w: &Weights<'_>, target: &Target<'_>) {
         let depth = self.weights.depth();
-        let tokens = x.len().checked_div(depth).unwrap_or(0);
-        let groups = self.weights.rows().div_ceil(GROUP_WIDTH);
-        let block = if w.is_narrow() { tokens } else { tokens.div_ceil(2).next_multiple_of(LANES).min(MAX_ROWS) };
-        let blocks = tokens.div_ceil(block.max(1));
-        for_each(groups * blocks, GROUP_WIDTH * depth, |task| {
-            // Blocks of one group follow each other: its weights are still near when they are read again.
-            let (group, first_block) = (task / blocks, task % blocks);
+        let block = if w.is_narrow() { target.tokens } else { target.block() };
+        target.for_each_task(block, GROUP_WIDTH * depth, |group, tokens| {
             let mut scratch = Vec::new();
             let start = group * GROUP_WIDTH * depth;
             let weights = w.widened(start, GROUP_WIDTH * depth, &mut scratch);
-            let end = ((first_block + 1) * block).min(tokens);
-            for first in (first_block * block..end).step_by(MAX_ROWS) {
-                self.task(&x[first * depth..end.min(first + MAX_ROWS) * depth], weights, (first, group), y);
+            for first in tokens.clone().step_by(MAX_ROWS) {
+                let some = first..tokens.end.min(first + MAX_ROWS);
+                let numbers = &x[some.start * depth..some.end * depth];
+                let rows = Rows { numbers, stride: depth, count: some.len() };
+                target.add(group, some, |sums| multiply_group(self.isa, rows, weights, sums));
             }
         });
     }
 
-    /// Adds one group of columns for the rows of `x`, which are the tokens from `first` on, to what `y` holds.
-    fn task(&self, x: &[f32], weights: &[f32], (first, group): (usize, usize), y: Shared<'_>) {
-        let (depth, width) = (self.weights.depth(), self.weights.rows());
+    /// As [`dense`](Self::dense).
+    fn quantized(&self, x: &Activations, weights: &QuantMatrix, target: &Target<'_>) {
+        // Weights are an eighth of their size as f32, and their products take less time.
+        let numbers_per_task = GROUP_WIDTH * weights.depth() / 4;
+        target.for_each_task(CHUNK_ROWS, numbers_per_task, |group, tokens| {
+            let chunk = x.chunk(tokens.start / CHUNK_ROWS);
+            target.add_in_place(group, tokens, |out| quant::multiply_group(self.isa, chunk, (weights, group), out));
+        });
+    }
+}
+
+/// Where the products of a part go.
+struct Target<'a> {
+    y: Shared<'a>,
+    /// Rows of the result.
+    tokens: usize,
+    /// Length of a row of the result.
+    width: usize,
+    /// The part's columns in a row.
+    columns: Range<usize>,
+}
+
+impl Target<'_> {
+    /// Tokens of a task: all, in at least two blocks, of at most [`MAX_ROWS`].
+    fn block(&self) -> usize {
+        self.tokens.div_ceil(2).next_multiple_of(LANES).min(MAX_ROWS)
+    }
+
+    /// Runs `task` for each group of columns of the part, counted from its first, and each block of tokens.
+    fn for_each_task(&self, block: usize, numbers_per_task: usize, task: impl Fn(usize, Range<usize>) + Sync + Send) {
+        let blocks = self.tokens.div_ceil(block.max(1));
+        for_each(self.columns.len().div_ceil(GROUP_WIDTH) * blocks, numbers_per_task, |index| {
+            // Blocks of one group follow each other: its weights are still near when they are read again.
+            let (group, first) = (index / blocks, index % blocks * block);
+            task(group, first..(first + block).min(self.tokens));
+        });
+    }
+
+    /// Adds to the results of one group of columns, for at most [`MAX_ROWS`] tokens: `multiply` is given what the sums
+    /// begin with, four panels for each token. To be called once for each place.
+    fn add(&self, group: usize, tokens: Range<usize>, multiply: impl FnOnce(&mut [Lane])) {
         let column = group * GROUP_WIDTH;
-        let columns = GROUP_WIDTH.min(width - column);
+        let columns = GROUP_WIDTH.min(self.columns.len() - column);
+        let start = |token: usize| token * self.width + self.columns.start + column;
+        // SAFETY: each task touches the columns of its own group, for its own tokens, one at a time.
+        let part = |token: usize| unsafe { self.y.part(start(token), columns) };
         let mut sums = [[0f32; GROUP_WIDTH]; MAX_ROWS];
-        let count = x.len() / depth;
+        let sums = &mut sums[..tokens.len()];
+        tokens.clone().zip(&mut *sums).for_each(|(token, sum)| sum[..columns].copy_from_slice(part(token)));
+        multiply(lanes_mut(sums.as_flattened_mut()));
+        tokens.zip(sums).for_each(|(token, sum)| part(token).copy_from_slice(&sum[..columns]));
+    }
+
+    /// As [`add`](Self::add), where the results lie if they are whole panels.
+    fn add_in_place(&self, group: usize, tokens: Range<usize>, multiply: impl FnOnce(Strided<'_>)) {
+        if self.columns.len() < (group + 1) * GROUP_WIDTH {
+            return self.add(group, tokens, |sums| multiply(Strided::new(sums.as_flattened_mut(), GROUP_WIDTH)));
+        }
+        let start = tokens.start * self.width + self.columns.start + group * GROUP_WIDTH;
         // SAFETY: each task touches the columns of its own group, for its own tokens.
-        let part = |row: usize| unsafe { y.part((first + row) * width + column, columns) };
-        for (row, sum) in sums[..count].iter_mut().enumerate() {
-            sum[..columns].copy_from_slice(part(row));
-            if let Some(bias) = &self.weights.bias {
-                let bias = &bias[column..column + columns];
-                sum.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
-            }
-        }
-        let rows = Rows { numbers: x, stride: depth, count };
-        multiply_group(self.isa, rows, weights, lanes_mut(sums[..count].as_flattened_mut()));
-        for (row, sum) in sums[..count].iter().enumerate() {
-            part(row).copy_from_slice(&sum[..columns]);
-        }
+        multiply(unsafe { self.y.rows(start, self.width, (tokens.len(), GROUP_WIDTH)) });
     }
 }
 
@@ -184,5 +225,64 @@ mod tests {
         assert!(packed.clone().with_bias(vec![0.0; 3]).is_err());
         let x = Tensor::from_slice(&[0f32; 6], (2, 3), &Device::Cpu).unwrap();
         assert!(linear(&x, &packed).is_err());
+    }
+
+    /// Three parts, in two formats and dense, with odd numbers of rows.
+    fn parts(depth: usize) -> Vec<PackedMatrix> {
+        let pack = |rows, dtype| PackedMatrix::pack(&matrix(rows, depth, rows), (rows, depth), dtype).unwrap();
+        vec![pack(70, WeightDtype::Q8_0), pack(33, WeightDtype::Q4_0), pack(9, WeightDtype::F32)]
+    }
+
+    fn numbers(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn parts_are_multiplied_side_by_side_each_in_its_own_format() {
+        let (tokens, depth) = (53, 64);
+        let x = Tensor::from_vec(matrix(tokens, depth, 1), (tokens, depth), &Device::Cpu).unwrap();
+        let products: Vec<Tensor> = parts(depth).iter().map(|part| linear(&x, part).unwrap()).collect();
+        let bias = matrix(1, 112, 3);
+        let addend = Tensor::from_vec(matrix(tokens, 112, 4), (tokens, 112), &Device::Cpu).unwrap();
+        let stacked = PackedMatrix::stack(parts(depth)).unwrap();
+        assert_eq!(numbers(&linear(&x, &stacked).unwrap()), numbers(&Tensor::cat(&products, 1).unwrap()));
+        // The bias and the addend are where the sums start, so they are rounded with them.
+        let both = numbers(&linear_add(&x, &stacked.with_bias(bias.clone()).unwrap(), &addend).unwrap());
+        let plain = numbers(&Tensor::cat(&products, 1).unwrap());
+        for (i, (y, product)) in both.iter().zip(&plain).enumerate() {
+            let expected = product + bias[i % 112] + numbers(&addend)[i];
+            assert!((y - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{i}: {y} for {expected}");
+        }
+    }
+
+    #[test]
+    fn quantised_products_are_close_to_the_dense_ones_and_do_not_depend_on_threads_or_rows() {
+        let (tokens, rows, depth) = (61, 200, 96);
+        let (x, w) = (matrix(tokens, depth, 1), matrix(rows, depth, 2));
+        let tensor = |x: &[f32]| Tensor::from_slice(x, (x.len() / depth, depth), &Device::Cpu).unwrap();
+        let exact = product(&x, &w, &vec![0.0; rows], depth);
+        for (dtype, bound) in [(WeightDtype::Q8_0, 0.01), (WeightDtype::Q4_0, 0.1)] {
+            let packed = PackedMatrix::pack(&w, (rows, depth), dtype).unwrap();
+            let all = numbers(&linear(&tensor(&x), &packed).unwrap());
+            let error: f32 = all.iter().zip(&exact).map(|(y, exact)| (y - exact).powi(2)).sum();
+            let norm: f32 = exact.iter().map(|exact| exact.powi(2)).sum();
+            assert!(error.sqrt() <= bound * norm.sqrt(), "{dtype:?}: {}", (error / norm).sqrt());
+            for threads in [1, 2, 5] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                for rows_at_once in [1, 7, 24, 61] {
+                    let some = x.chunks(rows_at_once * depth).map(|x| linear(&tensor(x), &packed).unwrap());
+                    let some: Vec<f32> = pool.install(|| some.flat_map(|y| numbers(&y)).collect());
+                    assert_eq!(some, all, "{dtype:?}, {threads} threads, {rows_at_once} rows");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stacked_or_quantised_is_an_error() {
+        let pack = |depth, dtype| PackedMatrix::pack(&vec![0.0; 2 * depth], (2, depth), dtype);
+        assert!(pack(33, WeightDtype::Q8_0).is_err());
+        let parts = vec![pack(32, WeightDtype::Q8_0).unwrap(), pack(64, WeightDtype::Q8_0).unwrap()];
+        assert!(PackedMatrix::stack(parts).is_err());
     }
 }

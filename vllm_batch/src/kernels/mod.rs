@@ -16,6 +16,9 @@
 mod activation;
 mod add_rows;
 mod attention;
+#[cfg(feature = "bench")]
+pub mod bench;
+mod dtype;
 mod embedding;
 mod exp;
 mod isa;
@@ -25,15 +28,17 @@ mod moe;
 mod norm;
 mod packed;
 mod parallel;
+mod quant;
 mod registers;
 mod rotary;
 mod storage;
 mod tanh;
 mod tile;
 
-pub use packed::WeightDtype;
+pub use dtype::WeightDtype;
 
 pub(crate) use packed::PackedMatrix;
+pub(crate) use quant::QuantFormat;
 pub(crate) use rotary::RotaryTable;
 
 pub(crate) use activation::{Activation, gated, gelu};

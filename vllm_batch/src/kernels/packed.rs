@@ -1,68 +1,104 @@
 //! Weight matrices in the order in which they are read.
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Storage, Tensor, bail};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::LANES;
+use super::dtype::WeightDtype;
+use super::quant::{BLOCK, QuantFormat, QuantMatrix, quantize_q4_0, quantize_q8_0};
 
 /// Panels that one task multiplies: [`GROUP_WIDTH`] columns of the result.
 pub(super) const PANELS_PER_GROUP: usize = 4;
 /// Columns of the result that one task computes.
 pub(super) const GROUP_WIDTH: usize = PANELS_PER_GROUP * LANES;
 
-/// How weights are kept in memory. They are widened to f32 when they are used, and all arithmetic is f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum WeightDtype {
-    /// Four bytes a weight: exactly what the file says.
-    #[default]
-    F32,
-    /// Two bytes a weight, 11 bits of precision, up to 65,504.
-    F16,
-    /// Two bytes a weight, 8 bits of precision, the range of f32.
-    Bf16,
+/// A weight matrix of `rows` × `depth`: parts with the same depth, one below the other, each stored in the order in which
+/// a multiplication reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct PackedMatrix {
+    pub(super) parts: Vec<Part>,
+    /// One number per row, or nothing.
+    pub(super) bias: Option<Vec<f32>>,
+    depth: usize,
 }
 
-impl WeightDtype {
-    /// The name, as in vLLM's `dtype` option.
-    pub fn as_str(self) -> &'static str {
+/// Rows that are stored in the same way.
+#[derive(Debug, Clone)]
+pub(super) enum Part {
+    Dense(DensePanels),
+    Quantized(QuantMatrix),
+}
+
+impl Part {
+    /// Number of rows.
+    pub(super) fn rows(&self) -> usize {
         match self {
-            Self::F32 => "float32",
-            Self::F16 => "float16",
-            Self::Bf16 => "bfloat16",
+            Self::Dense(dense) => dense.rows,
+            Self::Quantized(quantized) => quantized.rows(),
         }
     }
 }
 
-/// A weight matrix of `rows` × `depth`, stored as panels of 16 rows so that a multiplication reads memory in order:
-/// shape `[groups, 4, depth, 16]`, the last rows padded with zeros.
+/// Dense rows, stored as panels of 16: a tensor of shape `[groups, 4, depth, 16]`, the last rows padded with zeros.
 #[derive(Debug, Clone)]
-pub(crate) struct PackedMatrix {
-    pub(super) panels: Tensor,
-    /// One number per row, or nothing.
-    pub(super) bias: Option<Vec<f32>>,
+pub(super) struct DensePanels {
+    panels: Tensor,
     rows: usize,
-    depth: usize,
+}
+
+impl DensePanels {
+    /// Gives `f` the weights and returns what it makes of them.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&Weights<'_>) -> T) -> Result<T> {
+        let (storage, layout) = self.panels.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else { bail!("packed weights are not in this processor's memory") };
+        Ok(f(&Weights::of(storage, layout)?))
+    }
 }
 
 impl PackedMatrix {
-    /// Packs a row-major matrix of shape `[rows, depth]`.
+    /// Weights of a block when [`pack`](Self::pack) quantises: rows must be multiples of it.
+    pub(crate) const QUANTIZED_BLOCK: usize = BLOCK;
+
+    /// Packs a row-major matrix of shape `[rows, depth]`, quantised if `dtype` says so.
     ///
     /// # Errors
-    /// If the number of weights is not `rows * depth`.
+    /// If the number of weights is not `rows * depth`, or a quantised row is not a whole number of blocks.
     pub(crate) fn pack(weights: &[f32], shape: (usize, usize), dtype: WeightDtype) -> Result<Self> {
         let (rows, depth) = shape;
         if weights.len() != rows * depth {
             bail!("{} weights cannot be {rows} rows of {depth}", weights.len());
         }
         let panels = match dtype {
-            WeightDtype::F32 => pack_as(weights, shape, |weight| weight)?,
+            WeightDtype::Auto | WeightDtype::F32 => pack_as(weights, shape, |weight| weight)?,
             WeightDtype::F16 => pack_as(weights, shape, f16::from_f32)?,
             WeightDtype::Bf16 => pack_as(weights, shape, bf16::from_f32)?,
+            WeightDtype::Q8_0 => return Self::from_blocks(QuantFormat::Q8_0, &quantize_q8_0(weights), shape),
+            WeightDtype::Q4_0 => return Self::from_blocks(QuantFormat::Q4_0, &quantize_q4_0(weights), shape),
         };
-        Ok(Self { panels, bias: None, rows, depth })
+        Ok(Self { parts: vec![Part::Dense(DensePanels { panels, rows })], bias: None, depth })
+    }
+
+    /// Packs a matrix of shape `[rows, depth]` out of a file's quantised blocks, row after row, without any loss.
+    ///
+    /// # Errors
+    /// If a row is not a whole number of blocks, or the number of bytes is not that of the rows.
+    pub(crate) fn from_blocks(format: QuantFormat, bytes: &[u8], shape: (usize, usize)) -> Result<Self> {
+        let matrix = QuantMatrix::pack(format, bytes, shape)?;
+        Ok(Self { parts: vec![Part::Quantized(matrix)], bias: None, depth: shape.1 })
+    }
+
+    /// Matrices without biases, one below the other, as one.
+    ///
+    /// # Errors
+    /// If their depths differ.
+    pub(crate) fn stack(matrices: Vec<Self>) -> Result<Self> {
+        let depth = matrices.first().map_or(0, |matrix| matrix.depth);
+        if matrices.iter().any(|matrix| matrix.depth != depth) {
+            bail!("matrices of different depths cannot be stacked");
+        }
+        Ok(Self { parts: matrices.into_iter().flat_map(|matrix| matrix.parts).collect(), bias: None, depth })
     }
 
     /// Adds a bias of one number per row to every product.
@@ -70,8 +106,8 @@ impl PackedMatrix {
     /// # Errors
     /// If the number of values is not the number of rows.
     pub(crate) fn with_bias(mut self, bias: Vec<f32>) -> Result<Self> {
-        if bias.len() != self.rows {
-            bail!("a bias of {} numbers does not fit {} rows", bias.len(), self.rows);
+        if bias.len() != self.rows() {
+            bail!("a bias of {} numbers does not fit {} rows", bias.len(), self.rows());
         }
         self.bias = Some(bias);
         Ok(self)
@@ -79,7 +115,13 @@ impl PackedMatrix {
 
     /// Number of rows: the width of a product.
     pub(crate) fn rows(&self) -> usize {
-        self.rows
+        self.parts.iter().map(Part::rows).sum()
+    }
+
+    /// Number of parts that are stored in different ways.
+    #[cfg(test)]
+    pub(crate) fn num_parts(&self) -> usize {
+        self.parts.len()
     }
 
     /// Length of a row: the width of what is multiplied.

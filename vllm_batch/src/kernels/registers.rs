@@ -1,6 +1,8 @@
 //! Sixteen numbers in vector registers, on each instruction set.
 
-use super::Lane;
+use half::f16;
+
+use super::{LANES, Lane};
 
 /// Sixteen numbers, in as many registers as they take.
 ///
@@ -17,11 +19,23 @@ pub(super) trait Registers: Copy {
     /// `source` must be readable.
     unsafe fn load(source: *const Lane) -> Self;
 
+    /// The f16 numbers at `source`, which may lie anywhere, widened.
+    ///
+    /// # Safety
+    /// `source` must be readable.
+    unsafe fn load_f16(source: *const [f16; LANES]) -> Self;
+
     /// Sixteen times `x`.
     ///
     /// # Safety
     /// See the trait.
     unsafe fn splat(x: f32) -> Self;
+
+    /// `self * factor`.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn mul(self, factor: Self) -> Self;
 
     /// `self * factor + addend`, rounded once.
     ///
@@ -47,8 +61,22 @@ impl Registers for Lane {
     }
 
     #[inline(always)]
+    unsafe fn load_f16(source: *const [f16; LANES]) -> Self {
+        // SAFETY: readable, as the caller promises.
+        unsafe { source.read_unaligned() }.map(f16::to_f32_const)
+    }
+
+    #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
-        [x; super::LANES]
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn mul(mut self, factor: Self) -> Self {
+        for (x, factor) in self.iter_mut().zip(factor) {
+            *x *= factor;
+        }
+        self
     }
 
     #[inline(always)]
@@ -72,15 +100,18 @@ pub(super) use x86::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, _mm_loadu_si128, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+        _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
-    use super::{Lane, Registers};
+    use half::f16;
+
+    use super::{LANES, Lane, Registers};
 
     /// Two registers of eight.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Avx2(__m256, __m256);
+    pub(in super::super) struct Avx2(pub(in super::super) __m256, pub(in super::super) __m256);
 
     impl Registers for Avx2 {
         const WIDE: bool = false;
@@ -89,6 +120,19 @@ mod x86 {
         unsafe fn load(source: *const Lane) -> Self {
             // SAFETY: sixteen numbers are readable, as the caller promises.
             unsafe { Self(_mm256_loadu_ps(source.cast()), _mm256_loadu_ps(source.cast::<f32>().add(8))) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(source: *const [f16; LANES]) -> Self {
+            let halves = source.cast();
+            // SAFETY: sixteen numbers are readable, as the caller promises, and F16C is part of its set.
+            unsafe { Self(_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves.add(1)))) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, factor: Self) -> Self {
+            // SAFETY: the caller runs on AVX2.
+            unsafe { Self(_mm256_mul_ps(self.0, factor.0), _mm256_mul_ps(self.1, factor.1)) }
         }
 
         #[inline(always)]
@@ -116,7 +160,7 @@ mod x86 {
 
     /// One register.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Avx512(__m512);
+    pub(in super::super) struct Avx512(pub(in super::super) __m512);
 
     impl Registers for Avx512 {
         const WIDE: bool = true;
@@ -125,6 +169,18 @@ mod x86 {
         unsafe fn load(source: *const Lane) -> Self {
             // SAFETY: sixteen numbers are readable, as the caller promises.
             unsafe { Self(_mm512_loadu_ps(source.cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(source: *const [f16; LANES]) -> Self {
+            // SAFETY: sixteen numbers are readable, as the caller promises.
+            unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(source.cast()))) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, factor: Self) -> Self {
+            // SAFETY: the caller runs on AVX-512.
+            unsafe { Self(_mm512_mul_ps(self.0, factor.0)) }
         }
 
         #[inline(always)]

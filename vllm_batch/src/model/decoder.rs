@@ -5,11 +5,11 @@ use rayon::prelude::*;
 
 use super::cache::{KvCache, heads};
 use super::input::ModelInput;
-use super::layer::{FeedForward, Layer, Network};
+use super::layer::{Experts, FeedForward, Layer, Network};
 use super::lora::LoraAdapter;
 use super::projection::{AdapterRows, Projection};
 use super::slots::{Slot, TensorNames};
-use super::spec::{DecoderSpec, ExpertsSpec, LayerSpec};
+use super::spec::{DecoderSpec, LayerSpec};
 use super::weights::WeightLoader;
 use crate::error::LoadError;
 use crate::kernels::{
@@ -140,9 +140,7 @@ impl Decoder {
                 let inner = self.inner(network, &normed, adapters)?;
                 self.project(x, &inner, (&network.down, adapters), post_norm)
             }
-            FeedForward::Experts { spec, router, networks } => {
-                self.join(x, &self.experts((spec, router, networks), &normed)?, post_norm)
-            }
+            FeedForward::Experts(experts) => self.join(x, &self.experts(experts, &normed)?, post_norm),
         }
     }
 
@@ -152,11 +150,7 @@ impl Decoder {
     }
 
     /// Each expert computes the rows that chose it, experts in parallel.
-    fn experts(
-        &self,
-        (spec, router, networks): (&ExpertsSpec, &PackedMatrix, &[Network]),
-        x: &Tensor,
-    ) -> Result<Tensor> {
+    fn experts(&self, Experts { spec, router, networks }: &Experts, x: &Tensor) -> Result<Tensor> {
         let routing = route(&linear(x, router)?, spec.num_experts_per_tok, spec.norm_topk_prob)?;
         let unchanged = AdapterRows::default();
         let chosen = networks.par_iter().zip(&routing.tokens).filter(|(_, tokens)| !tokens.is_empty());

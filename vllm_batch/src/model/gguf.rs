@@ -12,8 +12,9 @@ use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use serde_json::{Map, Value};
 
-use super::weights::TensorSource;
+use super::weights::{Part, TensorSource, read_range};
 use crate::error::LoadError;
+use crate::kernels::QuantFormat;
 
 /// The metadata of a GGUF file, and where its tensors lie.
 #[derive(Debug)]
@@ -62,6 +63,15 @@ impl GgufFile {
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         self.metadata.get(key)
     }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo, LoadError> {
+        self.tensors.get(name).ok_or_else(|| LoadError::MissingTensor { tensor: name.to_owned() })
+    }
+
+    fn bytes(&self, info: &TensorInfo, part: Part) -> Result<Vec<u8>, LoadError> {
+        let len = info.len / part.count;
+        read_range(&self.path, info.start + (part.index * len) as u64, len)
+    }
 }
 
 impl TensorSource for GgufFile {
@@ -73,14 +83,18 @@ impl TensorSource for GgufFile {
         self.tensors.keys().map(String::as_str).collect()
     }
 
-    fn read_part(&self, name: &str, index: usize, count: usize) -> Result<Vec<f32>, LoadError> {
-        let info = self.tensors.get(name).ok_or_else(|| LoadError::MissingTensor { tensor: name.to_owned() })?;
-        let len = info.len / count;
-        let bytes = super::weights::read_range(&self.path, info.start + (index * len) as u64, len)?;
+    fn read_part(&self, name: &str, part: Part) -> Result<Vec<f32>, LoadError> {
+        let info = self.info(name)?;
+        let bytes = self.bytes(info, part)?;
         let storage = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, info.dtype)?;
         let mut shape = info.shape.clone();
-        shape[0] /= count;
+        shape[0] /= part.count;
         Ok(QTensor::new(storage, shape)?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?)
+    }
+
+    fn read_blocks(&self, name: &str, part: Part) -> Result<Option<(QuantFormat, Vec<u8>)>, LoadError> {
+        let info = self.info(name)?;
+        quantized(info.dtype).map(|format| Ok((format, self.bytes(info, part)?))).transpose()
     }
 }
 
@@ -266,6 +280,23 @@ fn dtype(kind: u32) -> Option<GgmlDType> {
         13 => GgmlDType::Q5K,
         14 => GgmlDType::Q6K,
         30 => GgmlDType::BF16,
+        _ => return None,
+    })
+}
+
+/// The formats that are multiplied as they are.
+fn quantized(dtype: GgmlDType) -> Option<QuantFormat> {
+    Some(match dtype {
+        GgmlDType::Q4_0 => QuantFormat::Q4_0,
+        GgmlDType::Q4_1 => QuantFormat::Q4_1,
+        GgmlDType::Q5_0 => QuantFormat::Q5_0,
+        GgmlDType::Q5_1 => QuantFormat::Q5_1,
+        GgmlDType::Q8_0 => QuantFormat::Q8_0,
+        GgmlDType::Q2K => QuantFormat::Q2_K,
+        GgmlDType::Q3K => QuantFormat::Q3_K,
+        GgmlDType::Q4K => QuantFormat::Q4_K,
+        GgmlDType::Q5K => QuantFormat::Q5_K,
+        GgmlDType::Q6K => QuantFormat::Q6_K,
         _ => return None,
     })
 }

@@ -59,6 +59,23 @@ fn metadata_of_every_type_is_read() {
 }
 
 #[test]
+fn quantised_tensors_are_read_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    std::fs::write(&path, sample()).unwrap();
+    let file = GgufFile::open(&path).unwrap();
+    let dense = [GgmlDType::F32, GgmlDType::F16, GgmlDType::BF16];
+    for dtype in formats() {
+        let blocks = file.read_blocks(&format!("{dtype:?}"), Part::WHOLE).unwrap();
+        assert_eq!(blocks.is_none(), dense.contains(&dtype), "{dtype:?}");
+        if let Some((format, bytes)) = blocks {
+            assert_eq!(format!("{format:?}").replace("_K", "K"), format!("{dtype:?}"));
+            assert_eq!(bytes, *tensor(dtype).data().unwrap(), "{dtype:?}");
+        }
+    }
+}
+
+#[test]
 fn tensors_of_every_format_are_dequantised() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");

@@ -10,7 +10,7 @@ use super::config::Config;
 use super::files::read_json;
 use super::projection::Change;
 use super::safetensors::SafetensorsFiles;
-use super::weights::TensorSource;
+use super::weights::{Part, TensorSource};
 use crate::error::LoadError;
 use crate::kernels::{PackedMatrix, WeightDtype};
 
@@ -203,11 +203,11 @@ impl TensorSource for Merged<'_> {
         self.model.names()
     }
 
-    fn read_part(&self, name: &str, index: usize, count: usize) -> Result<Vec<f32>, LoadError> {
-        let mut weights = self.model.read_part(name, index, count)?;
+    fn read_part(&self, name: &str, part: Part) -> Result<Vec<f32>, LoadError> {
+        let mut weights = self.model.read_part(name, part)?;
         let rows = self.shape(name).and_then(|shape| shape.first().copied()).unwrap_or(0);
         for adapter in self.adapters {
-            adapter.add_to(name, index * (rows / count), &mut weights)?;
+            adapter.add_to(name, part.index * (rows / part.count), &mut weights)?;
         }
         Ok(weights)
     }

@@ -11,7 +11,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 
-use super::weights::{TensorSource, read_range};
+use super::weights::{Part, TensorSource, read_range};
 use crate::error::LoadError;
 
 const SINGLE: &str = "model.safetensors";
@@ -77,10 +77,10 @@ impl TensorSource for SafetensorsFiles {
         self.tensors.keys().map(String::as_str).collect()
     }
 
-    fn read_part(&self, name: &str, index: usize, count: usize) -> Result<Vec<f32>, LoadError> {
+    fn read_part(&self, name: &str, part: Part) -> Result<Vec<f32>, LoadError> {
         let info = self.tensors.get(name).ok_or_else(|| LoadError::MissingTensor { tensor: name.to_owned() })?;
-        let len = info.len / count;
-        let bytes = read_range(&self.files[info.file], info.start + (index * len) as u64, len)?;
+        let len = info.len / part.count;
+        let bytes = read_range(&self.files[info.file], info.start + (part.index * len) as u64, len)?;
         match info.dtype {
             Dtype::F32 => Ok(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
             Dtype::F16 => {

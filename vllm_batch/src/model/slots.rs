@@ -64,6 +64,11 @@ impl EncoderSlot {
         Self { layer: Some(layer), ..self }
     }
 
+    /// Whether it is looked up, not multiplied with.
+    pub(super) fn is_embedding(self) -> bool {
+        self.layer.is_none()
+    }
+
     /// The name without what all names begin with.
     pub(super) fn name(self) -> String {
         let layer = self.layer.map_or_else(String::new, |layer| format!("encoder.layer.{layer}."));

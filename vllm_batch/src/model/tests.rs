@@ -2,6 +2,7 @@
 
 mod encoder;
 mod gguf;
+mod table;
 
 use std::path::{Path, PathBuf};
 
@@ -35,16 +36,24 @@ fn fixtures() -> Vec<String> {
 const MAX_LEN: usize = 128;
 
 fn decoder(name: &str) -> Decoder {
+    decoder_as(name, WeightDtype::F32)
+}
+
+fn decoder_as(name: &str, dtype: WeightDtype) -> Decoder {
     let config = std::fs::read(fixture(name).join("config.json")).unwrap();
-    decoder_with(name, &serde_json::from_slice(&config).unwrap())
+    load_decoder(name, &serde_json::from_slice(&config).unwrap(), dtype)
 }
 
 /// The weights of a fixture under another configuration.
 fn decoder_with(name: &str, config: &Map<String, Value>) -> Decoder {
+    load_decoder(name, config, WeightDtype::F32)
+}
+
+fn load_decoder(name: &str, config: &Map<String, Value>, dtype: WeightDtype) -> Decoder {
     let (spec, names) =
         spec_from_hugging_face(&Config::new("", config)).unwrap_or_else(|error| panic!("{name}: {error}"));
     let tensors = SafetensorsFiles::open(&fixture(name)).unwrap();
-    let loader = WeightLoader { source: &tensors, names, dtype: WeightDtype::F32, head_dim: spec.head_dim };
+    let loader = WeightLoader { source: &tensors, names, dtype, head_dim: spec.head_dim };
     Decoder::load(spec, &loader, MAX_LEN).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -130,19 +139,42 @@ fn greedy_tokens_are_those_of_transformers() {
 }
 
 #[test]
+fn logits_of_quantised_weights_point_the_same_way() {
+    // Random weights of width 64 are a hard case: real ones have more numbers to average over.
+    for (dtype, bound) in [(WeightDtype::Q8_0, 0.998), (WeightDtype::Q4_0, 0.9)] {
+        let decoder = decoder_as("llama", dtype);
+        for (i, case) in expected("llama").iter().enumerate() {
+            let cosine = cosine(&logits(&decoder, &case.input_ids, 1000).concat(), &case.logits.concat());
+            assert!(cosine >= bound, "{dtype:?} p{i}: {cosine}");
+        }
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+#[test]
 fn chunks_and_threads_do_not_change_a_bit() {
     for name in fixtures() {
-        let decoder = decoder(&name);
-        let vocab = decoder.spec.vocab_size as u32;
-        let token_ids: Vec<u32> = (0..117).map(|i| (i * 37 + 5) % vocab).collect();
-        let all = logits(&decoder, &token_ids, 1000);
-        assert!(all.iter().flatten().all(|x| x.is_finite()), "{name}");
-        for threads in [1, 3] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            for chunk in [1, 7, 117] {
-                let chunked = pool.install(|| logits(&decoder, &token_ids, chunk));
-                assert!(chunked == all, "{name}: chunk {chunk}, {threads} threads");
-            }
+        check_chunks_and_threads(&name, &decoder(&name));
+    }
+    for dtype in [WeightDtype::Q8_0, WeightDtype::Q4_0] {
+        check_chunks_and_threads(dtype.as_str(), &decoder_as("llama", dtype));
+    }
+}
+
+fn check_chunks_and_threads(name: &str, decoder: &Decoder) {
+    let vocab = decoder.spec.vocab_size as u32;
+    let token_ids: Vec<u32> = (0..117).map(|i| (i * 37 + 5) % vocab).collect();
+    let all = logits(decoder, &token_ids, 1000);
+    assert!(all.iter().flatten().all(|x| x.is_finite()), "{name}");
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for chunk in [1, 7, 117] {
+            let chunked = pool.install(|| logits(decoder, &token_ids, chunk));
+            assert!(chunked == all, "{name}: chunk {chunk}, {threads} threads");
         }
     }
 }

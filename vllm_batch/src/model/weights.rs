@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 
 use super::slots::{Slot, TensorNames};
 use crate::error::LoadError;
-use crate::kernels::{PackedMatrix, WeightDtype};
+use crate::kernels::{PackedMatrix, QuantFormat, WeightDtype};
 
 /// A model's tensors by name, read on demand.
 pub(super) trait TensorSource: Sync {
@@ -21,12 +21,34 @@ pub(super) trait TensorSource: Sync {
 
     /// Reads a tensor as f32, row-major.
     fn read(&self, name: &str) -> Result<Vec<f32>, LoadError> {
-        self.read_part(name, 0, 1)
+        self.read_part(name, Part::WHOLE)
     }
 
-    /// Reads the part `index` of `count` parts into which the slowest dimension is divided; it must be a multiple of
-    /// `count`.
-    fn read_part(&self, name: &str, index: usize, count: usize) -> Result<Vec<f32>, LoadError>;
+    /// Reads a part of a tensor as f32.
+    fn read_part(&self, name: &str, part: Part) -> Result<Vec<f32>, LoadError>;
+
+    /// Reads the blocks of a part of a quantised tensor as they are, row-major; `None` if it is not quantised.
+    fn read_blocks(&self, _name: &str, _part: Part) -> Result<Option<(QuantFormat, Vec<u8>)>, LoadError> {
+        Ok(None)
+    }
+}
+
+/// One of `count` equal parts into which a tensor's slowest dimension, a multiple of `count`, is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) index: usize,
+    pub(super) count: usize,
+}
+
+impl Part {
+    /// All of it.
+    pub(super) const WHOLE: Self = Self { index: 0, count: 1 };
+}
+
+/// Rows of a matrix, one after the other.
+enum Rows {
+    Dense(Vec<f32>),
+    Blocks(QuantFormat, Vec<u8>),
 }
 
 /// Reads the slots of a decoder from a source of tensors.
@@ -63,7 +85,8 @@ impl WeightLoader<'_> {
 
     /// The weights of a normalisation of `len` numbers.
     pub(super) fn norm(&self, slot: Slot, len: usize) -> Result<Tensor, LoadError> {
-        let mut numbers = self.numbers(slot, &[len])?;
+        let (tensor, part) = self.place(slot, &[len])?;
+        let mut numbers = self.source.read_part(&tensor, part)?;
         if self.names.unit_offset {
             for weight in &mut numbers {
                 *weight += 1.0;
@@ -75,53 +98,106 @@ impl WeightLoader<'_> {
     /// One matrix of the given parts, one below the other, each `(slot, rows)`; all have `depth` columns. With `bias`,
     /// each part's bias as well.
     pub(super) fn matrix(&self, parts: &[(Slot, usize)], depth: usize, bias: bool) -> Result<PackedMatrix, LoadError> {
-        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        let (mut stacked, mut biases) = (Vec::new(), Vec::new());
         for (slot, rows) in parts {
-            append(&mut weights, self.numbers(*slot, &[*rows, depth])?);
+            append(&mut stacked, self.rows(*slot, *rows, depth)?);
             if bias {
-                append(&mut biases, self.numbers(slot.bias(), &[*rows])?);
+                let (tensor, part) = self.place(slot.bias(), &[*rows])?;
+                biases.append(&mut self.reordered(slot.bias(), self.source.read_part(&tensor, part)?, *rows));
             }
         }
-        let rows = parts.iter().map(|(_, rows)| rows).sum();
-        let packed = PackedMatrix::pack(&weights, (rows, depth), self.dtype)?;
+        let dtype = self.dtype_of(parts[0].0);
+        let packed = stacked.iter().map(|rows| pack(rows, depth, dtype)).collect::<Result<Vec<_>, _>>()?;
+        let packed = PackedMatrix::stack(packed)?;
         Ok(if bias { packed.with_bias(biases)? } else { packed })
     }
 
-    fn numbers(&self, slot: Slot, expected: &[usize]) -> Result<Vec<f32>, LoadError> {
+    /// Errors in embedding and head are errors of every token, so they keep 8 bits.
+    fn dtype_of(&self, slot: Slot) -> WeightDtype {
+        match (self.dtype, slot) {
+            (WeightDtype::Q4_0, Slot::Embedding | Slot::Head) => WeightDtype::Q8_0,
+            (WeightDtype::Q4_0, Slot::Encoder(slot)) if slot.is_embedding() => WeightDtype::Q8_0,
+            (dtype, _) => dtype,
+        }
+    }
+
+    /// The rows of a matrix in the decoder's order.
+    fn rows(&self, slot: Slot, rows: usize, depth: usize) -> Result<Rows, LoadError> {
+        let (tensor, part) = self.place(slot, &[rows, depth])?;
+        let blocks = if self.dtype.keeps_quantized() { self.source.read_blocks(&tensor, part)? } else { None };
+        if let Some((format, bytes)) = blocks {
+            return Ok(Rows::Blocks(format, self.reordered(slot, bytes, rows)));
+        }
+        self.check_depth(&tensor, depth)?;
+        Ok(Rows::Dense(self.reordered(slot, self.source.read_part(&tensor, part)?, rows)))
+    }
+
+    /// Quantising takes whole blocks of a row.
+    fn check_depth(&self, tensor: &str, depth: usize) -> Result<(), LoadError> {
+        let quantizes = matches!(self.dtype, WeightDtype::Q8_0 | WeightDtype::Q4_0);
+        if quantizes && !depth.is_multiple_of(PackedMatrix::QUANTIZED_BLOCK) {
+            let (dtype, block) = (self.dtype.as_str(), PackedMatrix::QUANTIZED_BLOCK);
+            let message =
+                format!("tensor `{tensor}` has rows of {depth} weights, and {dtype} needs multiples of {block}");
+            return Err(LoadError::InvalidOption { option: "dtype", message });
+        }
+        Ok(())
+    }
+
+    /// The name of a slot's tensor and the part of it that has the expected shape.
+    fn place(&self, slot: Slot, expected: &[usize]) -> Result<(String, Part), LoadError> {
         let tensor = self.names.name(slot);
         let Some(actual) = self.source.shape(&tensor) else {
             return Err(LoadError::MissingTensor { tensor });
         };
-        let part = self.names.part_of_stack(slot);
-        let (index, count) = part.map_or((0, 1), |index| (index, actual.first().copied().unwrap_or(0)));
-        let found = if part.is_some() { actual.get(1..).unwrap_or_default() } else { &actual };
-        if found != expected || index >= count {
-            let stacked = part.map(|index| index + 1);
+        let stacked = self.names.part_of_stack(slot);
+        let part = stacked.map_or(Part::WHOLE, |index| Part { index, count: actual.first().copied().unwrap_or(0) });
+        let found = if stacked.is_some() { actual.get(1..).unwrap_or_default() } else { &actual };
+        if found != expected || part.index >= part.count {
+            let stacked = stacked.map(|index| index + 1);
             let expected = stacked.into_iter().chain(expected.iter().copied()).collect();
             return Err(LoadError::WrongShape { tensor, expected, actual });
         }
-        let numbers = self.source.read_part(&tensor, index, count)?;
-        let depth = numbers.len() / expected[0].max(1);
-        Ok(if self.names.interleaves(slot) { deinterleave(&numbers, self.head_dim, depth) } else { numbers })
+        Ok((tensor, part))
+    }
+
+    /// Puts rows, whatever they are made of, in the decoder's order.
+    fn reordered<T: Copy>(&self, slot: Slot, content: Vec<T>, rows: usize) -> Vec<T> {
+        let width = content.len() / rows.max(1);
+        if self.names.interleaves(slot) { deinterleave(&content, self.head_dim, width) } else { content }
     }
 }
 
-/// Moves the first part in, and copies only the others.
-fn append(all: &mut Vec<f32>, part: Vec<f32>) {
-    if all.is_empty() {
-        *all = part;
-    } else {
-        all.extend_from_slice(&part);
+/// Appends rows to the last ones if they are stored in the same way: then one multiplication does for both. Moves the
+/// first ones in, and copies only the others.
+fn append(stacked: &mut Vec<Rows>, next: Rows) {
+    match (stacked.last_mut(), next) {
+        (Some(Rows::Dense(last)), Rows::Dense(mut next)) => last.append(&mut next),
+        (Some(Rows::Blocks(format, last)), Rows::Blocks(next_format, mut next)) if *format == next_format => {
+            last.append(&mut next);
+        }
+        (_, next) => stacked.push(next),
     }
 }
 
-/// Turns heads whose rotary pairs are rows `(2i, 2i + 1)` into heads whose pairs are rows `(i, i + head_dim / 2)`.
-fn deinterleave(rows: &[f32], head_dim: usize, depth: usize) -> Vec<f32> {
+fn pack(rows: &Rows, depth: usize, dtype: WeightDtype) -> candle_core::Result<PackedMatrix> {
+    match rows {
+        Rows::Dense(weights) => PackedMatrix::pack(weights, (weights.len() / depth.max(1), depth), dtype),
+        Rows::Blocks(format, bytes) => {
+            let rows = format.row_bytes(depth).and_then(|row_bytes| bytes.len().checked_div(row_bytes));
+            PackedMatrix::from_blocks(*format, bytes, (rows.unwrap_or(0), depth))
+        }
+    }
+}
+
+/// Turns heads whose rotary pairs are rows `(2i, 2i + 1)` into heads whose pairs are rows `(i, i + head_dim / 2)`. A row
+/// has `width` elements.
+fn deinterleave<T: Copy>(rows: &[T], head_dim: usize, width: usize) -> Vec<T> {
     let mut out = Vec::with_capacity(rows.len());
-    for head in rows.chunks(head_dim * depth) {
+    for head in rows.chunks(head_dim * width) {
         for half in 0..2 {
             for i in 0..head_dim / 2 {
-                out.extend_from_slice(&head[(2 * i + half) * depth..][..depth]);
+                out.extend_from_slice(&head[(2 * i + half) * width..][..width]);
             }
         }
     }
@@ -141,6 +217,73 @@ pub(super) fn read_range(path: &Path, start: u64, len: usize) -> Result<Vec<u8>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::embed;
+    use crate::model::slots::Format;
+    use crate::model::spec::NormPlacement;
+
+    /// Tensors of blocks: name, format, and number of rows of 32 weights.
+    struct Blocks(Vec<(&'static str, QuantFormat, usize)>);
+
+    impl Blocks {
+        fn find(&self, name: &str) -> (QuantFormat, usize) {
+            let (_, format, rows) = self.0.iter().find(|tensor| tensor.0 == name).unwrap();
+            (*format, *rows)
+        }
+
+        fn bytes(&self, name: &str) -> Vec<u8> {
+            let (format, rows) = self.find(name);
+            let row_bytes = format.row_bytes(32).unwrap();
+            // Small scales; what codes there are does not matter.
+            let byte = |i: usize| if i % row_bytes == 1 { 0x2c } else { (i * 37 + name.len()) as u8 };
+            (0..rows * row_bytes).map(byte).collect()
+        }
+    }
+
+    impl TensorSource for Blocks {
+        fn shape(&self, name: &str) -> Option<Vec<usize>> {
+            Some(vec![self.find(name).1, 32])
+        }
+
+        fn names(&self) -> Vec<&str> {
+            self.0.iter().map(|tensor| tensor.0).collect()
+        }
+
+        fn read_part(&self, name: &str, _: Part) -> Result<Vec<f32>, LoadError> {
+            let (format, rows) = self.find(name);
+            let matrix = PackedMatrix::from_blocks(format, &self.bytes(name), (rows, 32))?;
+            Ok(all_rows(&matrix))
+        }
+
+        fn read_blocks(&self, name: &str, _: Part) -> Result<Option<(QuantFormat, Vec<u8>)>, LoadError> {
+            Ok(Some((self.find(name).0, self.bytes(name))))
+        }
+    }
+
+    fn all_rows(matrix: &PackedMatrix) -> Vec<f32> {
+        let rows: Vec<u32> = (0..matrix.rows() as u32).collect();
+        embed(&rows, matrix).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn parts_of_different_formats_are_one_matrix_in_the_same_order_as_widened_ones() {
+        let (q, k, v) = ("blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight");
+        let source = Blocks(vec![(q, QuantFormat::Q4_0, 80), (k, QuantFormat::Q4_0, 16), (v, QuantFormat::Q8_0, 16)]);
+        let names = TensorNames {
+            format: Format::Gguf,
+            fused: false,
+            interleaved: true,
+            unit_offset: false,
+            norms: NormPlacement::Pre,
+            prefix: "",
+        };
+        let load = |dtype| {
+            let loader = WeightLoader { source: &source, names, dtype, head_dim: 8 };
+            loader.matrix(&[(Slot::Query(0), 80), (Slot::Key(0), 16), (Slot::Value(0), 16)], 32, false).unwrap()
+        };
+        let (native, widened) = (load(WeightDtype::Auto), load(WeightDtype::F32));
+        assert_eq!((native.num_parts(), widened.num_parts()), (2, 1));
+        assert_eq!(all_rows(&native), all_rows(&widened));
+    }
 
     #[test]
     fn pairs_of_neighbours_become_pairs_of_halves() {

@@ -4,19 +4,21 @@
 //! the answer. Nothing here knows a model; limits that depend on one are checked when the engine lowers the request.
 
 mod chat;
+mod message;
 mod pooling;
 mod sampling;
 mod scoring;
 mod structured;
+mod tools;
 
 pub use chat::ChatOptions;
+pub use message::{Message, Role};
 pub use pooling::{PoolingParams, PoolingType};
 pub(crate) use sampling::LEAST_TEMPERATURE;
 pub use sampling::{MAX_ANSWERS, RepetitionDetection, SamplingParams};
 pub use scoring::{Label, MAX_LABELS, ScoringParams};
 pub use structured::{OutputFormat, StructuredOutput};
-
-use serde::{Deserialize, Serialize};
+pub use tools::{Tool, ToolCall, ToolChoice};
 
 /// One request to an engine.
 ///
@@ -245,53 +247,4 @@ impl From<Vec<Message>> for Prompt {
     fn from(messages: Vec<Message>) -> Self {
         Self::Messages(messages)
     }
-}
-
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Message {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said. OpenAI's lists of text parts are joined when a batch line is parsed.
-    pub content: String,
-}
-
-impl Message {
-    /// A message of any role.
-    pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into() }
-    }
-
-    /// Instructions that hold for the whole conversation.
-    pub fn system(content: impl Into<String>) -> Self {
-        Self::new(Role::System, content)
-    }
-
-    /// The human's turn.
-    pub fn user(content: impl Into<String>) -> Self {
-        Self::new(Role::User, content)
-    }
-
-    /// The model's turn.
-    pub fn assistant(content: impl Into<String>) -> Self {
-        Self::new(Role::Assistant, content)
-    }
-}
-
-/// Who speaks in a [`Message`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Role {
-    /// Instructions that hold for the whole conversation.
-    System,
-    /// OpenAI's newer name for system instructions, passed to the chat template as it is.
-    Developer,
-    /// The human.
-    User,
-    /// The model.
-    Assistant,
-    /// The result of a tool.
-    Tool,
 }

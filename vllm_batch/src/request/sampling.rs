@@ -91,6 +91,9 @@ pub struct SamplingParams {
     /// answer is the same either way. An answer that is whole ends, whatever `min_tokens` and `ignore_eos` say; one that
     /// reached `max_tokens` before has the finish reason `length`.
     pub structured_outputs: Option<StructuredOutput>,
+    /// The most tokens that the model says to itself; after them its thoughts are ended for it. For conversations with an
+    /// engine that has a `reasoning_parser`. Absent: no limit.
+    pub thinking_token_budget: Option<u32>,
 }
 
 /// When does an answer go round in circles? When it ends with the same tokens, several times over.
@@ -158,6 +161,7 @@ impl Default for SamplingParams {
             truncate_prompt_tokens: None,
             repetition_detection: None,
             structured_outputs: None,
+            thinking_token_budget: None,
         }
     }
 }
@@ -232,6 +236,8 @@ impl SamplingParams {
         with_repetition_detection(repetition_detection: RepetitionDetection) = Some(repetition_detection);
         /// Sets [`structured_outputs`](Self::structured_outputs).
         with_structured_outputs(structured_outputs: StructuredOutput) = Some(structured_outputs);
+        /// Sets [`thinking_token_budget`](Self::thinking_token_budget).
+        with_thinking_token_budget(thinking_token_budget: u32) = Some(thinking_token_budget);
     }
 
     /// Whether every token is the most likely one, so that equal requests have equal answers.

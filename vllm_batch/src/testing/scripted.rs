@@ -15,6 +15,7 @@ use crate::output::{
     CompletionOutput, FinishReason, OutputEvent, RequestOutput, TextDelta, TokenLogprob, TokenLogprobs, Usage,
 };
 use crate::request::{Prompt, Request, SamplingParams, Task};
+use crate::text::{AnswerFormat, AnswerReader, ToolCallFormat};
 
 /// Answers requests from a function or a table, without a model: for tests of code that uses a [`BatchEngine`].
 ///
@@ -26,6 +27,8 @@ use crate::request::{Prompt, Request, SamplingParams, Task};
 ///   Other parameters are ignored.
 /// * An embedding has `dimensions` numbers, or 8. They follow from the prompt's words: texts with common words are close.
 ///   Of labels, the one that the script answers with is certain. The script is asked in any case, and may refuse.
+/// * Where a request has tools that may be called, calls are read out of the answer: they are written in the Hermes
+///   format, `<tool_call>` and so on.
 /// * It has no thread: answers are made as their streams are polled.
 ///
 /// # Example
@@ -250,6 +253,8 @@ struct Answer {
     /// How many of them were sent.
     sent: usize,
     finish_reason: FinishReason,
+    /// Reads calls out of the answer.
+    reader: Option<Box<AnswerReader>>,
 }
 
 impl Answer {
@@ -275,6 +280,10 @@ impl Answer {
             ends,
             sent: 0,
             finish_reason,
+            reader: request.chat.may_call().then(|| {
+                let format = AnswerFormat::new(Some(ToolCallFormat::hermes()), None);
+                Box::new(AnswerReader::new(format, request, &[]))
+            }),
         }
     }
 
@@ -298,7 +307,11 @@ impl Answer {
         let output = CompletionOutput::new(text, token_ids, self.finish_reason, None);
         let cumulative_logprob = logprobs.as_ref().map(|_| 0.0);
         let output = CompletionOutput { logprobs, cumulative_logprob, ..output };
-        let outputs = (0..self.n).map(|index| CompletionOutput { index, ..output.clone() }).collect();
+        let answers = (0..self.n).map(|index| CompletionOutput { index, ..output.clone() });
+        let outputs = match &self.reader {
+            Some(reader) => answers.map(|answer| reader.read(answer)).collect(),
+            None => answers.collect(),
+        };
         let prompt_token_ids = (0..self.prompt_tokens as u32).collect();
         let request_id = std::mem::take(&mut self.request_id);
         RequestOutput {

@@ -1,29 +1,39 @@
 //! How does text become tokens, and how do tokens become text?
 //!
 //! Down: a [`ChatTemplate`], one of [`ChatTemplates`], renders messages to one text, and a [`Tokenizer`] turns it into ids. Up: an [`OutputText`]
-//! takes the generated ids one by one, through an [`IncrementalDetokenizer`] and [`StopStrings`]. Nothing here knows a
+//! takes the generated ids one by one, through an [`IncrementalDetokenizer`] and [`StopStrings`]; an [`AnswerReader`] tells
+//! thoughts and calls of functions, in the formats of models ([`ReasoningFormat`], [`ToolCallFormat`]), from the rest. Nothing here knows a
 //! model's weights or its files: the loader hands over bytes, or a [`GgufVocabulary`].
 
+mod answer_format;
+mod answer_reader;
 mod byte_level;
 mod detokenize;
 #[cfg(test)]
 mod fixtures;
 mod gguf_vocabulary;
 mod pre_tokenizer;
+mod reasoning;
 mod stop;
 mod template;
 mod template_functions;
 mod templates;
 mod tokenizer;
+mod tool_calls;
+mod tool_prompt;
 
 use std::sync::Arc;
 
+pub use answer_format::{AnswerFormat, AnswerParts};
+pub use answer_reader::AnswerReader;
 pub use detokenize::IncrementalDetokenizer;
 pub use gguf_vocabulary::GgufVocabulary;
+pub use reasoning::ReasoningFormat;
 pub use stop::{StopMatch, StopStrings};
 pub use template::{ChatTemplate, SpecialTokens};
 pub use templates::ChatTemplates;
 pub use tokenizer::Tokenizer;
+pub use tool_calls::{CallIds, ToolCallFormat, WrittenCall};
 
 use crate::{error::RequestError, request::SamplingParams};
 

@@ -10,7 +10,11 @@ use std::{
 use minijinja::{AutoEscape, Environment, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use super::template_functions::{self, Raised};
+use super::{
+    template_functions::{self, Raised},
+    tool_calls::{ToolCallFormat, mentions_tools},
+    tool_prompt::{describe_tools, write_out_calls},
+};
 use crate::{
     error::{LoadError, RequestError},
     request::{ChatOptions, Message},
@@ -18,8 +22,10 @@ use crate::{
 
 /// A model's chat template: Jinja, as `transformers` runs it.
 ///
-/// Templates see `messages`, `add_generation_prompt`, the model's special tokens, `tools` and `documents` as none, and the
-/// variables of the request.
+/// Templates see `messages`, `add_generation_prompt`, the model's special tokens, `tools` and `documents` (or none), and the
+/// variables of the request. The arguments of calls are objects there. For a template that does not look at `tools`, they
+/// are described in the system message, unless none may be called; and for one that does not look at `tool_calls`, calls
+/// are written out in the Hermes format.
 /// They may call `raise_exception(message)` and `strftime_now(format)` (in UTC), Python's methods of strings and
 /// dictionaries, and `tojson` with Python's spelling of JSON. A template that runs away is stopped.
 ///
@@ -35,6 +41,9 @@ use crate::{
 pub struct ChatTemplate {
     environment: Environment<'static>,
     tokens: SpecialTokens,
+    knows_tools: bool,
+    knows_calls: bool,
+    format: Option<ToolCallFormat>,
 }
 
 /// The special tokens that a template may write, as text. Those that are absent are undefined in the template.
@@ -107,8 +116,20 @@ impl ChatTemplate {
         })
     }
 
+    /// How the model writes calls, as [`ToolCallFormat::detect`] tells by the template.
+    #[must_use]
+    pub fn tool_call_format(&self) -> Option<&ToolCallFormat> {
+        self.format.as_ref()
+    }
+
     fn render_text(&self, messages: &[Message], options: &ChatOptions) -> Result<String, RequestError> {
-        let variables = self.variables(messages, options);
+        let described = if self.knows_tools || !options.may_call() { &[] } else { options.tools.as_slice() };
+        let mut messages = describe_tools(messages, described);
+        if !self.knows_calls {
+            messages = write_out_calls(&messages).into();
+        }
+        let messages: Vec<_> = messages.iter().map(Message::to_template_value).collect::<Result<_, _>>()?;
+        let variables = self.variables(&messages, options);
         let rendered = catch_unwind(AssertUnwindSafe(|| self.environment.get_template(NAME)?.render(variables)));
         match rendered {
             Ok(result) => result.map_err(|error| RequestError::Template { message: explain(&error) }),
@@ -116,7 +137,8 @@ impl ChatTemplate {
         }
     }
 
-    fn variables<'a>(&self, messages: &[Message], options: &'a ChatOptions) -> BTreeMap<&'a str, Value> {
+    fn variables<'a>(&self, messages: &[serde_json::Value], options: &'a ChatOptions) -> BTreeMap<&'a str, Value> {
+        let tools = (!options.tools.is_empty()).then_some(&options.tools);
         let tokens = [
             ("bos_token", &self.tokens.bos_token),
             ("eos_token", &self.tokens.eos_token),
@@ -126,8 +148,8 @@ impl ChatTemplate {
         let mut variables = BTreeMap::from([
             ("messages", Value::from_serialize(messages)),
             ("add_generation_prompt", Value::from(options.add_generation_prompt)),
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
+            ("tools", Value::from_serialize(tools)),
+            ("documents", Value::from_serialize(&options.documents)),
         ]);
         variables.extend(tokens.into_iter().filter_map(|(name, token)| Some((name, Value::from(token.as_deref()?)))));
         variables.extend(
@@ -144,10 +166,10 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(unknown_method_callback);
         environment.set_fuel(Some(FUEL));
         template_functions::install(&mut environment, clock);
-        let source = without_generation_marks(source);
-        let added = environment.add_template_owned(NAME, source);
+        let added = environment.add_template_owned(NAME, without_generation_marks(source));
         added.map_err(|error| LoadError::ChatTemplate { message: explain(&error) })?;
-        Ok(Self { environment, tokens })
+        let (knows_tools, knows_calls) = (mentions_tools(source), source.contains("tool_calls"));
+        Ok(Self { environment, tokens, knows_tools, knows_calls, format: ToolCallFormat::detect(source) })
     }
 }
 
@@ -212,7 +234,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::request::Role;
+    use crate::request::{Role, Tool, ToolCall, ToolChoice};
 
     /// One line of `golden.jsonl`: what Jinja itself made of a template.
     #[derive(Deserialize)]
@@ -261,6 +283,64 @@ mod tests {
             };
             assert_eq!(template.render(&golden.messages, golden.add_generation_prompt), expected, "{line}");
         }
+    }
+
+    /// One line of `golden_tools.jsonl`.
+    #[derive(Deserialize)]
+    struct GoldenTools {
+        template: String,
+        tokens: BTreeMap<String, String>,
+        messages: Vec<Message>,
+        tools: Option<Vec<Tool>>,
+        text: Option<String>,
+        error: Option<String>,
+    }
+
+    /// The templates are rebuilt: what they write besides tools and calls is shorter than in the models' own.
+    #[test]
+    fn tools_and_calls_render_as_in_transformers() {
+        let sources = BTreeMap::from([
+            ("llama3_1_tools", (include_str!("../../tests/data/templates/llama3_1_tools.jinja"), "llama3_json")),
+            ("mistral_v3_tools", (include_str!("../../tests/data/templates/mistral_v3_tools.jinja"), "mistral")),
+            ("qwen2_5_tools", (include_str!("../../tests/data/templates/qwen2_5_tools.jinja"), "hermes")),
+            ("qwen3_tools", (include_str!("../../tests/data/templates/qwen3_tools.jinja"), "hermes")),
+        ]);
+        for line in include_str!("../../tests/data/templates/golden_tools.jsonl").lines() {
+            let golden: GoldenTools = serde_json::from_str(line).unwrap();
+            let token = |name: &str| golden.tokens.get(name).cloned();
+            let tokens = SpecialTokens::new(token("bos_token"), token("eos_token"));
+            let (source, format) = sources[golden.template.as_str()];
+            let template = ChatTemplate::with_clock(source, tokens, clock).unwrap();
+            let options = ChatOptions::default().with_tools(golden.tools.unwrap_or_default());
+            let expected = match (golden.text, golden.error) {
+                (Some(text), _) => Ok(text),
+                (None, error) => Err(RequestError::Template { message: error.unwrap() }),
+            };
+            assert_eq!(template.render_with(&golden.messages, &options), expected, "{line}");
+            assert_eq!(template.tool_call_format().map(|format| &*format.name), Some(format), "{line}");
+        }
+    }
+
+    #[test]
+    fn templates_that_know_no_tools_are_helped() {
+        let plain = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+        let tools = || vec![Tool::new("f")];
+        let call = vec![ToolCall::new("1", "f", "{\"a\":1}")];
+        let messages = [Message::user("x"), Message::assistant("").with_tool_calls(call), Message::tool("1", "3")];
+        let written = "[user]x[assistant]<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\":1}}\n</tool_call>[tool]3";
+        let auto = ChatOptions::default().with_tools(tools());
+        let none = auto.clone().with_tool_choice(ToolChoice::None);
+        assert_eq!(template(plain).render_with(&messages, &none).as_deref(), Ok(written));
+        let described = template(plain).render_with(&messages, &auto).unwrap();
+        assert!(
+            described.starts_with("[system]You can call functions.") && described.ends_with(written),
+            "{described}"
+        );
+        let knowing = format!("{{{{ tools | tojson }}}}{{{{ documents | tojson }}}}{plain}");
+        let auto = auto.with_documents(vec![json!({"text": "d"})]);
+        let rendered = template(&knowing).render_with(&messages[..1], &auto);
+        let expected = r#"[{"type": "function", "function": {"name": "f"}}][{"text": "d"}][user]x"#;
+        assert_eq!(rendered.as_deref(), Ok(expected));
     }
 
     #[test]

@@ -27,7 +27,7 @@ const MAX_TEMPLATES: usize = 32;
 /// ```
 #[derive(Debug)]
 pub struct ChatTemplates {
-    own: Option<ChatTemplate>,
+    own: Option<Arc<ChatTemplate>>,
     tokens: SpecialTokens,
     /// The last used ones last.
     compiled: Mutex<Vec<(Key, Compiled)>>,
@@ -41,7 +41,7 @@ type Compiled = Result<Arc<ChatTemplate>, RequestError>;
 impl ChatTemplates {
     /// The model's own template, if it has one, and the special tokens that other templates may write.
     pub fn new(own: Option<ChatTemplate>, tokens: SpecialTokens) -> Self {
-        Self { own, tokens, compiled: Mutex::default() }
+        Self { own: own.map(Arc::new), tokens, compiled: Mutex::default() }
     }
 
     /// Renders a conversation.
@@ -51,9 +51,17 @@ impl ChatTemplates {
     /// model nor the request has a template; [`RequestError::InvalidParam`] if the request's is none.
     pub fn render(&self, messages: &[Message], options: &ChatOptions) -> Result<String, RequestError> {
         options.validate()?;
+        self.find(options)?.render_with(messages, options)
+    }
+
+    /// The template for a request: its own, or the model's.
+    ///
+    /// # Errors
+    /// [`RequestError::NoChatTemplate`] if there is neither; [`RequestError::InvalidParam`] if the request's is none.
+    pub fn find(&self, options: &ChatOptions) -> Result<Arc<ChatTemplate>, RequestError> {
         match &options.chat_template {
-            Some(source) => self.compiled(source)?.render_with(messages, options),
-            None => self.own.as_ref().ok_or(RequestError::NoChatTemplate)?.render_with(messages, options),
+            Some(source) => self.compiled(source),
+            None => self.own.clone().ok_or(RequestError::NoChatTemplate),
         }
     }
 

@@ -51,6 +51,8 @@ fn bad_lines() -> Vec<Case> {
         bad_outer_fields(),
         bad_models_and_prompts(),
         bad_messages(),
+        bad_calls(),
+        bad_tools(),
         bad_params(),
         bad_logit_params(),
         bad_repetitions_and_templates(),
@@ -194,9 +196,104 @@ fn bad_messages() -> Vec<Case> {
             refused("unsupported_parameter", "messages[0].content[1].type"),
         ),
         (
-            messages(r#"[{"role":"user","content":"Hi","name":"Ada"}]"#),
-            refused("unsupported_parameter", "messages[0].name"),
+            messages(r#"[{"role":"user","content":"Hi","mood":"good"}]"#),
+            refused("unsupported_parameter", "messages[0].mood"),
         ),
+        (messages(r#"[{"role":"user","content":"Hi","name":1}]"#), refused("invalid_value", "messages[0].name")),
+    ]
+}
+
+/// A conversation whose assistant makes this call.
+fn calling(call: &str) -> Vec<u8> {
+    messages(&format!(
+        r#"[{{"role":"user","content":"Hi"}},{{"role":"assistant","content":null,"tool_calls":[{call}]}}]"#
+    ))
+}
+
+fn bad_calls() -> Vec<Case> {
+    vec![
+        (
+            messages(r#"[{"role":"assistant","content":null}]"#),
+            refused("missing_required_parameter", "messages[0].content"),
+        ),
+        (
+            messages(
+                r#"[{"role":"user","content":"x","tool_calls":[{"id":"1","type":"function","function":{"name":"f"}}]}]"#,
+            ),
+            refused("invalid_value", "messages[0].tool_calls"),
+        ),
+        (
+            messages(r#"[{"role":"user","content":"x","tool_call_id":"1"}]"#),
+            refused("invalid_value", "messages[0].tool_call_id"),
+        ),
+        (calling("1"), refused("invalid_value", "messages[1].tool_calls[0]")),
+        (calling(r#"{"type":"function"}"#), refused("missing_required_parameter", "messages[1].tool_calls[0].id")),
+        (
+            calling(r#"{"id":"1","type":"function"}"#),
+            refused("missing_required_parameter", "messages[1].tool_calls[0].function"),
+        ),
+        (
+            calling(r#"{"id":"1","type":"custom","custom":{}}"#),
+            refused("unsupported_parameter", "messages[1].tool_calls[0].type"),
+        ),
+        (
+            calling(r#"{"id":"1","type":"function","function":{"name":"f","arguments":{}}}"#),
+            refused("invalid_value", "messages[1].tool_calls[0].function.arguments"),
+        ),
+        (
+            calling(r#"{"id":"1","type":"function","function":{"name":"f","arguments":"{"}}"#),
+            refused("invalid_value", "messages[1].tool_calls[0].function.arguments"),
+        ),
+        (
+            calling(r#"{"id":"1","type":"function","function":{"name":"f","mood":"good"}}"#),
+            refused("unsupported_parameter", "messages[1].tool_calls[0].function.mood"),
+        ),
+    ]
+}
+
+fn bad_tools() -> Vec<Case> {
+    const F: &str = r#"{"type":"function","function":{"name":"f"}}"#;
+    let choice = |value: &str| with(&format!(r#""tools":[{F}],"tool_choice":{value}"#));
+    let named = |name: &str| format!(r#"{{"type":"function","function":{{"name":"{name}"}}}}"#);
+    let allowed = |mode: &str, names: &str| {
+        choice(&format!(r#"{{"type":"allowed_tools","allowed_tools":{{"mode":"{mode}","tools":[{names}]}}}}"#))
+    };
+    vec![
+        (with(r#""tools":{}"#), refused("invalid_value", "tools")),
+        (with(r#""tools":[{}]"#), refused("missing_required_parameter", "tools[0].type")),
+        (with(r#""tools":[{"type":"web_search"}]"#), refused("unsupported_parameter", "tools[0].type")),
+        (
+            with(r#""tools":[{"type":"function","function":{}}]"#),
+            refused("missing_required_parameter", "tools[0].function.name"),
+        ),
+        (
+            with(r#""tools":[{"type":"function","function":{"name":"a b"}}]"#),
+            refused("invalid_value", "tools[0].function.name"),
+        ),
+        (
+            with(r#""tools":[{"type":"function","function":{"name":"f","parameters":[]}}]"#),
+            refused("invalid_value", "tools[0].function.parameters"),
+        ),
+        (
+            with(r#""tools":[{"type":"function","function":{"name":"f","returns":1}}]"#),
+            refused("unsupported_parameter", "tools[0].function.returns"),
+        ),
+        (with(&format!(r#""tools":[{F},{F}]"#)), refused("invalid_value", "tools[1].function.name")),
+        (with(r#""tool_choice":"required""#), refused("invalid_value", "tool_choice")),
+        (choice("1"), refused("invalid_value", "tool_choice")),
+        (choice(r#""any""#), refused("invalid_value", "tool_choice")),
+        (choice(&named("g")), refused("invalid_value", "tool_choice.function.name")),
+        (choice("{}"), refused("missing_required_parameter", "tool_choice.type")),
+        (allowed("some", F), refused("invalid_value", "tool_choice.allowed_tools.mode")),
+        (allowed("auto", ""), refused("invalid_value", "tool_choice.allowed_tools.tools")),
+        (allowed("auto", &named("g")), refused("invalid_value", "tool_choice.allowed_tools.tools[0].function.name")),
+        (with(r#""parallel_tool_calls":1"#), refused("invalid_value", "parallel_tool_calls")),
+        (with(r#""functions":[{"name":"f"}]"#), refused("unsupported_parameter", "functions")),
+        (with(r#""function_call":{"name":"f"}"#), refused("unsupported_parameter", "function_call")),
+        (with(r#""documents":["d"]"#), refused("invalid_value", "documents[0]")),
+        (with(r#""include_reasoning":"no""#), refused("invalid_value", "include_reasoning")),
+        (with(r#""thinking_token_budget":-2"#), refused("invalid_value", "thinking_token_budget")),
+        (with(r#""reasoning_effort":"huge""#), refused("invalid_value", "reasoning_effort")),
     ]
 }
 
@@ -224,7 +321,6 @@ fn bad_params() -> Vec<Case> {
         (with(r#""best_of":2"#), refused("unsupported_parameter", "best_of")),
         (completion(r#""prompt":"x","n":3,"best_of":2"#), refused("invalid_value", "best_of")),
         (with(r#""stream":true"#), refused("unsupported_parameter", "stream")),
-        (with(r#""tools":[{}]"#), refused("unsupported_parameter", "tools")),
         (with(r#""temprature":1"#), refused("unsupported_parameter", "temprature")),
         (with(r#""suffix":"""#), refused("unsupported_parameter", "suffix")),
         (with(r#""zeta":1,"alpha":1"#), refused("unsupported_parameter", "alpha")),

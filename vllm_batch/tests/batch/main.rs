@@ -7,6 +7,7 @@ mod golden;
 mod parts;
 mod refused;
 mod resume;
+mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};

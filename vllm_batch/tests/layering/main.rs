@@ -13,8 +13,8 @@ use source::{SourceFile, read_sources};
 const LAYERS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("request", &["error"]),
-    ("output", &["error"]),
-    ("text", &["error", "request"]),
+    ("output", &["error", "request"]),
+    ("text", &["error", "request", "output"]),
     ("guide", &["error", "request", "text"]),
     ("kernels", &[]),
     ("model", &["error", "request", "text", "kernels"]),
@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sample", &["request"]),
     ("engine", &["error", "request", "output", "text", "guide", "kernels::WeightDtype", "model", "sched", "sample"]),
     ("batch", &["error", "request", "output", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3]]),
-    ("testing", &["error", "request", "output", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3]]),
+    ("testing", &["error", "request", "output", "text", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3]]),
 ];
 
 /// The contract of all engines, and nothing of the one in this process.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::refusal;
 use crate::error::RequestError;
 use crate::output::{CompletionOutput, FinishReason, RequestOutput, StopReason, TextDelta, Usage};
-use crate::request::{Prompt, Request};
+use crate::request::{Prompt, Request, ToolCall};
 
 /// The body of an answer to either endpoint; what is not here is skipped.
 #[derive(Debug, Deserialize)]
@@ -36,10 +36,18 @@ struct Choice {
     prompt_token_ids: Option<Vec<u32>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct WireMessage {
     #[serde(default)]
     content: Option<String>,
+    /// vLLM's name.
+    #[serde(default)]
+    reasoning: Option<String>,
+    /// Its older one, and that of other servers.
+    #[serde(default)]
+    reasoning_content: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<ToolCall>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -129,6 +137,7 @@ impl Choice {
         let finish_reason = match self.finish_reason.as_deref() {
             Some("stop") => FinishReason::Stop,
             Some("length") => FinishReason::Length,
+            Some("tool_calls") => FinishReason::ToolCalls,
             Some("repetition") => FinishReason::Repetition,
             reason => return Err(refusal::unfinished(reason)),
         };
@@ -136,9 +145,12 @@ impl Choice {
             WireStopReason::Token(token_id) => StopReason::Token(token_id),
             WireStopReason::String(text) => StopReason::String(text),
         });
-        let text = self.text.or_else(|| self.message?.content).unwrap_or_default();
+        let message = self.message.unwrap_or_default();
+        let text = self.text.or(message.content).unwrap_or_default();
         let mut output = CompletionOutput::new(text, self.token_ids.unwrap_or_default(), finish_reason, stop_reason);
         output.index = self.index;
+        output.reasoning = message.reasoning.or(message.reasoning_content);
+        output.tool_calls = message.tool_calls.unwrap_or_default();
         Ok(output)
     }
 }
@@ -186,6 +198,20 @@ mod tests {
         output.prompt = Some("Hi".to_owned());
         let deltas = vec![TextDelta::new("one".to_owned(), 2), TextDelta::new("two".to_owned(), 1).with_index(1)];
         assert_eq!(parse(&body, &request), Ok((deltas, output)));
+    }
+
+    #[test]
+    fn calls_and_thoughts_are_taken_over() {
+        let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        for name in ["reasoning", "reasoning_content"] {
+            let message = json!({"role": "assistant", "content": null, name: "Hm", "tool_calls": [call]});
+            let body = json!({"choices": [{"message": message, "finish_reason": "tool_calls"}]});
+            let (_, output) = parse(&body, &Request::new("a", vec![7])).unwrap();
+            let answer = &output.outputs[0];
+            assert_eq!((answer.text.as_str(), answer.reasoning.as_deref()), ("", Some("Hm")));
+            assert_eq!(answer.tool_calls, [ToolCall::new("1", "f", "{}")]);
+            assert_eq!(answer.finish_reason, FinishReason::ToolCalls);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::embedding;
 use crate::error::RequestError;
-use crate::request::{OutputFormat, Prompt, Request, SamplingParams, StructuredOutput, Task};
+use crate::request::{OutputFormat, Prompt, Request, SamplingParams, StructuredOutput, Task, ToolChoice};
 
 /// Which parameters a server has, besides `OpenAI`'s. Servers skip what they do not know without a word, so this decides
 /// what is sent, and what is refused as [`UnsupportedParam`](RequestError::UnsupportedParam).
@@ -60,7 +60,8 @@ fn text_body(
     params.validate()?;
     let path = add_prompt(body, request, params)?;
     let lowering = Lowering { flavour, is_chat: path == CHAT };
-    for param in lowering.params(params) {
+    let chat = if lowering.is_chat { Lowering::chat_params(request) } else { Vec::new() };
+    for param in lowering.params(params).into_iter().chain(chat) {
         lowering.add(body, param)?;
     }
     lowering.add_max_tokens(body, params.max_tokens)?;
@@ -175,6 +176,27 @@ impl Lowering {
             param("skip_special_tokens", json!(p.skip_special_tokens), !p.skip_special_tokens, &[Vllm]),
             param("truncate_prompt_tokens", json!(truncate), truncate.is_some(), &[Vllm]),
             param("repetition_detection", json!(detection), detection.is_some(), &[Vllm]),
+            param("thinking_token_budget", json!(p.thinking_token_budget), p.thinking_token_budget.is_some(), &[Vllm]),
+        ]
+    }
+
+    /// How a conversation is rendered and answered.
+    fn chat_params(request: &Request) -> Vec<Param> {
+        let chat = &request.chat;
+        let (tools, kwargs) = (!chat.tools.is_empty(), &chat.chat_template_kwargs);
+        let (adds_prompt, continues) = (chat.add_generation_prompt, chat.continue_final_message);
+        let special = request.add_special_tokens;
+        vec![
+            param("tools", json!(chat.tools), tools, ALL),
+            param("tool_choice", chat.tool_choice.to_json(), tools && chat.tool_choice != ToolChoice::Auto, ALL),
+            param("parallel_tool_calls", json!(false), tools && !chat.parallel_tool_calls, ALL),
+            param("include_reasoning", json!(false), !chat.include_reasoning, &[Vllm]),
+            param("documents", json!(chat.documents), chat.documents.is_some(), &[Vllm]),
+            param("chat_template", json!(chat.chat_template), chat.chat_template.is_some(), &[Vllm]),
+            param("chat_template_kwargs", json!(kwargs), !kwargs.is_empty(), &[Vllm]),
+            param("add_generation_prompt", json!(adds_prompt), !adds_prompt, &[Vllm]),
+            param("continue_final_message", json!(continues), continues, &[Vllm]),
+            param("add_special_tokens", json!(special), special.is_some(), &[Vllm]),
         ]
     }
 
@@ -280,7 +302,7 @@ pub(super) fn unsupported(param: impl Into<String>, message: &str) -> RequestErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Message, RepetitionDetection};
+    use crate::request::{ChatOptions, Message, RepetitionDetection, Tool, ToolCall};
 
     fn lower(request: &Request, flavour: Flavour) -> Result<(&'static str, Value), RequestError> {
         let call = Call::new(request, "m", flavour)?;
@@ -325,6 +347,54 @@ mod tests {
             "repetition_detection": {"max_pattern_size": 20, "min_pattern_size": 0, "min_count": 4},
         });
         assert_eq!(lower(&request, Vllm), Ok(("/completions", expected)));
+    }
+
+    #[test]
+    fn conversations_take_their_tools_along() {
+        let call = ToolCall::new("call_1", "f", "{}");
+        let messages =
+            vec![Message::user("Hi"), Message::assistant("").with_tool_calls(vec![call]), Message::tool("call_1", "3")];
+        let chat = ChatOptions::default()
+            .with_tools(vec![Tool::new("f")])
+            .with_tool_choice(ToolChoice::Function("f".to_owned()))
+            .with_parallel_tool_calls(false);
+        let request = |chat: ChatOptions| {
+            let params = SamplingParams::default().with_thinking_token_budget(9);
+            Request::new("a", messages.clone()).with_chat(chat).with_sampling_params(params)
+        };
+        let all = chat
+            .clone()
+            .with_include_reasoning(false)
+            .with_documents(vec![json!({"text": "d"})])
+            .with_chat_template("t")
+            .with_chat_template_kwargs(Map::from_iter([("k".to_owned(), json!(1))]))
+            .with_add_generation_prompt(false)
+            .with_continue_final_message(true);
+        let expected = json!({
+            "model": "m", "n": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
+            "messages": [
+                {"role": "user", "content": "Hi"},
+                {"role": "assistant", "content": "", "tool_calls": [
+                    {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+                ]},
+                {"role": "tool", "content": "3", "tool_call_id": "call_1"},
+            ],
+            "tools": [{"type": "function", "function": {"name": "f"}}], "parallel_tool_calls": false,
+            "tool_choice": {"type": "function", "function": {"name": "f"}}, "include_reasoning": false,
+            "documents": [{"text": "d"}], "chat_template": "t", "chat_template_kwargs": {"k": 1},
+            "add_generation_prompt": false, "continue_final_message": true, "thinking_token_budget": 9,
+            "return_token_ids": true,
+        });
+        assert_eq!(lower(&request(all.clone()), Vllm), Ok(("/chat/completions", expected)));
+        let (mut plain, mut reasoned) = (request(chat), request(all));
+        (plain.task, reasoned.task) = Default::default();
+        for flavour in [OpenAi, LlamaCpp] {
+            let (_, body) = lower(&plain, flavour).unwrap();
+            let sent = ["tools", "tool_choice", "parallel_tool_calls"].map(|name| body[name].is_null());
+            assert_eq!(sent, [false; 3]);
+            let error = lower(&reasoned, flavour).unwrap_err();
+            assert_eq!((error.code(), error.param()), ("unsupported_parameter", Some("include_reasoning")));
+        }
     }
 
     #[test]

@@ -1,0 +1,185 @@
+//! Rows of numbers as signed bytes, quantised when they are about to be multiplied.
+
+use crate::kernels::isa::{Isa, per_isa};
+use crate::kernels::parallel::{Shared, for_each};
+use crate::kernels::registers::Registers;
+
+/// Neighbouring numbers of a row with a common scale.
+pub(in crate::kernels) const BLOCK: usize = 32;
+
+/// [`BLOCK`] neighbouring numbers of a row: `x ≈ scale · code`. A line of memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[repr(C, align(64))]
+pub(super) struct Block {
+    /// −127 to 127, the nearest to `x / scale`.
+    pub(super) codes: [i8; BLOCK],
+    /// The greatest magnitude divided by 127; NaN if one of the numbers is not finite.
+    pub(super) scale: f32,
+    /// Sums of the first 16 codes, of the last 16, and of all.
+    pub(super) sums: [i32; 3],
+    /// The same sums times the scale.
+    pub(super) scaled_sums: [f32; 3],
+}
+
+/// Rows that are multiplied with a group of panels before the next ones: they, and what they are multiplied with, stay in
+/// the nearest cache.
+pub(in crate::kernels) const CHUNK_ROWS: usize = 24;
+
+/// Quantised rows, in chunks of [`CHUNK_ROWS`] neighbours, the last of which may have fewer. Within a chunk, the first blocks of all rows come first, then the
+/// second blocks, and so on: what a tile multiplies at once lies side by side.
+pub(in crate::kernels) struct Activations {
+    pub(super) blocks: Vec<Block>,
+    /// Blocks of a row.
+    pub(super) per_row: usize,
+}
+
+/// A chunk of rows.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Chunk<'a> {
+    /// `[per_row, rows]`
+    pub(super) blocks: &'a [Block],
+    /// Number of rows.
+    pub(super) rows: usize,
+    /// Blocks of a row.
+    pub(super) per_row: usize,
+}
+
+impl Activations {
+    /// Quantises rows of `depth` numbers, a multiple of [`BLOCK`], on the current thread pool.
+    pub(in crate::kernels) fn quantize(x: &[f32], depth: usize, isa: Isa) -> Self {
+        let per_row = depth / BLOCK;
+        let mut blocks = vec![Block::default(); x.len() / BLOCK];
+        // A task is a range of depth in a chunk.
+        let out = Shared::new(&mut blocks);
+        let chunks: Vec<_> = x.chunks((CHUNK_ROWS * depth).max(1)).collect();
+        for_each(chunks.len() * per_row, CHUNK_ROWS * BLOCK, |task| {
+            let (chunk, block) = (task / per_row, task % per_row);
+            let rows = chunks[chunk].len() / depth;
+            // SAFETY: each task writes the blocks of its own depth in its own chunk.
+            let target = unsafe { out.part(chunk * CHUNK_ROWS * per_row + block * rows, rows) };
+            quantize_blocks(isa, &chunks[chunk][block * BLOCK..], depth, target);
+        });
+        Self { blocks, per_row }
+    }
+
+    /// Chunk number `index`.
+    ///
+    /// # Panics
+    /// If there is no such chunk.
+    pub(in crate::kernels) fn chunk(&self, index: usize) -> Chunk<'_> {
+        let start = index * CHUNK_ROWS * self.per_row;
+        let end = (start + CHUNK_ROWS * self.per_row).min(self.blocks.len());
+        let blocks = &self.blocks[start..end];
+        Chunk { blocks, rows: blocks.len().checked_div(self.per_row).unwrap_or(0), per_row: self.per_row }
+    }
+}
+
+per_isa! { fn quantize_blocks(x: &[f32], stride: usize, blocks: &mut [Block]) = quantize_all }
+
+/// The first [`BLOCK`] of every `stride` numbers.
+#[inline(always)]
+#[allow(clippy::extra_unused_type_parameters)] // Plain loops, which the compiler turns into each set's instructions.
+fn quantize_all<V: Registers>(x: &[f32], stride: usize, blocks: &mut [Block]) {
+    for (block, x) in blocks.iter_mut().zip(x.chunks(stride)) {
+        if let Some(x) = x.first_chunk() {
+            quantize_block(x, block);
+        }
+    }
+}
+
+/// Below this greatest magnitude (1.5e-36) a scale would lose bits, and all codes are zero.
+const SMALLEST: f32 = 127.0 * f32::MIN_POSITIVE;
+
+/// What codes count in the sum of both halves: that of the first 16 stands in the upper 16 bits.
+const PLACES: [i32; BLOCK] = {
+    let mut places = [1; BLOCK];
+    let mut i = 0;
+    while i < BLOCK / 2 {
+        places[i] = 1 << 16;
+        i += 1;
+    }
+    places
+};
+
+#[inline(always)]
+fn quantize_block(x: &[f32; BLOCK], block: &mut Block) {
+    // As integers, magnitudes are in their own order, with infinity and what is not a number above all others.
+    let greatest = x.iter().fold(0, |greatest: u32, x| greatest.max(x.to_bits() & 0x7fff_ffff));
+    let greatest = f32::from_bits(greatest);
+    let (scale, inverse) = if greatest.is_finite() && greatest >= SMALLEST {
+        (greatest / 127.0, 127.0 / greatest)
+    } else {
+        (if greatest.is_finite() { 0.0 } else { f32::NAN }, 0.0)
+    };
+    let mut sums = 0;
+    for ((byte, x), place) in block.codes.iter_mut().zip(x).zip(&PLACES) {
+        let code = nearest(x * inverse);
+        *byte = code as i8;
+        sums += code * place;
+    }
+    let last = i32::from(sums as i16);
+    let first = (sums - last) >> 16;
+    block.scale = scale;
+    block.sums = [first, last, first + last];
+    block.scaled_sums = [scale * first as f32, scale * last as f32, scale * (first + last) as f32];
+}
+
+/// The nearest integer, the even one of two, of a number from −127 to 127. What is not a number becomes one of them.
+#[inline(always)]
+fn nearest(x: f32) -> i32 {
+    // 1.5 · 2²³: adding it leaves no room for a fraction, and the last bits of the sum are the integer.
+    const SHIFT: f32 = 12_582_912.0;
+    ((x + SHIFT).to_bits().cast_signed() - SHIFT.to_bits().cast_signed()).clamp(-127, 127)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn quantized(x: &[f32; BLOCK]) -> Block {
+        let blocks = Isa::available().into_iter().map(|isa| Activations::quantize(x, BLOCK, isa).blocks[0]);
+        let blocks: Vec<Block> = blocks.collect();
+        let bits = |block: &Block| (block.codes, block.scale.to_bits(), block.sums);
+        assert!(blocks.iter().all(|block| bits(block) == bits(&blocks[0])), "{blocks:?}");
+        blocks[0]
+    }
+
+    proptest! {
+        #[test]
+        fn any_finite_block_is_within_half_a_scale(bits in proptest::array::uniform32(any::<u32>())) {
+            let x = bits.map(f32::from_bits).map(|x| if x.is_finite() { x } else { 1.0 });
+            let block = quantized(&x);
+            prop_assert!(block.scale.is_finite());
+            for (x, code) in x.iter().zip(block.codes) {
+                let error = (f64::from(*x) - f64::from(block.scale) * f64::from(code)).abs();
+                prop_assert!(error <= f64::from(block.scale) * 0.500_02 + f64::from(SMALLEST), "{} as {}", x, code);
+                prop_assert!(code >= -127);
+            }
+            let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>();
+            let sums = [sum(&block.codes[..16]), sum(&block.codes[16..]), sum(&block.codes)];
+            prop_assert_eq!(block.sums, sums);
+            prop_assert_eq!(block.scaled_sums, sums.map(|sum| block.scale * sum as f32));
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_shows_in_the_scale_and_nothing_else_does() {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = [1.0; BLOCK];
+            x[17] = bad;
+            let block = quantized(&x);
+            assert!(block.scale.is_nan(), "{bad}");
+        }
+        assert_eq!(quantized(&[0.0; BLOCK]), Block::default());
+        assert_eq!(quantized(&[-1e-40; BLOCK]), Block::default());
+        assert_eq!(quantized(&[f32::MAX; BLOCK]).codes, [127; BLOCK]);
+    }
+
+    #[test]
+    fn ties_go_to_the_even_code() {
+        let mut x = [0.0; BLOCK];
+        x[..6].copy_from_slice(&[127.0, 0.5, 1.5, 2.5, -0.5, -1.5]);
+        assert_eq!(quantized(&x).codes[..6], [127, 0, 2, 2, 0, -2]);
+    }
+}
