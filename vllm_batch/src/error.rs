@@ -49,6 +49,14 @@ pub enum RequestError {
         /// Why, or what to use instead.
         message: String,
     },
+    /// The request asks for what this engine's model was not made for, such as text of an encoder.
+    #[error("the model does not support the task `{task}`; supported: {}", supported.join(", "))]
+    UnsupportedTask {
+        /// The name of the request's [`TaskKind`](crate::TaskKind).
+        task: &'static str,
+        /// The names of those that the engine has.
+        supported: Vec<&'static str>,
+    },
     /// A JSON Schema, regular expression or grammar that answers cannot be held to.
     #[error("invalid grammar in `{param}`{}: {message}", at_pointer(pointer.as_deref()))]
     InvalidGrammar {
@@ -146,6 +154,7 @@ impl RequestError {
             Self::MissingParam { .. } => "missing_required_parameter",
             Self::InvalidParam { .. } => "invalid_value",
             Self::UnsupportedParam { .. } => "unsupported_parameter",
+            Self::UnsupportedTask { .. } => "unsupported_task",
             Self::InvalidGrammar { pointer: Some(_), .. } => "invalid_schema",
             Self::InvalidGrammar { pointer: None, .. } => "invalid_grammar",
             Self::ConstraintDeadEnd { .. } => "constraint_dead_end",
@@ -173,7 +182,8 @@ impl RequestError {
             Self::ModelNotFound { .. } => Some("model"),
             Self::NoChatTemplate | Self::Template { .. } => Some("messages"),
             Self::EmptyPrompt | Self::PromptTooLong { .. } | Self::UnknownToken { .. } => Some("prompt"),
-            Self::ConstraintDeadEnd { .. }
+            Self::UnsupportedTask { .. }
+            | Self::ConstraintDeadEnd { .. }
             | Self::ConstraintTooComplex { .. }
             | Self::Tokenizer { .. }
             | Self::NonFiniteLogits { .. }

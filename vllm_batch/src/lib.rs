@@ -80,7 +80,7 @@ pub use output::{
 };
 pub use request::{
     ChatOptions, Label, Message, OutputFormat, PoolingParams, PoolingType, Prompt, RepetitionDetection, Request, Role,
-    SamplingParams, ScoringParams, StructuredOutput, Task, Tool, ToolCall, ToolChoice,
+    SamplingParams, ScoringParams, StructuredOutput, Task, TaskKind, Tool, ToolCall, ToolChoice,
 };
 
 /// The README's examples, so that they are compiled with the tests.

@@ -62,6 +62,7 @@ fn the_http_status_is_that_of_the_table() {
         RequestError::MissingParam { param: text() },
         RequestError::InvalidParam { param: text(), message: text() },
         RequestError::UnsupportedParam { param: text(), message: text() },
+        RequestError::UnsupportedTask { task: "generate", supported: vec!["embed"] },
         RequestError::InvalidGrammar { param: text(), pointer: Some(text()), message: text() },
         RequestError::InvalidGrammar { param: text(), pointer: None, message: text() },
         RequestError::ConstraintDeadEnd { at_token: 0 },

@@ -94,7 +94,14 @@ impl Endpoint {
         mut body: Map<String, Value>,
         spec: &EngineSpec,
     ) -> Result<RowRequests, RequestError> {
-        check_model(required(&mut body, "model")?, spec)?;
+        let model = string(required(&mut body, "model")?, "model")?;
+        spec.check_model(&model)?;
+        let row = self.parse_parts(request_id, body)?;
+        Ok(if spec.adapters.contains(&model) { row.with_adapter(&model) } else { row })
+    }
+
+    /// Reads what is left of a body besides its model.
+    fn parse_parts(self, request_id: &str, mut body: Map<String, Value>) -> Result<RowRequests, RequestError> {
         let (prompts, form) = match self {
             Self::ChatCompletions => {
                 let messages = messages(required(&mut body, "messages")?)?;
@@ -139,14 +146,6 @@ fn required(body: &mut Map<String, Value>, param: &str) -> Result<Value, Request
     body.remove(param)
         .filter(|value| !value.is_null())
         .ok_or_else(|| RequestError::MissingParam { param: param.to_owned() })
-}
-
-fn check_model(model: Value, spec: &EngineSpec) -> Result<(), RequestError> {
-    let model = string(model, "model")?;
-    if spec.served_model_names.contains(&model) {
-        return Ok(());
-    }
-    Err(RequestError::ModelNotFound { model, served: spec.served_model_names.clone() })
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub(super) struct RowForm {
     /// Where the body asks for the answer's format, if not in `structured_outputs`.
     pub(super) format_param: Option<&'static str>,
     pub(super) prompts: PromptPath,
+    /// The name of the adapter that answers, if it is not the model itself.
+    pub(super) adapter: Option<String>,
 }
 
 /// What the row's answer looks like.
@@ -69,11 +71,18 @@ impl RowRequests {
         };
         Self { requests: prompts.into_iter().enumerate().map(part).collect(), form }
     }
+
+    /// Lets an adapter answer.
+    pub(super) fn with_adapter(mut self, adapter: &str) -> Self {
+        self.requests.iter_mut().for_each(|request| request.model = Some(adapter.to_owned()));
+        self.form.adapter = Some(adapter.to_owned());
+        self
+    }
 }
 
 impl RowForm {
     pub(super) fn new(answer: AnswerForm, prompts: PromptPath) -> Self {
-        Self { answer, format_param: None, prompts }
+        Self { answer, format_param: None, prompts, adapter: None }
     }
 
     /// What an engine says of a request, said of the body that it is a part of; and the path at fault.

@@ -70,7 +70,10 @@ static PARAMS: &[Param<PooledDraft>] = &[
         "dimensions",
         read(|draft, value, name| put(&mut draft.pooling.dimensions, at_least_one(&value, name).map(Some))),
     ),
-    embeddings("use_activation", read(|draft, value, name| put(&mut draft.pooling.normalize, boolean(&value, name)))),
+    embeddings(
+        "use_activation",
+        read(|draft, value, name| put(&mut draft.pooling.normalize, boolean(&value, name).map(Some))),
+    ),
     score("labels", read(|draft, value, name| put(&mut draft.labels, values::strings(value, name)))),
     score("label_token_ids", read(|draft, value, name| put(&mut draft.label_token_ids, values::ids(&value, name)))),
     both(
@@ -108,7 +111,8 @@ static PARAMS: &[Param<PooledDraft>] = &[
     score("use_activation", Rule::Off(&["true"])),
     score("apply_softmax", Rule::Off(&["true"])),
     // How the prompt is made.
-    both("truncation_side", Rule::Off(&["\"left\""])),
+    embeddings("truncation_side", Rule::Off(&[])),
+    score("truncation_side", Rule::Off(&["\"left\""])),
     both("padding", Rule::Off(&["\"do_not_pad\""])),
     both("mm_processor_kwargs", Rule::Off(&["{}"])),
     // How an engine is driven.

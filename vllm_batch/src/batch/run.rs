@@ -245,7 +245,8 @@ impl<'a> Run<'a> {
             Err((error, param)) => return self.fail((key, custom_id), &error, param),
         };
         let created = (self.settings.clock)().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let (model, shape) = (self.settings.engine.spec().model(), self.settings.contract.shape());
+        let shape = self.settings.contract.shape();
+        let model = form.adapter.as_deref().unwrap_or_else(|| self.settings.engine.spec().model());
         let work = Work { key, custom_id: &custom_id, form, shape, model, created };
         let usage = outputs.iter().map(PartOutput::usage).sum();
         let Some(answer) = BatchRequestOutput::answered(&work, outputs) else {

@@ -1,5 +1,7 @@
 //! From options to an engine, everything checked once.
 
+use std::path::PathBuf;
+
 use rayon::ThreadPool;
 
 use super::EngineSpec;
@@ -10,8 +12,8 @@ use super::lower::Lowering;
 use super::tune::{Tuned, tune};
 use crate::error::LoadError;
 use crate::kernels::WeightDtype;
-use crate::model::{BLOCK_SIZE, Decoder, KvCache, ModelFiles, ModelSource};
-use crate::request::PoolingType;
+use crate::model::{BLOCK_SIZE, KvCache, ModelFiles, ModelSource, ModelSpec, Network};
+use crate::request::{PoolingType, TaskKind};
 use crate::sched::{Scheduler, SchedulerConfig};
 use crate::text::{ReasoningFormat, ToolCallFormat};
 
@@ -50,8 +52,10 @@ pub struct EngineBuilder {
     enable_prefix_caching: bool,
     threads: Option<usize>,
     seed: u64,
-    pooling_type: PoolingType,
+    pooling_type: Option<PoolingType>,
     served_model_names: Vec<String>,
+    lora_paths: Vec<PathBuf>,
+    lora_adapters: Vec<(String, PathBuf)>,
     parsers: Parsers,
 }
 
@@ -76,8 +80,10 @@ impl EngineBuilder {
             enable_prefix_caching: true,
             threads: None,
             seed: 0,
-            pooling_type: PoolingType::default(),
+            pooling_type: None,
             served_model_names: Vec::new(),
+            lora_paths: Vec::new(),
+            lora_adapters: Vec::new(),
             parsers: Parsers::default(),
         }
     }
@@ -101,7 +107,7 @@ impl EngineBuilder {
     }
 
     /// The most tokens that one step computes: larger steps are more efficient, smaller ones hold running requests up
-    /// less. Default 512.
+    /// less. Default 512. An encoder computes texts whole: there it is at least the context length.
     pub fn max_num_batched_tokens(mut self, max_num_batched_tokens: usize) -> Self {
         self.max_num_batched_tokens = Some(max_num_batched_tokens);
         self
@@ -117,14 +123,15 @@ impl EngineBuilder {
         self
     }
 
-    /// The context length in tokens, prompt and answer together. Default: the model's own, or what fits
-    /// [`kv_cache_memory`](Self::kv_cache_memory) if that is less.
+    /// The context length in tokens, prompt and answer together. Default: the model's own (that of its
+    /// `sentence_bert_config.json`, if it has one), or what fits [`kv_cache_memory`](Self::kv_cache_memory) if that is less.
     pub fn max_model_len(mut self, max_model_len: usize) -> Self {
         self.max_model_len = Some(max_model_len);
         self
     }
 
-    /// Bytes of memory for keys and values; it is taken from the system as it is first used. Default 512 MiB.
+    /// Bytes of memory for keys and values; it is taken from the system as it is first used. Default 512 MiB. An encoder
+    /// keeps none.
     pub fn kv_cache_memory(mut self, bytes: usize) -> Self {
         self.kv_cache_memory = bytes;
         self
@@ -148,10 +155,11 @@ impl EngineBuilder {
         self
     }
 
-    /// Which hidden states embeddings are made of, unless their request says. Default [`PoolingType::Last`]; what is right
-    /// depends on how the model was trained.
+    /// Which hidden states embeddings are made of, unless their request says. Default: as the model's `modules.json` says,
+    /// which was written for how it was trained; without one, [`PoolingType::Last`] for a decoder and
+    /// [`PoolingType::Mean`] for an encoder.
     pub fn pooling_type(mut self, pooling_type: PoolingType) -> Self {
-        self.pooling_type = pooling_type;
+        self.pooling_type = Some(pooling_type);
         self
     }
 
@@ -159,6 +167,31 @@ impl EngineBuilder {
     /// last part of the model's path or repository, and the whole of it.
     pub fn served_model_name(mut self, name: impl Into<String>) -> Self {
         self.served_model_names.push(name.into());
+        self
+    }
+
+    /// Adds a LoRA adapter in PEFT's format, a folder with `adapter_config.json` and `adapter_model.safetensors`, to the
+    /// weights as they are loaded: `W + lora_alpha / r · B · A`, in f32, before they are packed. All requests see the sum,
+    /// at the speed of the model alone. May be called several times. The model must be in Hugging Face's format.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use vllm_batch::LocalEngine;
+    ///
+    /// let engine = LocalEngine::builder("models/base").lora_path("adapters/reviews").build()?;
+    /// # Ok::<(), vllm_batch::LoadError>(())
+    /// ```
+    pub fn lora_path(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.lora_paths.push(folder.into());
+        self
+    }
+
+    /// Serves the model with a LoRA adapter in PEFT's format under another name, beside the model itself: requests with this
+    /// [`model`](crate::Request::model) are answered with the adapter, in the same steps as the others. May be called
+    /// several times. The model must be a decoder in Hugging Face's format; adapters of embeddings, heads or experts can
+    /// only be [merged](Self::lora_path).
+    pub fn lora_adapter(mut self, name: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+        self.lora_adapters.push((name.into(), folder.into()));
         self
     }
 
@@ -197,29 +230,45 @@ impl EngineBuilder {
     /// As [`build`](Self::build).
     pub fn build_core(self) -> Result<EngineCore, LoadError> {
         let threads = self.thread_pool()?;
-        let files = threads.install(|| ModelFiles::open(&self.source))?;
+        let mut files = threads.install(|| ModelFiles::open(&self.source))?;
+        self.lora_paths.iter().try_for_each(|folder| files.merge_lora(folder))?;
+        self.lora_adapters.iter().try_for_each(|(name, folder)| files.add_lora(name, folder))?;
+        let names = self.names(&files)?;
         let limits = self.limits(&files)?;
-        let mut cache = KvCache::new(&files.spec, limits.num_blocks)?;
+        let mut cache = match &files.spec {
+            ModelSpec::Decoder(spec) => KvCache::new(spec, limits.num_blocks)?,
+            ModelSpec::Encoder(_) => KvCache::empty(),
+        };
         // Before the weights are read, so that a wrong option is told at once.
-        let mut scheduler = Scheduler::new(self.scheduler_config(limits.num_blocks, DEFAULTS))?;
-        let decoder = threads.install(|| files.load_decoder(self.dtype, limits.max_model_len))?;
-        if self.auto_tune {
-            let tuned = threads.install(|| tune(&decoder, &mut cache, limits.num_blocks))?;
-            scheduler = Scheduler::new(self.scheduler_config(limits.num_blocks, tuned))?;
+        let mut scheduler = Scheduler::new(self.scheduler_config(&limits, &files.spec))?;
+        let network = threads.install(|| files.load(self.dtype, limits.max_model_len))?;
+        if self.auto_tune && !files.spec.is_encoder() {
+            let tuned = threads.install(|| tune(&network, &mut cache, limits.num_blocks))?;
+            let limits = Limits { steps: self.steps(tuned), ..limits };
+            scheduler = Scheduler::new(self.scheduler_config(&limits, &files.spec))?;
         }
-        let spec = self.spec(&files, &limits, scheduler.max_num_seqs());
-        let made_with = (self.parsers, self.seed, self.pooling_type);
-        let lowering = Lowering::new(files, limits.max_model_len, made_with);
-        Ok(EngineCore::new(Loaded { spec, lowering, decoder, cache, scheduler, threads }))
+        let spec = self.spec(&files, names, limits.max_model_len, scheduler.max_num_seqs());
+        let pooling_type = self.pooling_type.unwrap_or_else(|| own_pooling_type(&files));
+        let lowering = Lowering::new(files, spec.clone(), (self.parsers, self.seed, pooling_type));
+        Ok(EngineCore::new(Loaded { spec, lowering, network, cache, scheduler, threads }))
     }
 
-    fn scheduler_config(&self, num_blocks: usize, otherwise: Tuned) -> SchedulerConfig {
-        SchedulerConfig {
+    /// The options that are set, and otherwise what is given.
+    fn steps(&self, otherwise: Tuned) -> Tuned {
+        Tuned {
             max_num_seqs: self.max_num_seqs.unwrap_or(otherwise.max_num_seqs),
             max_num_batched_tokens: self.max_num_batched_tokens.unwrap_or(otherwise.max_num_batched_tokens),
+        }
+    }
+
+    fn scheduler_config(&self, limits: &Limits, spec: &ModelSpec) -> SchedulerConfig {
+        SchedulerConfig {
+            max_num_seqs: limits.steps.max_num_seqs,
+            max_num_batched_tokens: limits.steps.max_num_batched_tokens,
             block_size: BLOCK_SIZE,
-            num_blocks,
-            enable_prefix_caching: self.enable_prefix_caching,
+            num_blocks: limits.num_blocks,
+            enable_prefix_caching: self.enable_prefix_caching && !spec.is_encoder(),
+            enable_chunked_prefill: !spec.is_encoder(),
         }
     }
 
@@ -236,20 +285,42 @@ impl EngineBuilder {
             .map_err(|error| LoadError::Threads { message: error.to_string() })
     }
 
-    /// The context length and the number of blocks.
+    /// What follows from the options and the model's own limits.
     fn limits(&self, files: &ModelFiles) -> Result<Limits, LoadError> {
-        let trained = files.spec.max_position_embeddings;
-        let wanted = self.max_model_len.unwrap_or(trained);
+        let trained = files.spec.max_len();
+        let own = files.sentence.max_seq_length.map_or(trained, |len| len.min(trained));
+        let wanted = self.max_model_len.unwrap_or(own);
         if !(2..=trained).contains(&wanted) {
             let message = format!("{wanted} is not between 2 and the {trained} tokens that the model was made for");
             return Err(LoadError::InvalidOption { option: "max_model_len", message });
         }
-        let bytes_per_block = KvCache::bytes_per_block(&files.spec);
+        match &files.spec {
+            ModelSpec::Decoder(spec) => self.decoder_limits(KvCache::bytes_per_block(spec), wanted),
+            ModelSpec::Encoder(_) => Ok(self.encoder_limits(wanted)),
+        }
+    }
+
+    /// Texts are computed whole, and keep their blocks for one step only.
+    fn encoder_limits(&self, max_model_len: usize) -> Limits {
+        /// Far more than a step can use, and little memory.
+        const MOST: usize = 1 << 20;
+        let Tuned { max_num_seqs, max_num_batched_tokens } = self.steps(DEFAULTS);
+        let max_num_batched_tokens = match max_num_batched_tokens {
+            0 => 0,
+            tokens => tokens.max(max_model_len),
+        };
+        let num_blocks = (max_num_batched_tokens / BLOCK_SIZE).saturating_add(max_num_seqs);
+        let num_blocks = num_blocks.min(MOST).max(max_model_len.div_ceil(BLOCK_SIZE));
+        Limits { max_model_len, num_blocks, steps: Tuned { max_num_seqs, max_num_batched_tokens } }
+    }
+
+    fn decoder_limits(&self, bytes_per_block: usize, wanted: usize) -> Result<Limits, LoadError> {
+        let steps = self.steps(DEFAULTS);
         // A token's slot in the cache is a number of 32 bits.
         let num_blocks = (self.kv_cache_memory / bytes_per_block).min(u32::MAX as usize / BLOCK_SIZE);
         let fits = num_blocks * BLOCK_SIZE;
         if wanted <= fits {
-            return Ok(Limits { max_model_len: wanted, num_blocks });
+            return Ok(Limits { max_model_len: wanted, num_blocks, steps });
         }
         if self.max_model_len.is_some() || fits < 2 {
             return Err(LoadError::KvCacheTooSmall {
@@ -259,42 +330,69 @@ impl EngineBuilder {
                 largest_max_model_len: fits,
             });
         }
-        tracing::warn!(max_model_len = fits, trained, "the context is shortened to what fits kv_cache_memory");
-        Ok(Limits { max_model_len: fits, num_blocks })
+        tracing::warn!(max_model_len = fits, wanted, "the context is shortened to what fits kv_cache_memory");
+        Ok(Limits { max_model_len: fits, num_blocks, steps })
     }
 
-    fn spec(&self, files: &ModelFiles, limits: &Limits, max_num_seqs: usize) -> EngineSpec {
-        let max_model_len = limits.max_model_len;
-        let names = if self.served_model_names.is_empty() { &files.names } else { &self.served_model_names };
+    /// The names of the model, then those of the adapters.
+    fn names(&self, files: &ModelFiles) -> Result<Vec<String>, LoadError> {
+        let mut names =
+            if self.served_model_names.is_empty() { &files.names } else { &self.served_model_names }.clone();
+        for (name, _) in &self.lora_adapters {
+            if names.contains(name) {
+                let message = format!("the name {name:?} is taken: served are {}", names.join(", "));
+                return Err(LoadError::InvalidOption { option: "lora_adapter", message });
+            }
+            names.push(name.clone());
+        }
+        Ok(names)
+    }
+
+    fn spec(
+        &self,
+        files: &ModelFiles,
+        served_model_names: Vec<String>,
+        max_model_len: usize,
+        max_num_seqs: usize,
+    ) -> EngineSpec {
         let (revision, dtype, seed) = (&files.revision, self.dtype.as_str(), self.seed);
-        // The default adds nothing, so that what was made before there was a choice still holds.
-        let pooling_type = match self.pooling_type {
-            PoolingType::Last => String::new(),
-            other => format!("-{other}"),
-        };
+        // The model's own adds nothing, so that what was made before there was a choice still holds.
+        let other = self.pooling_type.filter(|pooling_type| *pooling_type != own_pooling_type(files));
+        let pooling_type = other.map_or_else(String::new, |other| format!("-{other}"));
+        let encodes = files.spec.is_encoder();
         EngineSpec {
-            served_model_names: names.clone(),
+            served_model_names,
+            adapters: self.lora_adapters.iter().map(|(name, _)| name.clone()).collect(),
             revision: format!(
                 "{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{pooling_type}{}",
                 self.parsers.revision()
             ),
             max_model_len,
-            vocab_size: files.spec.vocab_size,
+            vocab_size: files.spec.vocab_size(),
             max_num_seqs,
+            supported_tasks: if encodes { vec![TaskKind::Embed] } else { TaskKind::ALL.to_vec() },
         }
     }
+}
+
+/// Which hidden states embeddings are made of unless anyone says otherwise. Without a word from the model it is the mean
+/// for an encoder, as in sentence-transformers, and the last for a decoder, as in vLLM.
+fn own_pooling_type(files: &ModelFiles) -> PoolingType {
+    let of_kind = if files.spec.is_encoder() { PoolingType::Mean } else { PoolingType::Last };
+    files.sentence.pooling_type.unwrap_or(of_kind)
 }
 
 struct Limits {
     max_model_len: usize,
     num_blocks: usize,
+    steps: Tuned,
 }
 
 /// All parts of an engine.
 pub(super) struct Loaded {
     pub(super) spec: EngineSpec,
     pub(super) lowering: Lowering,
-    pub(super) decoder: Decoder,
+    pub(super) network: Network,
     pub(super) cache: KvCache,
     pub(super) scheduler: Scheduler,
     pub(super) threads: ThreadPool,

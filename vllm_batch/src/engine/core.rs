@@ -12,7 +12,7 @@ use super::guided::Guided;
 use super::lower::{LoweredRequest, Lowering};
 use super::{EngineSpec, builder::Loaded};
 use crate::error::{EngineError, RequestError};
-use crate::model::{Decoder, KvCache, ModelInput};
+use crate::model::{KvCache, ModelInput, Network};
 use crate::output::{OutputEvent, RequestOutput, TextDelta, TokenLogprobs};
 use crate::request::Request;
 use crate::sample::SampleScratch;
@@ -42,7 +42,7 @@ const MAX_LOGIT_ROWS: usize = 256;
 pub struct EngineCore {
     spec: EngineSpec,
     lowering: Arc<Lowering>,
-    decoder: Decoder,
+    network: Network,
     cache: KvCache,
     scheduler: Scheduler,
     active: ActiveRequests,
@@ -89,7 +89,7 @@ impl EngineCore {
         Self {
             spec: loaded.spec,
             lowering: Arc::new(loaded.lowering),
-            decoder: loaded.decoder,
+            network: loaded.network,
             cache: loaded.cache,
             scheduler: loaded.scheduler,
             active: ActiveRequests::default(),
@@ -215,6 +215,9 @@ impl EngineCore {
         let block_table = sequence.block_table().block_ids().iter().map(|block| block.0).collect();
         let wanted = self.active.wanted_rows(part, sequence.num_prompt_tokens());
         input.push(&sequence.token_ids()[start..end], start, block_table, wanted.start - start..wanted.end - start);
+        if let Some(adapter) = sequence.adapter() {
+            input.set_adapter(adapter);
+        }
         let samples = |position| part.samples && position + 1 == end;
         rows.extend(wanted.map(|position| LogitRow { id, position, samples: samples(position) }));
     }
@@ -226,7 +229,7 @@ impl EngineCore {
         let mut outcomes = Vec::with_capacity(rows.all.len());
         for some in of_logits.chunks(MAX_LOGIT_ROWS) {
             let hidden = hidden.narrow(0, outcomes.len(), some.len())?;
-            outcomes.extend(self.threads.install(|| self.evaluate(some, &self.decoder.logits(&hidden)?))?);
+            outcomes.extend(self.threads.install(|| self.evaluate(some, &self.network.logits(&hidden)?))?);
         }
         if !of_hidden.is_empty() {
             let hidden = hidden.narrow(0, outcomes.len(), of_hidden.len())?.to_vec2()?;
@@ -240,9 +243,9 @@ impl EngineCore {
         let sampled = rows.iter().filter(|row| row.samples);
         let take = |row: &LogitRow| Some((row.id, self.active.answer_mut(row.id)?.take_guided()?));
         let mut guided: Vec<(SequenceId, Guided)> = sampled.filter_map(take).collect();
-        let (decoder, cache) = (&self.decoder, &mut self.cache);
+        let (network, cache) = (&self.network, &mut self.cache);
         let masks = || -> Duration { guided.par_iter_mut().map(|(_, guided)| guided.timed_mask()).sum() };
-        let (hidden, mask_time) = self.threads.install(|| rayon::join(|| decoder.forward(input, cache), masks));
+        let (hidden, mask_time) = self.threads.install(|| rayon::join(|| network.forward(input, cache), masks));
         self.mask_time += mask_time;
         for (id, guided) in guided {
             if let Some(answer) = self.active.answer_mut(id) {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::EngineSpec;
 use super::active::{Active, Generation, PromptLogprobs};
 use super::answer::{Answer, AnswerRules};
 use super::conversation::{Conversation, Parsers, check_one_format};
@@ -19,15 +20,20 @@ use crate::text::{AnswerFormat, AnswerReader, ChatTemplates, OutputText, Tokeniz
 /// What lowering needs to know of the model and the engine. Shared by the threads that lower and compute.
 #[derive(Debug)]
 pub(crate) struct Lowering {
+    spec: EngineSpec,
     pub(super) tokenizer: Arc<Tokenizer>,
     chat_templates: ChatTemplates,
     parsers: Parsers,
     eos_token_ids: Vec<u32>,
     pub(super) vocab_size: usize,
     pub(super) hidden_size: usize,
+    /// Whether the network reads whole texts.
+    pub(super) is_encoder: bool,
     pub(super) max_model_len: usize,
     seed: u64,
     pub(super) pooling_type: PoolingType,
+    /// Whether embeddings are scaled to length 1, unless their request says.
+    pub(super) normalize: bool,
     /// Made for the first request that needs it.
     grammars: OnceLock<Result<GrammarCache, RequestError>>,
 }
@@ -59,17 +65,20 @@ impl Lowering {
     /// Takes over what the model's files say about text.
     pub(super) fn new(
         files: ModelFiles,
-        max_model_len: usize,
+        spec: EngineSpec,
         (parsers, seed, pooling_type): (Parsers, u64, PoolingType),
     ) -> Self {
         Self {
             parsers,
-            vocab_size: files.spec.vocab_size,
-            hidden_size: files.spec.hidden_size,
+            vocab_size: spec.vocab_size,
+            hidden_size: files.spec.hidden_size(),
+            is_encoder: files.spec.is_encoder(),
+            normalize: files.sentence.normalize.unwrap_or(true),
             tokenizer: Arc::new(files.tokenizer),
             chat_templates: ChatTemplates::new(files.chat_template, files.special_tokens),
             eos_token_ids: files.eos_token_ids,
-            max_model_len,
+            max_model_len: spec.max_model_len,
+            spec,
             seed,
             pooling_type,
             grammars: OnceLock::new(),
@@ -86,6 +95,7 @@ impl Lowering {
     /// # Errors
     /// Every [`RequestError`] that says what is wrong with the request itself.
     pub(super) fn lower(&self, mut request: Request) -> Result<LoweredRequest, RequestError> {
+        self.spec.check(&request)?;
         match std::mem::take(&mut request.task) {
             Task::Generate(params) => self.lower_text(&request, &params),
             Task::Embed(params) => self.lower_embedding(request, &params),
@@ -115,10 +125,17 @@ impl Lowering {
             prompt_token_ids: prompt_token_ids.clone(),
             max_num_tokens,
             priority: request.priority,
+            adapter: self.adapter(request),
             max_cached_tokens: if index == 0 && generation.prompt_logprobs.is_some() { 0 } else { usize::MAX },
         };
         let sequences = (0..params.num_generated()).map(sequence).collect();
         Ok(LoweredRequest { sequences, active: Active::Generate(Generation { prompt, ..generation }) })
+    }
+
+    /// The number of the adapter that the request names.
+    pub(super) fn adapter(&self, request: &Request) -> Option<u32> {
+        let model = request.model.as_ref()?;
+        self.spec.adapters.iter().position(|adapter| adapter == model).map(|number| number as u32)
     }
 
     /// The request without a token of an answer.
@@ -250,6 +267,20 @@ impl Lowering {
         // A tokenizer may know more tokens than the network.
         self.check_tokens("prompt", &token_ids)?;
         Ok(CutPrompt { token_ids, num_cut, format })
+    }
+
+    /// The tokens of a whole text, as many as are to be kept: the first ones, with the special tokens around them.
+    pub(super) fn text_token_ids(&self, request: &Request, truncation: Truncation) -> Result<Vec<u32>, RequestError> {
+        let token_ids = if let (Prompt::Text(text), Some(_)) = (&request.prompt, truncation.tokens) {
+            let adds = request.add_special_tokens.unwrap_or(true);
+            self.tokenizer.encode_first(text, adds, truncation.max_len())?
+        } else {
+            let (mut token_ids, _) = self.prompt(request)?;
+            token_ids.truncate(truncation.max_len());
+            token_ids
+        };
+        self.check_tokens("prompt", &token_ids)?;
+        Ok(token_ids)
     }
 
     /// The prompt's tokens, and how answers are taken apart.

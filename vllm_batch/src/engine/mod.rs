@@ -28,7 +28,8 @@ pub use local::LocalEngine;
 pub use remote::{Flavour, RemoteEngine, RemoteEngineBuilder};
 pub use stream::OutputStream;
 
-use crate::request::Request;
+use crate::error::RequestError;
+use crate::request::{Request, TaskKind};
 
 /// Something that answers requests: a model in this process, a remote server, a script for tests.
 ///
@@ -51,8 +52,11 @@ pub trait BatchEngine: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineSpec {
-    /// The names that a request's `model` may have; the first is the one that answers carry.
+    /// The names that a request's `model` may have; the first is the one that answers carry, but those of
+    /// [`adapters`](Self::adapters).
     pub served_model_names: Vec<String>,
+    /// Those of the names that stand for the model with an adapter.
+    pub adapters: Vec<String>,
     /// Identifies weights, tokenizer, template and every option that changes results: two engines with equal revisions
     /// give equal answers. A journal row is only reused for the same revision.
     pub revision: String,
@@ -62,19 +66,57 @@ pub struct EngineSpec {
     pub vocab_size: usize,
     /// How many requests are worked on at the same time.
     pub max_num_seqs: usize,
+    /// What requests may ask for; others fail with [`UnsupportedTask`](crate::RequestError::UnsupportedTask).
+    pub supported_tasks: Vec<TaskKind>,
 }
 
 impl EngineSpec {
-    /// A specification of its parts.
+    /// A specification of its parts, of an engine for all tasks.
     #[must_use]
     pub fn new(served_model_name: impl Into<String>, revision: impl Into<String>) -> Self {
         Self {
             served_model_names: vec![served_model_name.into()],
+            adapters: Vec::new(),
             revision: revision.into(),
             max_model_len: usize::MAX,
             vocab_size: 0,
             max_num_seqs: 1,
+            supported_tasks: TaskKind::ALL.to_vec(),
         }
+    }
+
+    /// Refuses a request that names another model, or asks for a task that the engine does not have.
+    ///
+    /// # Errors
+    /// [`RequestError::ModelNotFound`] or [`RequestError::UnsupportedTask`].
+    ///
+    /// # Example
+    /// ```
+    /// use vllm_batch::{EngineSpec, Request};
+    ///
+    /// let spec = EngineSpec::new("tiny", "r1");
+    /// assert!(spec.check(&Request::new("1", "Once")).is_ok());
+    /// assert!(spec.check(&Request::new("2", "Once").with_model("huge")).is_err());
+    /// ```
+    pub fn check(&self, request: &Request) -> Result<(), RequestError> {
+        request.model.as_ref().map_or(Ok(()), |model| self.check_model(model))?;
+        let task = request.task.kind();
+        if self.supported_tasks.contains(&task) {
+            return Ok(());
+        }
+        let supported = self.supported_tasks.iter().map(|task| task.as_str()).collect();
+        Err(RequestError::UnsupportedTask { task: task.as_str(), supported })
+    }
+
+    /// Refuses the name of another model.
+    ///
+    /// # Errors
+    /// [`RequestError::ModelNotFound`].
+    pub fn check_model(&self, model: &str) -> Result<(), RequestError> {
+        if self.served_model_names.iter().any(|name| name == model) {
+            return Ok(());
+        }
+        Err(RequestError::ModelNotFound { model: model.to_owned(), served: self.served_model_names.clone() })
     }
 
     /// The name that answers carry.

@@ -10,7 +10,7 @@ use crate::output::{EmbeddingRequestOutput, Usage};
 use crate::request::{PoolingParams, PoolingType, Request};
 use crate::sched::{FinishedSequence, NewSequence, ScheduledSequence, SequenceId};
 
-/// An unfinished embedding: the mean over the hidden states from one position to the last.
+/// An unfinished embedding: the mean over the hidden states of some positions.
 ///
 /// They are added in double precision and in the order of their positions, so that the sum does not depend on how the
 /// prompt was cut into chunks.
@@ -20,7 +20,7 @@ pub(super) struct Pooling {
     prompt_token_ids: Arc<[u32]>,
     /// The first position whose hidden state counts.
     first: usize,
-    /// One more than the last position.
+    /// One more than the last position whose hidden state counts.
     end: usize,
     num_added: usize,
     sum: Vec<f64>,
@@ -31,7 +31,8 @@ impl Pooling {
     /// The positions of a scheduled part whose hidden states are not there yet.
     pub(super) fn wanted_rows(&self, part: &ScheduledSequence) -> Range<usize> {
         let end = part.start + part.num_tokens;
-        (self.first + self.num_added).max(part.start).min(end)..end
+        let end = end.min(self.end).max(part.start);
+        (self.first + self.num_added).clamp(part.start, end)..end
     }
 
     /// Adds the hidden state of the next position. Whether that was the last.
@@ -51,7 +52,7 @@ impl Pooling {
     }
 }
 
-/// The positions whose hidden states count; what follows them is not computed.
+/// The positions whose hidden states count. What follows them is not computed, unless tokens see those after them.
 fn positions(pooling_type: PoolingType, prompt: &[u32]) -> Range<usize> {
     match pooling_type {
         PoolingType::Last => prompt.len() - 1..prompt.len(),
@@ -79,15 +80,21 @@ impl Lowering {
         }
         let dimensions = self.dimensions(params)?;
         let truncation = Truncation { tokens: params.truncate_prompt_tokens, room: self.max_model_len };
-        let prompt_token_ids = self.prompt_token_ids(&request, truncation)?.token_ids;
+        let prompt_token_ids = if self.is_encoder {
+            self.text_token_ids(&request, truncation)?
+        } else {
+            self.prompt_token_ids(&request, truncation)?.token_ids
+        };
         self.check_len(prompt_token_ids.len(), 0)?;
         let Range { start: first, end } =
             positions(params.pooling_type.unwrap_or(self.pooling_type), &prompt_token_ids);
+        let num_tokens = if self.is_encoder { prompt_token_ids.len() } else { end };
         let sequence = NewSequence {
             id: SequenceId(0),
-            prompt_token_ids: prompt_token_ids[..end].to_vec(),
-            max_num_tokens: end,
+            prompt_token_ids: prompt_token_ids[..num_tokens].to_vec(),
+            max_num_tokens: num_tokens,
             priority: request.priority,
+            adapter: self.adapter(&request),
             max_cached_tokens: first,
         };
         let pooling = Pooling {
@@ -97,7 +104,7 @@ impl Lowering {
             end,
             num_added: 0,
             sum: vec![0.0; dimensions],
-            normalize: params.normalize,
+            normalize: params.normalize.unwrap_or(self.normalize),
         };
         Ok(LoweredRequest { sequences: vec![sequence], active: Active::Embed(pooling) })
     }

@@ -111,7 +111,8 @@ impl Lowering {
         };
         let prompt = self.prompt_token_ids(&request, Truncation { tokens: params.truncate_prompt_tokens, room })?;
         self.check_len(prompt.token_ids.len(), longest)?;
-        Ok(lowered(request, &prompt.token_ids, &labels))
+        let adapter = self.adapter(&request);
+        Ok(lowered(request, adapter, &prompt.token_ids, &labels))
     }
 
     fn label_token_ids(&self, index: usize, label: &Label) -> Result<Vec<u32>, RequestError> {
@@ -133,13 +134,14 @@ impl Lowering {
     }
 }
 
-fn lowered(request: Request, prompt: &[u32], labels: &[Vec<u32>]) -> LoweredRequest {
+fn lowered(request: Request, adapter: Option<u32>, prompt: &[u32], labels: &[Vec<u32>]) -> LoweredRequest {
     let stems = stems(labels);
     let sequence = |(id, stem): (u64, &&[u32])| NewSequence {
         id: SequenceId(id),
         prompt_token_ids: [prompt, stem].concat(),
         max_num_tokens: prompt.len() + stem.len(),
         priority: request.priority,
+        adapter,
         // The logits after the prompt's last token are needed.
         max_cached_tokens: prompt.len() - 1,
     };

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::{BLOCK_SIZE, Decoder, KvCache, ModelInput};
+use crate::model::{BLOCK_SIZE, KvCache, ModelInput, Network};
 
 /// Sizes of the steps that are measured, in tokens.
 const SIZES: [usize; 4] = [1, 16, 64, 256];
@@ -30,11 +30,11 @@ pub(super) struct Tuned {
 /// A step of so many tokens takes so many seconds.
 type Measured = (usize, f64);
 
-/// Measures a decoder. The cache must not be in use; what is written to it is of no meaning.
+/// Measures a network that has logits. The cache must not be in use; what is written to it is of no meaning.
 ///
 /// # Errors
 /// If a forward pass fails.
-pub(super) fn tune(decoder: &Decoder, cache: &mut KvCache, num_blocks: usize) -> candle_core::Result<Tuned> {
+pub(super) fn tune(network: &Network, cache: &mut KvCache, num_blocks: usize) -> candle_core::Result<Tuned> {
     let started = Instant::now();
     let mut measured: Vec<Measured> = Vec::new();
     for size in SIZES.into_iter().filter(|size| *size <= num_blocks) {
@@ -43,8 +43,8 @@ pub(super) fn tune(decoder: &Decoder, cache: &mut KvCache, num_blocks: usize) ->
             break;
         }
         let input = step_of(size);
-        let first = time(decoder, &input, cache)?;
-        measured.push((size, first.min(time(decoder, &input, cache)?)));
+        let first = time(network, &input, cache)?;
+        measured.push((size, first.min(time(network, &input, cache)?)));
     }
     let tuned = choose(&measured, num_blocks);
     tracing::info!(?measured, ?tuned, elapsed = ?started.elapsed(), "measured the machine");
@@ -60,9 +60,9 @@ fn step_of(size: usize) -> ModelInput {
     input
 }
 
-fn time(decoder: &Decoder, input: &ModelInput, cache: &mut KvCache) -> candle_core::Result<f64> {
+fn time(network: &Network, input: &ModelInput, cache: &mut KvCache) -> candle_core::Result<f64> {
     let started = Instant::now();
-    decoder.logits(&decoder.forward(input, cache)?)?;
+    network.logits(&network.forward(input, cache)?)?;
     Ok(started.elapsed().as_secs_f64())
 }
 

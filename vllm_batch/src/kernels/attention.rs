@@ -1,4 +1,4 @@
-//! Causal attention over a paged cache of keys and values, for any mix of sequences.
+//! Attention over a paged cache of keys and values, for any mix of sequences.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, bail};
 
@@ -34,8 +34,8 @@ pub(crate) struct QuerySpan {
     pub(crate) block_table: Vec<u32>,
 }
 
-/// `softmax(cap(q · kᵀ · scale)) · v` per head, each query over the keys at and before its own position, and within its
-/// window. The operands are the rotated queries `[tokens, num_heads * head_dim]` and a layer's cache.
+/// `softmax(cap(q · kᵀ · scale)) · v` per head, each query over the keys at and before its own position, or over all of its
+/// span if it is not causal, and within its window. The operands are the rotated queries `[tokens, num_heads * head_dim]` and a layer's cache.
 ///
 /// The softmax runs over the keys in steps of 64 positions, with a running maximum (Milakov and Gimelshein,
 /// <https://arxiv.org/abs/1805.02867>): the order depends on a query's position alone. Steps that no query of a task can
@@ -51,6 +51,8 @@ pub(crate) struct Attention<'a> {
     pub(crate) soft_cap: Option<f32>,
     /// Keys that a query sees: its own and those before it, so many in all. At least 1; all if absent.
     pub(crate) window: Option<usize>,
+    /// Whether a query sees no key after its own. Otherwise it sees what the span's last one sees.
+    pub(crate) causal: bool,
     /// Instruction set to use.
     pub(crate) isa: Isa,
 }
@@ -121,7 +123,8 @@ impl Attention<'_> {
         let mut positions = [0; MAX_ROWS];
         for (i, row) in task.rows.clone().enumerate() {
             rows[i * head_dim..][..head_dim].copy_from_slice(&queries[start(row)..][..head_dim]);
-            positions[i] = task.span.position + row / group;
+            let token = if self.causal { row / group } else { task.span.query_len - 1 };
+            positions[i] = task.span.position + token;
         }
         let count = task.rows.len();
         let tile = Tile {
@@ -146,6 +149,7 @@ impl Attention<'_> {
 /// What one task computes.
 struct Tile<'a> {
     rows: Rows<'a>,
+    /// The last key that each row sees.
     positions: &'a [usize],
     blocks: Blocks<'a>,
     scale: f32,

@@ -11,6 +11,7 @@ struct Case {
     qkv: Vec<Vec<f32>>,
     window: Option<usize>,
     soft_cap: Option<f32>,
+    causal: bool,
 }
 
 /// A case without its numbers.
@@ -19,10 +20,11 @@ struct Setup {
     lengths: &'static [usize],
     window: Option<usize>,
     soft_cap: Option<f32>,
+    causal: bool,
 }
 
 impl Case {
-    fn new(&Setup { heads, lengths, window, soft_cap }: &Setup) -> Self {
+    fn new(&Setup { heads, lengths, window, soft_cap, causal }: &Setup) -> Self {
         let mut state = 12_345_u64;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -31,7 +33,7 @@ impl Case {
         let qkv = lengths.iter().map(|len| (0..len * heads.qkv_width()).map(|_| next()).collect()).collect();
         let inv_freq: Vec<f32> = (0..heads.head_dim / 2).map(|i| 1.0 / (1.0 + i as f32)).collect();
         let positions = lengths.iter().max().map_or(0, |len| len + 1);
-        Self { heads, table: RotaryTable::new(&inv_freq, 1.0, positions), qkv, window, soft_cap }
+        Self { heads, table: RotaryTable::new(&inv_freq, 1.0, positions), qkv, window, soft_cap, causal }
     }
 
     fn len(&self, sequence: usize) -> usize {
@@ -74,8 +76,8 @@ impl Case {
         let (heads, table) = (self.heads, &self.table);
         cache.inplace_op2(&qkv, &KvWrite { positions: &positions, slots: &slots, heads, table }).unwrap();
         let queries = rotate_queries(&qkv, &positions, heads, table).unwrap();
-        let (soft_cap, window) = (self.soft_cap, self.window);
-        let op = Attention { spans: &spans, heads, scale: 0.3, soft_cap, window, isa };
+        let Self { soft_cap, window, causal, .. } = *self;
+        let op = Attention { spans: &spans, heads, scale: 0.3, soft_cap, window, causal, isa };
         let out = queries.apply_op2_no_bwd(cache, &op).unwrap().to_vec2::<f32>().unwrap();
         for (span, owner) in spans.iter().zip(owners) {
             results[owner].extend(out[span.query_start..][..span.query_len].iter().flatten());
@@ -100,7 +102,8 @@ impl Case {
                 let dot = |k: Vec<f32>| q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(k)).sum::<f64>() * 0.3;
                 let cap = |score: f64| self.soft_cap.map(f64::from).map_or(score, |cap| cap * (score / cap).tanh());
                 let first = self.window.map_or(0, |window| (token + 1).saturating_sub(window));
-                let scores: Vec<f64> = (first..=token).map(|t| cap(dot(turned(t, num_heads + kv_head)))).collect();
+                let last = if self.causal { token } else { self.len(sequence) - 1 };
+                let scores: Vec<f64> = (first..=last).map(|t| cap(dot(turned(t, num_heads + kv_head)))).collect();
                 let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
                 let total: f64 = weights.iter().sum();
@@ -114,9 +117,9 @@ impl Case {
     }
 }
 
-fn setups() -> [Setup; 8] {
+fn setups() -> [Setup; 10] {
     let heads = |num_heads, num_kv_heads, head_dim| HeadShape { num_heads, num_kv_heads, head_dim };
-    let plain = |heads, lengths| Setup { heads, lengths, window: None, soft_cap: None };
+    let plain = |heads, lengths| Setup { heads, lengths, window: None, soft_cap: None, causal: true };
     [
         plain(heads(4, 2, 16), &[1, 17, 64, 65]),
         plain(heads(9, 3, 64), &[130, 5]),
@@ -126,6 +129,8 @@ fn setups() -> [Setup; 8] {
         Setup { window: Some(64), ..plain(heads(9, 3, 64), &[200, 5]) },
         Setup { window: Some(1), ..plain(heads(2, 2, 24), &[150, 16, 15]) },
         Setup { window: Some(71), soft_cap: Some(5.0), ..plain(heads(6, 2, 16), &[300, 129]) },
+        Setup { causal: false, ..plain(heads(4, 2, 16), &[1, 17, 64, 65, 200]) },
+        Setup { causal: false, ..plain(heads(3, 3, 24), &[70, 16]) },
     ]
 }
 
@@ -148,13 +153,14 @@ fn chunks_neighbours_and_instruction_sets_do_not_change_a_bit() {
         let (heads, all) = (setup.heads, Case::new(&setup));
         let expected = all.run(1000, Isa::detect());
         for isa in Isa::available() {
-            for chunk in [1, 7, 16, 50, 1000] {
+            for chunk in [1, 7, 16, 50, 1000].into_iter().filter(|chunk| all.causal || *chunk == 1000) {
                 assert_eq!(all.run(chunk, isa), expected, "{heads:?} chunk {chunk} {isa:?}");
             }
         }
         for (sequence, expected) in expected.iter().enumerate() {
             let alone = Case { table: all.table.clone(), qkv: vec![all.qkv[sequence].clone()], ..all };
-            assert_eq!(&alone.run(3, Isa::detect())[0], expected, "{heads:?} sequence {sequence} alone");
+            let chunk = if alone.causal { 3 } else { 1000 };
+            assert_eq!(&alone.run(chunk, Isa::detect())[0], expected, "{heads:?} sequence {sequence} alone");
         }
     }
 }

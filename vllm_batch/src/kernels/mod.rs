@@ -14,6 +14,7 @@
 #![allow(clippy::inline_always)]
 
 mod activation;
+mod add_rows;
 mod attention;
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -21,6 +22,7 @@ mod dtype;
 mod embedding;
 mod exp;
 mod isa;
+mod layer_norm;
 mod linear;
 mod moe;
 mod norm;
@@ -39,10 +41,12 @@ pub(crate) use packed::PackedMatrix;
 pub(crate) use quant::QuantFormat;
 pub(crate) use rotary::RotaryTable;
 
-pub(crate) use activation::{Activation, gated};
+pub(crate) use activation::{Activation, gated, gelu};
+pub(crate) use add_rows::AddRows;
 pub(crate) use attention::{Attention, MAX_HEAD_DIM, QuerySpan};
 pub(crate) use embedding::embed;
 pub(crate) use isa::Isa;
+pub(crate) use layer_norm::layer_norm;
 pub(crate) use linear::{linear, linear_add};
 pub(crate) use moe::route;
 pub(crate) use norm::{QkNorm, rms_norm, rms_norm_rows};

@@ -123,18 +123,24 @@ fn norm_scale(x: &[f32], eps: f32) -> f32 {
     1.0 / (sum_of_squares(x) / x.len() as f32 + eps).sqrt()
 }
 
-/// Sixteen partial sums over every sixteenth number, then pairs: the same order at every register width.
 #[inline(always)]
 fn sum_of_squares(x: &[f32]) -> f32 {
+    sum_by(x, |sum, x| x.mul_add(x, sum))
+}
+
+/// Sixteen partial sums over every sixteenth number, then pairs: the same order at every register width. `add(sum, x)` is
+/// the sum with what `x` adds.
+#[inline(always)]
+pub(super) fn sum_by(x: &[f32], add: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0f32; LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
         for (sum, x) in sums.iter_mut().zip(chunk) {
-            *sum = x.mul_add(*x, *sum);
+            *sum = add(*sum, *x);
         }
     }
     for (sum, x) in sums.iter_mut().zip(rest) {
-        *sum = x.mul_add(*x, *sum);
+        *sum = add(*sum, *x);
     }
     sum_lane(sums)
 }

@@ -19,6 +19,14 @@ use sha2::{Digest, Sha256};
 pub struct BlockHash([u8; 16]);
 
 impl BlockHash {
+    /// Stands before the first block of sequences that an adapter changes: their blocks hold other numbers for the same
+    /// tokens.
+    #[must_use]
+    pub fn of_adapter(adapter: u32) -> Self {
+        // Of another length than the content of any block.
+        Self::of(Sha256::new().chain_update(b"adapter").chain_update(adapter.to_le_bytes()))
+    }
+
     /// The name of the block that holds `token_ids` and follows the block named `parent`; no parent at the beginning.
     #[must_use]
     pub fn new(parent: Option<Self>, token_ids: &[u32]) -> Self {
@@ -27,6 +35,10 @@ impl BlockHash {
         for token_id in token_ids {
             sha.update(token_id.to_le_bytes());
         }
+        Self::of(sha)
+    }
+
+    fn of(sha: Sha256) -> Self {
         let digest = sha.finalize();
         Self(std::array::from_fn(|index| digest[index]))
     }
@@ -46,6 +58,8 @@ mod tests {
             BlockHash::new(None, &[1 << 8, 2]),
             BlockHash::new(Some(parent), &[1, 2]),
             BlockHash::new(Some(BlockHash::new(None, &[8])), &[1, 2]),
+            BlockHash::new(Some(BlockHash::of_adapter(0)), &[1, 2]),
+            BlockHash::new(Some(BlockHash::of_adapter(1)), &[1, 2]),
         ];
         for (index, name) in names.iter().enumerate() {
             assert_eq!(names.iter().position(|other| other == name), Some(index));

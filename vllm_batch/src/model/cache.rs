@@ -30,6 +30,11 @@ impl KvCache {
         Ok(Self { layers: spec.layers.iter().map(|_| layer()).collect::<candle_core::Result<_>>()? })
     }
 
+    /// The cache of a network that keeps nothing.
+    pub(crate) fn empty() -> Self {
+        Self { layers: Vec::new() }
+    }
+
     /// Bytes that one block takes in all layers together.
     pub(crate) fn bytes_per_block(spec: &DecoderSpec) -> usize {
         spec.layers.len() * heads(spec).block_len() * size_of::<f32>()

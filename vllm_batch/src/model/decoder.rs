@@ -6,13 +6,15 @@ use rayon::prelude::*;
 use super::cache::{KvCache, heads};
 use super::input::ModelInput;
 use super::layer::{Experts, FeedForward, Layer, Network};
-use super::slots::Slot;
+use super::lora::LoraAdapter;
+use super::projection::{AdapterRows, Projection};
+use super::slots::{Slot, TensorNames};
 use super::spec::{DecoderSpec, LayerSpec};
 use super::weights::WeightLoader;
 use crate::error::LoadError;
 use crate::kernels::{
-    Attention, Isa, KvWrite, PackedMatrix, QkNorm, RotaryTable, embed, gated, linear, linear_add, rms_norm,
-    rms_norm_rows, rotate_queries, route, soft_cap,
+    Attention, Isa, KvWrite, PackedMatrix, QkNorm, RotaryTable, embed, gated, linear, rms_norm, rms_norm_rows,
+    rotate_queries, route, soft_cap,
 };
 
 /// The weights of a model. Immutable: what belongs to sequences lives in the [`KvCache`].
@@ -39,7 +41,7 @@ impl Decoder {
         loader: &WeightLoader<'_>,
         max_model_len: usize,
     ) -> std::result::Result<Self, LoadError> {
-        loader.check_all_used(&spec)?;
+        loader.check_all_used(loader.names.slots(&spec))?;
         let (vocab, hidden) = (spec.vocab_size, spec.hidden_size);
         let embedding = loader.matrix(&[(Slot::Embedding, vocab)], hidden, false)?;
         let head =
@@ -55,6 +57,28 @@ impl Decoder {
         Ok(Self { spec, embedding, layers, final_norm, head, rotary })
     }
 
+    /// Takes an adapter for the sequences that ask for it. It has the next number, from 0 on.
+    ///
+    /// # Errors
+    /// [`LoadError::UnsupportedConfig`] if it changes anything but the projections of attention and of dense feed-forward
+    /// layers; any error of reading it.
+    pub(super) fn add_adapter(
+        &mut self,
+        adapter: &LoraAdapter,
+        names: TensorNames,
+    ) -> std::result::Result<(), LoadError> {
+        let mut count = 0;
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            count += layer.add_adapter((&self.spec, names, i), adapter)?;
+        }
+        if count == adapter.num_changes() {
+            return Ok(());
+        }
+        let others = adapter.num_changes() - count;
+        let message = format!("{others} of its matrices are of embeddings, heads or experts: merge it with lora_path");
+        Err(LoadError::UnsupportedConfig { key: "target_modules".to_owned(), message })
+    }
+
     /// Computes the input's tokens, writes their keys and values into `cache`, and returns the last hidden states of the
     /// tokens of `input` whose [`logits`](Self::logits) are wanted: shape `[rows, hidden_size]`.
     ///
@@ -64,7 +88,7 @@ impl Decoder {
         let mut x = scaled(embed(&input.token_ids, &self.embedding)?, self.spec.embedding_multiplier)?;
         for (layer, kv) in self.layers.iter().zip(&mut cache.layers) {
             x = self.attention(layer, &x, input, kv)?;
-            x = self.feed_forward(layer, &x)?;
+            x = self.feed_forward(layer, &x, &input.adapters)?;
         }
         rms_norm_rows(&x, &input.logit_rows, &self.final_norm, self.spec.rms_norm_eps)
     }
@@ -80,13 +104,13 @@ impl Decoder {
     }
 
     fn attention(&self, layer: &Layer, x: &Tensor, input: &ModelInput, kv: &mut Tensor) -> Result<Tensor> {
-        let qkv = linear(&self.normed(x, layer.attention_norm.as_ref())?, &layer.qkv)?;
+        let qkv = layer.qkv.apply(&self.normed(x, layer.attention_norm.as_ref())?, &input.adapters)?;
         if let Some((queries, keys)) = &layer.qk_norm {
             let op = QkNorm { heads: heads(&self.spec), eps: self.spec.rms_norm_eps, isa: Isa::detect() };
             qkv.inplace_op3(queries, keys, &op)?;
         }
         let attended = self.attend(&qkv, input, kv, &layer.spec)?;
-        self.project(x, &attended, &layer.output, layer.post_attention_norm.as_ref())
+        self.project(x, &attended, (&layer.output, &input.adapters), layer.post_attention_norm.as_ref())
     }
 
     /// Writes keys and values first, for all sequences: a block that one sequence fills in this step can be read by
@@ -102,32 +126,37 @@ impl Decoder {
             scale: self.spec.attention_scale,
             soft_cap: self.spec.attention_soft_cap,
             window: layer.window,
+            causal: true,
             isa: Isa::detect(),
         };
         queries.apply_op2_no_bwd(kv, &attention)
     }
 
-    fn feed_forward(&self, layer: &Layer, x: &Tensor) -> Result<Tensor> {
+    fn feed_forward(&self, layer: &Layer, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
         let normed = self.normed(x, layer.feed_forward_norm.as_ref())?;
         let post_norm = layer.post_feed_forward_norm.as_ref();
         match &layer.feed_forward {
-            FeedForward::Dense(network) => self.project(x, &self.inner(network, &normed)?, &network.down, post_norm),
+            FeedForward::Dense(network) => {
+                let inner = self.inner(network, &normed, adapters)?;
+                self.project(x, &inner, (&network.down, adapters), post_norm)
+            }
             FeedForward::Experts(experts) => self.join(x, &self.experts(experts, &normed)?, post_norm),
         }
     }
 
     /// What the first layer of a network makes of `x`.
-    fn inner(&self, network: &Network, x: &Tensor) -> Result<Tensor> {
-        gated(&linear(x, &network.gate_up)?, self.spec.activation)
+    fn inner(&self, network: &Network, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
+        gated(&network.gate_up.apply(x, adapters)?, self.spec.activation)
     }
 
     /// Each expert computes the rows that chose it, experts in parallel.
     fn experts(&self, Experts { spec, router, networks }: &Experts, x: &Tensor) -> Result<Tensor> {
         let routing = route(&linear(x, router)?, spec.num_experts_per_tok, spec.norm_topk_prob)?;
+        let unchanged = AdapterRows::default();
         let chosen = networks.par_iter().zip(&routing.tokens).filter(|(_, tokens)| !tokens.is_empty());
         let results = chosen.map(|(network, tokens)| {
             let rows = x.index_select(&Tensor::new(tokens.as_slice(), &Device::Cpu)?, 0)?;
-            linear(&self.inner(network, &rows)?, &network.down)
+            network.down.apply(&self.inner(network, &rows, &unchanged)?, &unchanged)
         });
         let results = results.collect::<Result<Vec<_>>>()?;
         if results.is_empty() {
@@ -141,11 +170,17 @@ impl Decoder {
     }
 
     /// Adds `inner · matrixᵀ` to the residual stream `x`, in one operation where nothing is done to it before.
-    fn project(&self, x: &Tensor, inner: &Tensor, matrix: &PackedMatrix, post_norm: Option<&Tensor>) -> Result<Tensor> {
+    fn project(
+        &self,
+        x: &Tensor,
+        inner: &Tensor,
+        (matrix, adapters): (&Projection, &AdapterRows),
+        post_norm: Option<&Tensor>,
+    ) -> Result<Tensor> {
         if post_norm.is_none() && self.spec.residual_multiplier == 1.0 {
-            return linear_add(inner, matrix, x);
+            return matrix.apply_add(inner, x, adapters);
         }
-        self.join(x, &linear(inner, matrix)?, post_norm)
+        self.join(x, &matrix.apply(inner, adapters)?, post_norm)
     }
 
     /// Adds what a layer computed to the residual stream `x`.

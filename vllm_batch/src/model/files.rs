@@ -8,21 +8,26 @@ use sha2::{Digest, Sha256};
 
 use super::config::Config;
 use super::decoder::Decoder;
-use super::families::{spec_from_gguf, spec_from_hugging_face};
+use super::encoder::Encoder;
+use super::families::{model_from_hugging_face, spec_from_gguf};
 use super::gguf::GgufFile;
+use super::lora::{LoraAdapter, Merged};
+use super::network::{ModelSpec, Network};
 use super::safetensors::SafetensorsFiles;
-use super::slots::TensorNames;
+use super::sentence::SentenceConfig;
+use super::slots::{Format, TensorNames};
 use super::source::{LocalFiles, ModelSource};
-use super::spec::DecoderSpec;
 use super::weights::{TensorSource, WeightLoader, read_range};
 use crate::error::LoadError;
 use crate::kernels::WeightDtype;
 use crate::text::{ChatTemplate, GgufVocabulary, SpecialTokens, Tokenizer};
 
-/// A model whose small files were read; the weights are read by [`load_decoder`](Self::load_decoder).
+/// A model whose small files were read; the weights are read by [`load`](Self::load).
 pub(crate) struct ModelFiles {
-    /// What the decoder will compute.
-    pub(crate) spec: DecoderSpec,
+    /// What the network will compute.
+    pub(crate) spec: ModelSpec,
+    /// How embeddings are made, if the model says so.
+    pub(crate) sentence: SentenceConfig,
     /// Text to tokens and back.
     pub(crate) tokenizer: Tokenizer,
     /// How conversations are written down, if the model says so.
@@ -37,6 +42,10 @@ pub(crate) struct ModelFiles {
     pub(crate) revision: String,
     tensors: Box<dyn TensorSource + Send>,
     tensor_names: TensorNames,
+    /// The adapters that are merged into the weights.
+    merged: Vec<LoraAdapter>,
+    /// Those that sequences ask for.
+    adapters: Vec<LoraAdapter>,
 }
 
 impl ModelFiles {
@@ -53,20 +62,66 @@ impl ModelFiles {
         Ok(files)
     }
 
+    /// Adds a PEFT adapter to the weights that [`load`](Self::load) reads. What it changes is part of the revision.
+    ///
+    /// # Errors
+    /// Any [`LoadError`] for a file of the adapter; [`LoadError::InvalidOption`] if the model is a GGUF file, whose tensors
+    /// have other names and other orders.
+    pub(crate) fn merge_lora(&mut self, folder: &Path) -> Result<(), LoadError> {
+        let adapter = self.open_lora("lora_path", folder)?;
+        self.revision = format!("{}+{}", self.revision, fingerprint(adapter.files().iter().cloned())?);
+        self.merged.push(adapter);
+        Ok(())
+    }
+
+    /// Adds a PEFT adapter for the sequences that ask for it, with the next number from 0 on.
+    ///
+    /// # Errors
+    /// As [`merge_lora`](Self::merge_lora), and if the model is an encoder.
+    pub(crate) fn add_lora(&mut self, name: &str, folder: &Path) -> Result<(), LoadError> {
+        if self.spec.is_encoder() {
+            let message = "an encoder takes adapters through lora_path only".to_owned();
+            return Err(LoadError::InvalidOption { option: "lora_adapter", message });
+        }
+        let adapter = self.open_lora("lora_adapter", folder)?;
+        self.revision = format!("{}+{name:?}={}", self.revision, fingerprint(adapter.files().iter().cloned())?);
+        self.adapters.push(adapter);
+        Ok(())
+    }
+
+    fn open_lora(&self, option: &'static str, folder: &Path) -> Result<LoraAdapter, LoadError> {
+        if self.tensor_names.format == Format::Gguf {
+            let message = "adapters fit models in Hugging Face's format, not GGUF files".to_owned();
+            return Err(LoadError::InvalidOption { option, message });
+        }
+        let adapter = LoraAdapter::open(folder)?;
+        adapter.check(&*self.tensors)?;
+        Ok(adapter)
+    }
+
     /// Reads and packs the weights on the current thread pool.
     ///
     /// # Errors
     /// If a tensor is missing, has a wrong shape, or cannot be read.
-    pub(crate) fn load_decoder(&self, dtype: WeightDtype, max_model_len: usize) -> Result<Decoder, LoadError> {
-        let head_dim = self.spec.head_dim;
-        let loader = WeightLoader { source: &*self.tensors, names: self.tensor_names, dtype, head_dim };
-        Decoder::load(self.spec.clone(), &loader, max_model_len)
+    pub(crate) fn load(&self, dtype: WeightDtype, max_model_len: usize) -> Result<Network, LoadError> {
+        let merged = Merged { model: &*self.tensors, adapters: &self.merged };
+        let source: &dyn TensorSource = if self.merged.is_empty() { &*self.tensors } else { &merged };
+        let loader = |head_dim| WeightLoader { source, names: self.tensor_names, dtype, head_dim };
+        match self.spec.clone() {
+            ModelSpec::Decoder(spec) => {
+                let loader = loader(spec.head_dim);
+                let mut decoder = Decoder::load(spec, &loader, max_model_len)?;
+                self.adapters.iter().try_for_each(|adapter| decoder.add_adapter(adapter, self.tensor_names))?;
+                Ok(Network::Decoder(Box::new(decoder)))
+            }
+            ModelSpec::Encoder(spec) => Ok(Network::Encoder(Box::new(Encoder::load(spec, loader(0))?))),
+        }
     }
 }
 
 fn open_directory(folder: &Path) -> Result<ModelFiles, LoadError> {
     let config = read_json(folder, "config.json")?.ok_or_else(|| missing(folder, "config.json"))?;
-    let (spec, tensor_names) = spec_from_hugging_face(&Config::new("", &config))?;
+    let (spec, tensor_names) = model_from_hugging_face(&Config::new("", &config))?;
     let tensors = SafetensorsFiles::open(folder)?;
     let tokenizer_path = folder.join("tokenizer.json");
     if !tokenizer_path.is_file() {
@@ -80,16 +135,20 @@ fn open_directory(folder: &Path) -> Result<ModelFiles, LoadError> {
     let small = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", TEMPLATE_FILE];
     let small = small.map(|name| folder.join(name)).into_iter().filter(|path| path.is_file());
     let special_tokens = special_tokens(&tokenizer_config);
+    let (sentence, sentence_files) = SentenceConfig::open(folder)?;
     Ok(ModelFiles {
         spec,
+        sentence,
         chat_template: directory_template(folder, &tokenizer_config, &special_tokens)?,
         special_tokens,
         eos_token_ids: token_ids("eos_token_id", eos.as_ref(), &tokenizer)?,
         tokenizer,
         names: Vec::new(),
-        revision: fingerprint(small.chain(tensors.files().iter().cloned()))?,
+        revision: fingerprint(small.chain(sentence_files).chain(tensors.files().iter().cloned()))?,
         tensors: Box::new(tensors),
         tensor_names,
+        merged: Vec::new(),
+        adapters: Vec::new(),
     })
 }
 
@@ -150,7 +209,8 @@ fn open_gguf(path: &Path) -> Result<ModelFiles, LoadError> {
         eos_token_ids.extend(token_ids(key, file.get(key), &tokenizer)?);
     }
     Ok(ModelFiles {
-        spec,
+        spec: ModelSpec::Decoder(spec),
+        sentence: SentenceConfig::default(),
         chat_template,
         special_tokens,
         eos_token_ids,
@@ -159,6 +219,8 @@ fn open_gguf(path: &Path) -> Result<ModelFiles, LoadError> {
         revision: fingerprint(std::iter::once(path.to_owned()))?,
         tensors: Box::new(file),
         tensor_names,
+        merged: Vec::new(),
+        adapters: Vec::new(),
     })
 }
 
@@ -230,7 +292,7 @@ fn token_ids(key: &str, value: Option<&Value>, tokenizer: &Tokenizer) -> Result<
     }
 }
 
-fn read_json(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, LoadError> {
+pub(super) fn read_json(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, LoadError> {
     let path = folder.join(name);
     if !path.is_file() {
         return Ok(None);
@@ -242,7 +304,7 @@ fn read_json(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, Lo
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     std::fs::read(path).map_err(|source| LoadError::Io { path: path.to_owned(), source })
 }
 

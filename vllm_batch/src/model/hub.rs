@@ -17,6 +17,8 @@ const INDEX: &str = "model.safetensors.index.json";
 const SETTINGS: &[&str] = &["generation_config.json", "tokenizer_config.json"];
 /// Newer repositories have the template in a file of its own.
 const TEMPLATE: &str = "chat_template.jinja";
+/// How sentence-transformers makes embeddings.
+const SENTENCE: &[&str] = &["modules.json", "1_Pooling/config.json", "sentence_bert_config.json"];
 
 /// The model's files, from the cache if it holds all of them, else from the hub, else from the cache if it holds at least
 /// what cannot be done without. The cache is the one that `HF_HOME` names, as for all of the hub's tools.
@@ -87,7 +89,7 @@ fn download_folder(model: &HubModel, api: &ApiRepo) -> Result<LocalFiles, LoadEr
     let has = |name: &str| info.siblings.iter().any(|sibling| sibling.rfilename == name);
     let config = get(model, api, CONFIG)?;
     get(model, api, "tokenizer.json")?;
-    for file in SETTINGS.iter().chain(&[TEMPLATE]).filter(|file| has(file)) {
+    for file in SETTINGS.iter().chain(&[TEMPLATE]).chain(SENTENCE).filter(|file| has(file)) {
         get(model, api, file)?;
     }
     if has(SINGLE) {

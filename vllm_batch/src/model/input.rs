@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::cache::BLOCK_SIZE;
+use super::projection::AdapterRows;
 use crate::kernels::QuerySpan;
 
 /// The tokens of one forward pass: any number of sequences, any number of tokens of each, one after the other.
@@ -13,6 +14,7 @@ pub(crate) struct ModelInput {
     pub(super) slots: Vec<u32>,
     pub(super) spans: Vec<QuerySpan>,
     pub(super) logit_rows: Vec<u32>,
+    pub(super) adapters: AdapterRows,
 }
 
 impl ModelInput {
@@ -28,6 +30,13 @@ impl ModelInput {
         }
         self.spans.push(QuerySpan { query_start, query_len: token_ids.len(), position, block_table });
         self.logit_rows.extend(logits.map(|row| (query_start + row) as u32));
+    }
+
+    /// Lets the sequence that was pushed last be changed by an adapter, given by its number.
+    pub(crate) fn set_adapter(&mut self, adapter: u32) {
+        if let Some(span) = self.spans.last() {
+            self.adapters.extend(adapter, span.query_start as u32..self.token_ids.len() as u32);
+        }
     }
 
     /// Number of tokens.

@@ -2,7 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::slots::Slot;
+use super::lora::LoraAdapter;
+use super::projection::{Change, Projection};
+use super::slots::{Slot, TensorNames};
 use super::spec::{DecoderSpec, ExpertsSpec, FeedForwardSpec, LayerSpec, QkNormKind};
 use super::weights::WeightLoader;
 use crate::error::LoadError;
@@ -14,10 +16,10 @@ pub(super) struct Layer {
     pub(super) spec: LayerSpec,
     pub(super) attention_norm: Option<Tensor>,
     /// Query, key and value projections, one below the other.
-    pub(super) qkv: PackedMatrix,
+    pub(super) qkv: Projection,
     /// Weights for queries and for keys.
     pub(super) qk_norm: Option<(Tensor, Tensor)>,
-    pub(super) output: PackedMatrix,
+    pub(super) output: Projection,
     pub(super) post_attention_norm: Option<Tensor>,
     pub(super) feed_forward_norm: Option<Tensor>,
     pub(super) feed_forward: FeedForward,
@@ -44,8 +46,8 @@ pub(super) struct Experts {
 #[derive(Debug)]
 pub(super) struct Network {
     /// Gate and up projections, one below the other.
-    pub(super) gate_up: PackedMatrix,
-    pub(super) down: PackedMatrix,
+    pub(super) gate_up: Projection,
+    pub(super) down: Projection,
 }
 
 impl Layer {
@@ -55,19 +57,17 @@ impl Layer {
     /// If a tensor is missing, has a wrong shape, or cannot be read.
     pub(super) fn load(spec: &DecoderSpec, loader: &WeightLoader<'_>, i: usize) -> Result<Self, LoadError> {
         let hidden = spec.hidden_size;
-        let (q, kv) = (spec.num_attention_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim);
-        let parts = [(Slot::Query(i), q), (Slot::Key(i), kv), (Slot::Value(i), kv)];
-        let fused = [(Slot::Qkv(i), q + 2 * kv)];
-        let qkv = if loader.names.fused { &fused[..] } else { &parts[..] };
+        let q = spec.num_attention_heads * spec.head_dim;
+        let qkv = &qkv_parts(spec, loader.names, i)[..];
         let (pre, post) = (spec.norms.has_pre(), spec.norms.has_post());
         let norm = |present: bool, slot| present.then(|| loader.norm(slot, hidden)).transpose();
         let layer = &spec.layers[i];
         Ok(Self {
             spec: layer.clone(),
             attention_norm: norm(pre, Slot::AttentionNorm(i))?,
-            qkv: loader.matrix(qkv, hidden, spec.biases.qkv)?,
+            qkv: loader.matrix(qkv, hidden, spec.biases.qkv)?.into(),
             qk_norm: qk_norm(spec, loader, i)?,
-            output: loader.matrix(&[(Slot::Output(i), hidden)], q, spec.biases.output)?,
+            output: loader.matrix(&[(Slot::Output(i), hidden)], q, spec.biases.output)?.into(),
             post_attention_norm: norm(post, Slot::PostAttentionNorm(i))?,
             feed_forward_norm: norm(pre, Slot::FeedForwardNorm(i))?,
             feed_forward: match &layer.feed_forward {
@@ -79,6 +79,50 @@ impl Layer {
             post_feed_forward_norm: norm(post, Slot::PostFeedForwardNorm(i))?,
         })
     }
+
+    /// Takes what one more adapter changes in block `i`. Returns how many of the block's matrices that are.
+    ///
+    /// # Errors
+    /// If a tensor of the adapter cannot be read.
+    pub(super) fn add_adapter(
+        &mut self,
+        (spec, names, i): (&DecoderSpec, TensorNames, usize),
+        adapter: &LoraAdapter,
+    ) -> Result<usize, LoadError> {
+        let mut count = 0;
+        let mut add = |projection: &mut Projection, parts: &[(Slot, usize)]| {
+            let changes = changes(adapter, names, parts)?;
+            count += changes.len();
+            projection.add_adapter(changes);
+            Ok::<_, LoadError>(())
+        };
+        add(&mut self.qkv, &qkv_parts(spec, names, i))?;
+        add(&mut self.output, &[(Slot::Output(i), spec.hidden_size)])?;
+        if let (FeedForward::Dense(network), FeedForwardSpec::Dense { intermediate_size }) =
+            (&mut self.feed_forward, &self.spec.feed_forward)
+        {
+            add(&mut network.gate_up, &gate_up_parts(names, i, *intermediate_size))?;
+            add(&mut network.down, &[(Slot::Down(i), spec.hidden_size)])?;
+        }
+        Ok(count)
+    }
+}
+
+/// The parts of the first projection of attention, with their widths.
+fn qkv_parts(spec: &DecoderSpec, names: TensorNames, i: usize) -> Vec<(Slot, usize)> {
+    let (q, kv) = (spec.num_attention_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim);
+    if names.fused {
+        return vec![(Slot::Qkv(i), q + 2 * kv)];
+    }
+    vec![(Slot::Query(i), q), (Slot::Key(i), kv), (Slot::Value(i), kv)]
+}
+
+/// The parts of the first projection of a feed-forward layer, with their widths.
+fn gate_up_parts(names: TensorNames, i: usize, inner: usize) -> Vec<(Slot, usize)> {
+    if names.fused {
+        return vec![(Slot::GateUp(i), 2 * inner)];
+    }
+    vec![(Slot::Gate(i), inner), (Slot::Up(i), inner)]
 }
 
 fn qk_norm(spec: &DecoderSpec, loader: &WeightLoader<'_>, i: usize) -> Result<Option<(Tensor, Tensor)>, LoadError> {
@@ -93,13 +137,18 @@ fn qk_norm(spec: &DecoderSpec, loader: &WeightLoader<'_>, i: usize) -> Result<Op
 }
 
 fn dense(spec: &DecoderSpec, loader: &WeightLoader<'_>, (i, inner): (usize, usize)) -> Result<Network, LoadError> {
-    let fused = [(Slot::GateUp(i), 2 * inner)];
-    let parts = [(Slot::Gate(i), inner), (Slot::Up(i), inner)];
-    let gate_up = if loader.names.fused { &fused[..] } else { &parts[..] };
+    let gate_up = &gate_up_parts(loader.names, i, inner)[..];
     Ok(Network {
-        gate_up: loader.matrix(gate_up, spec.hidden_size, spec.biases.mlp)?,
-        down: loader.matrix(&[(Slot::Down(i), spec.hidden_size)], inner, spec.biases.mlp)?,
+        gate_up: loader.matrix(gate_up, spec.hidden_size, spec.biases.mlp)?.into(),
+        down: loader.matrix(&[(Slot::Down(i), spec.hidden_size)], inner, spec.biases.mlp)?.into(),
     })
+}
+
+/// What an adapter changes in a matrix of parts that stand side by side in a product.
+fn changes(adapter: &LoraAdapter, names: TensorNames, parts: &[(Slot, usize)]) -> Result<Vec<Change>, LoadError> {
+    let columns = parts.iter().scan(0, |next, (_, width)| Some(std::mem::replace(next, *next + width)));
+    let change = |((slot, _), column): (&(Slot, usize), usize)| adapter.change(&names.name(*slot), column).transpose();
+    parts.iter().zip(columns).filter_map(change).collect()
 }
 
 fn experts(hidden: usize, loader: &WeightLoader<'_>, (i, spec): (usize, &ExpertsSpec)) -> Result<Experts, LoadError> {
@@ -107,8 +156,8 @@ fn experts(hidden: usize, loader: &WeightLoader<'_>, (i, spec): (usize, &Experts
     let network = |j| {
         let gate_up = [(Slot::ExpertGate(i, j), inner), (Slot::ExpertUp(i, j), inner)];
         Ok(Network {
-            gate_up: loader.matrix(&gate_up, hidden, false)?,
-            down: loader.matrix(&[(Slot::ExpertDown(i, j), hidden)], inner, false)?,
+            gate_up: loader.matrix(&gate_up, hidden, false)?.into(),
+            down: loader.matrix(&[(Slot::ExpertDown(i, j), hidden)], inner, false)?.into(),
         })
     };
     Ok(Experts {

@@ -42,7 +42,19 @@ impl SafetensorsFiles {
     /// [`LoadError::MissingFile`] if the folder has neither, [`LoadError::Io`] or [`LoadError::BrokenFile`] for a file
     /// that cannot be read or is not well-formed.
     pub(super) fn open(folder: &Path) -> Result<Self, LoadError> {
-        let mut all = Self { files: files(folder)?, tensors: HashMap::new() };
+        Self::open_files(files(folder)?)
+    }
+
+    /// Reads the header of one file.
+    ///
+    /// # Errors
+    /// [`LoadError::Io`] or [`LoadError::BrokenFile`] if it cannot be read or is not well-formed.
+    pub(super) fn open_file(file: PathBuf) -> Result<Self, LoadError> {
+        Self::open_files(vec![file])
+    }
+
+    fn open_files(files: Vec<PathBuf>) -> Result<Self, LoadError> {
+        let mut all = Self { files, tensors: HashMap::new() };
         for file in 0..all.files.len() {
             let header = read_header(&all.files[file], file)?;
             all.tensors.extend(header);

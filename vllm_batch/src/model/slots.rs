@@ -1,8 +1,8 @@
-//! The places in a decoder that tensors fill, and what files call those tensors.
+//! The places in a network that tensors fill, and what files call those tensors.
 
 use super::spec::{DecoderSpec, FeedForwardSpec, NormPlacement};
 
-/// A place in the decoder that a tensor fills; layers count from 0.
+/// A place in a network that a tensor fills, in a decoder unless it says otherwise; layers count from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slot {
     Embedding,
@@ -41,6 +41,40 @@ pub(super) enum Slot {
     UpBias(usize),
     GateUpBias(usize),
     DownBias(usize),
+    /// A place in an encoder.
+    Encoder(EncoderSlot),
+}
+
+/// A place in an encoder, under the name that BERT's files have for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EncoderSlot {
+    layer: Option<usize>,
+    module: &'static str,
+    is_bias: bool,
+}
+
+impl EncoderSlot {
+    /// The weights of a module.
+    pub(super) const fn new(module: &'static str) -> Self {
+        Self { layer: None, module, is_bias: false }
+    }
+
+    /// The same in a layer.
+    pub(super) fn in_layer(self, layer: usize) -> Self {
+        Self { layer: Some(layer), ..self }
+    }
+
+    /// Whether it is looked up, not multiplied with.
+    pub(super) fn is_embedding(self) -> bool {
+        self.layer.is_none()
+    }
+
+    /// The name without what all names begin with.
+    pub(super) fn name(self) -> String {
+        let layer = self.layer.map_or_else(String::new, |layer| format!("encoder.layer.{layer}."));
+        let part = if self.is_bias { "bias" } else { "weight" };
+        format!("{layer}{}.{part}", self.module)
+    }
 }
 
 impl Slot {
@@ -56,6 +90,7 @@ impl Slot {
             Self::Up(i) => Self::UpBias(i),
             Self::GateUp(i) => Self::GateUpBias(i),
             Self::Down(i) => Self::DownBias(i),
+            Self::Encoder(slot) => Self::Encoder(EncoderSlot { is_bias: true, ..slot }),
             other => other,
         }
     }
@@ -66,6 +101,7 @@ impl Slot {
             Self::Embedding => return "token_embd.weight".to_owned(),
             Self::FinalNorm => return "output_norm.weight".to_owned(),
             Self::Head => return "output.weight".to_owned(),
+            Self::Encoder(slot) => return slot.name(),
             Self::AttentionNorm(i) => (i, "attn_norm.weight"),
             Self::PostAttentionNorm(i) => (i, "post_attention_norm.weight"),
             Self::FeedForwardNorm(i) => (i, "ffn_norm.weight"),
@@ -187,6 +223,7 @@ impl TensorNames {
             Slot::Embedding => return "model.embed_tokens.weight".to_owned(),
             Slot::FinalNorm => return "model.norm.weight".to_owned(),
             Slot::Head => return "lm_head.weight".to_owned(),
+            Slot::Encoder(slot) => return slot.name(),
             Slot::AttentionNorm(i) => (i, "input_layernorm.weight"),
             Slot::FeedForwardNorm(i) if self.norms == NormPlacement::Sandwich => {
                 (i, "pre_feedforward_layernorm.weight")

@@ -1,5 +1,6 @@
 //! The decoder against transformers' own numbers.
 
+mod encoder;
 mod gguf;
 mod table;
 
@@ -210,7 +211,7 @@ fn a_tensor_that_nothing_uses_is_refused() {
     let load_with = |tensors: &std::collections::HashMap<String, Tensor>| {
         candle_core::safetensors::save(tensors, folder.path().join("model.safetensors")).unwrap();
         let files = ModelFiles::open(&ModelSource::Directory(folder.path().to_owned())).unwrap();
-        files.load_decoder(WeightDtype::F32, 128).map(|_| ())
+        files.load(WeightDtype::F32, 128).map(|_| ())
     };
     assert!(load_with(&tensors).is_ok());
     let norm = "model.layers.1.self_attn.q_norm.weight";

@@ -8,7 +8,6 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 use super::slots::{Slot, TensorNames};
-use super::spec::DecoderSpec;
 use crate::error::LoadError;
 use crate::kernels::{PackedMatrix, QuantFormat, WeightDtype};
 
@@ -62,15 +61,17 @@ pub(super) struct WeightLoader<'a> {
 }
 
 impl WeightLoader<'_> {
-    /// Refuses tensors that no slot of the decoder takes: what they are for would be missing from the results.
-    pub(super) fn check_all_used(&self, spec: &DecoderSpec) -> Result<(), LoadError> {
-        let used: HashSet<String> = self.names.slots(spec).into_iter().map(|slot| self.names.name(slot)).collect();
-        // Of another part of the model, derived from the configuration, or kept in the file although the embedding
-        // serves as the head.
+    /// Refuses tensors that none of the network's slots takes: what they are for would be missing from the results.
+    pub(super) fn check_all_used(&self, slots: Vec<Slot>) -> Result<(), LoadError> {
+        let used: HashSet<String> = slots.into_iter().map(|slot| self.names.name(slot)).collect();
+        // Of another part of the model, derived from the configuration, kept in the file although the embedding
+        // serves as the head, or for an encoder's own way of pooling, which sentence encoders do not use.
         let is_harmless = |name: &str| {
             !name.starts_with(self.names.prefix)
                 || ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"].contains(&name)
                 || name.ends_with(".rotary_emb.inv_freq")
+                || name.ends_with("embeddings.position_ids")
+                || name[self.names.prefix.len()..].starts_with("pooler.dense.")
                 || name == self.names.name(Slot::Head)
         };
         match self.source.names().into_iter().filter(|name| !used.contains(*name) && !is_harmless(name)).min() {
@@ -115,6 +116,7 @@ impl WeightLoader<'_> {
     fn dtype_of(&self, slot: Slot) -> WeightDtype {
         match (self.dtype, slot) {
             (WeightDtype::Q4_0, Slot::Embedding | Slot::Head) => WeightDtype::Q8_0,
+            (WeightDtype::Q4_0, Slot::Encoder(slot)) if slot.is_embedding() => WeightDtype::Q8_0,
             (dtype, _) => dtype,
         }
     }

@@ -39,6 +39,9 @@ pub struct Request {
     /// The caller's name for the request: it comes back with the answer and, when
     /// [`seed`](SamplingParams::seed) is absent, takes part in choosing the random numbers.
     pub request_id: String,
+    /// Who answers: a name of [`served_model_names`](crate::EngineSpec::served_model_names), of the model itself or of one of
+    /// its [`adapters`](crate::EngineSpec::adapters). Absent: the model itself.
+    pub model: Option<String>,
     /// What the model reads.
     pub prompt: Prompt,
     /// What to do with the prompt.
@@ -60,6 +63,7 @@ impl Request {
     pub fn new(request_id: impl Into<String>, prompt: impl Into<Prompt>) -> Self {
         Self {
             request_id: request_id.into(),
+            model: None,
             prompt: prompt.into(),
             task: Task::default(),
             priority: 0,
@@ -67,6 +71,13 @@ impl Request {
             chat: ChatOptions::default(),
             add_special_tokens: None,
         }
+    }
+
+    /// Says who answers.
+    #[must_use]
+    pub fn with_model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
     }
 
     /// Asks for text, chosen with these parameters, in place of whatever was asked for before.
@@ -146,6 +157,59 @@ impl Default for Task {
     /// Text, with default sampling parameters.
     fn default() -> Self {
         Self::Generate(SamplingParams::default())
+    }
+}
+
+impl Task {
+    /// What it is, without its parameters.
+    #[must_use]
+    pub fn kind(&self) -> TaskKind {
+        match self {
+            Self::Generate(_) => TaskKind::Generate,
+            Self::Embed(_) => TaskKind::Embed,
+            Self::Score(_) => TaskKind::Score,
+        }
+    }
+}
+
+/// A [`Task`] without its parameters.
+///
+/// # Example
+/// ```
+/// use vllm_batch::{Task, TaskKind};
+///
+/// assert_eq!(Task::default().kind(), TaskKind::Generate);
+/// assert_eq!(TaskKind::Embed.to_string(), "embed");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskKind {
+    /// [`Task::Generate`].
+    Generate,
+    /// [`Task::Embed`].
+    Embed,
+    /// [`Task::Score`].
+    Score,
+}
+
+impl TaskKind {
+    /// Every task.
+    pub const ALL: [Self; 3] = [Self::Generate, Self::Embed, Self::Score];
+
+    /// The name, as in vLLM's `supported_tasks`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Generate => "generate",
+            Self::Embed => "embed",
+            Self::Score => "score",
+        }
+    }
+}
+
+impl std::fmt::Display for TaskKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
     }
 }
 

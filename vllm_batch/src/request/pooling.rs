@@ -67,7 +67,7 @@ impl FromStr for PoolingType {
 /// params.validate()?;
 /// # Ok::<(), vllm_batch::RequestError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolingParams {
     /// Which hidden states. Absent: as the engine has it.
@@ -75,17 +75,11 @@ pub struct PoolingParams {
     /// Keeps so many numbers from the front, before the embedding is normalised: at least 1, at most the model's hidden
     /// size. Of use for models that were trained for it (matryoshka embeddings). Absent: all.
     pub dimensions: Option<u32>,
-    /// Whether the embedding is scaled to length 1. Default true.
-    pub normalize: bool,
-    /// Keeps this many of the prompt's last tokens; -1 keeps as many as the context holds. Absent: a prompt that is too
-    /// long is an error.
+    /// Whether the embedding is scaled to length 1. Absent: as the model's `modules.json` has it, or true without one.
+    pub normalize: Option<bool>,
+    /// Keeps this many of the prompt's tokens; -1 keeps as many as the context holds. A decoder keeps the last ones, an
+    /// encoder the first ones of a text and the special tokens around it. Absent: a prompt that is too long is an error.
     pub truncate_prompt_tokens: Option<i32>,
-}
-
-impl Default for PoolingParams {
-    fn default() -> Self {
-        Self { pooling_type: None, dimensions: None, normalize: true, truncate_prompt_tokens: None }
-    }
 }
 
 impl PoolingParams {
@@ -106,11 +100,11 @@ impl PoolingParams {
     /// Sets whether the embedding is scaled to length 1.
     #[must_use]
     pub fn with_normalize(mut self, normalize: bool) -> Self {
-        self.normalize = normalize;
+        self.normalize = Some(normalize);
         self
     }
 
-    /// Sets how many of the prompt's last tokens are kept.
+    /// Sets how many of the prompt's tokens are kept.
     #[must_use]
     pub fn with_truncate_prompt_tokens(mut self, truncate_prompt_tokens: i32) -> Self {
         self.truncate_prompt_tokens = Some(truncate_prompt_tokens);

@@ -82,6 +82,14 @@ pub enum AddError {
         /// Tokens in all blocks together.
         capacity: usize,
     },
+    /// Sequences are computed whole, and this one could come to have more tokens than one step computes.
+    #[error("the sequence may have {max_num_tokens} tokens, but a step computes {max_num_batched_tokens}")]
+    ExceedsBudget {
+        /// The bound that came with the sequence.
+        max_num_tokens: usize,
+        /// The budget of a step.
+        max_num_batched_tokens: usize,
+    },
     /// A sequence with this id is not finished yet.
     #[error("the sequence {id:?} is there already")]
     DuplicateId {

@@ -20,6 +20,9 @@ pub struct SchedulerConfig {
     pub num_blocks: usize,
     /// Whether a sequence may use blocks that were computed for another one with the same beginning.
     pub enable_prefix_caching: bool,
+    /// Whether a step may compute a part of what a sequence lacks. Otherwise a sequence waits until the budget has room for
+    /// all of it, and none is taken that could have more tokens than the budget.
+    pub enable_chunked_prefill: bool,
 }
 
 /// Decides what each step computes, and owns the sequences and the blocks.
@@ -34,6 +37,7 @@ pub struct SchedulerConfig {
 ///     block_size: 2,
 ///     num_blocks: 16,
 ///     enable_prefix_caching: true,
+///     enable_chunked_prefill: true,
 /// })?;
 /// let id = SequenceId(1);
 /// scheduler.add(NewSequence {
@@ -42,6 +46,7 @@ pub struct SchedulerConfig {
 ///     max_num_tokens: 6,
 ///     priority: 0,
 ///     max_cached_tokens: usize::MAX,
+///     adapter: None,
 /// })?;
 ///
 /// let step = scheduler.schedule();
@@ -100,8 +105,8 @@ impl Scheduler {
     /// Takes a sequence, which waits until there is room.
     ///
     /// # Errors
-    /// The sequence has no token, has more than it may have, could outgrow the whole cache, or has the id of another
-    /// one that is not finished. Nothing changes then.
+    /// The sequence has no token, has more than it may have, could outgrow the whole cache or, if it must be computed
+    /// whole, the budget, or has the id of another one that is not finished. Nothing changes then.
     pub fn add(&mut self, new: NewSequence) -> Result<(), AddError> {
         self.check_new(&new)?;
         let mut sequence = Sequence::new(new, self.num_arrivals);
@@ -260,12 +265,15 @@ impl Scheduler {
     fn check_new(&self, new: &NewSequence) -> Result<(), AddError> {
         let (num_prompt_tokens, max_num_tokens) = (new.prompt_token_ids.len(), new.max_num_tokens);
         let capacity = self.config.num_blocks.saturating_mul(self.config.block_size);
+        let SchedulerConfig { max_num_batched_tokens, enable_chunked_prefill, .. } = self.config;
         if num_prompt_tokens == 0 {
             Err(AddError::Empty)
         } else if num_prompt_tokens > max_num_tokens {
             Err(AddError::PromptTooLong { num_prompt_tokens, max_num_tokens })
         } else if max_num_tokens > capacity {
             Err(AddError::ExceedsCache { max_num_tokens, capacity })
+        } else if !enable_chunked_prefill && max_num_tokens > max_num_batched_tokens {
+            Err(AddError::ExceedsBudget { max_num_tokens, max_num_batched_tokens })
         } else if self.ranks.contains_key(&new.id) {
             Err(AddError::DuplicateId { id: new.id })
         } else {
@@ -308,7 +316,9 @@ impl Scheduler {
         for lacks_one in [true, false] {
             let sequences = self.running.iter_mut();
             for sequence in sequences.filter(|sequence| (sequence.num_pending_tokens() == 1) == lacks_one) {
-                scheduled.extend(schedule_chunk(&mut self.pool, sequence, budget));
+                if self.config.enable_chunked_prefill || sequence.num_pending_tokens() <= *budget {
+                    scheduled.extend(schedule_chunk(&mut self.pool, sequence, budget));
+                }
             }
         }
     }
@@ -318,7 +328,7 @@ impl Scheduler {
         let block_size = self.config.block_size;
         let mut growth: usize = self.running.iter().map(|sequence| sequence.expected_growth(block_size)).sum();
         while *budget > 0 && self.running.len() < self.config.max_num_seqs {
-            let Some(mut sequence) = self.take_admissible(growth / block_size) else { return };
+            let Some(mut sequence) = self.take_admissible(growth / block_size, *budget) else { return };
             growth += sequence.expected_growth(block_size);
             scheduled.extend(schedule_chunk(&mut self.pool, &mut sequence, budget));
             let index = self.running.partition_point(|other| other.rank < sequence.rank);
@@ -326,10 +336,14 @@ impl Scheduler {
         }
     }
 
-    /// The first waiting sequence, with blocks for all its known tokens, if `reserve` blocks stay free.
-    fn take_admissible(&mut self, reserve: usize) -> Option<Sequence> {
+    /// The first waiting sequence, with blocks for all its known tokens, if `reserve` blocks stay free, and `budget` is
+    /// enough where it must be computed whole.
+    fn take_admissible(&mut self, reserve: usize, budget: usize) -> Option<Sequence> {
         let mut entry = self.waiting.first_entry()?;
         let sequence = entry.get_mut();
+        if !self.config.enable_chunked_prefill && sequence.num_tokens() > budget {
+            return None;
+        }
         // The last known token is always computed: its logits choose the next one.
         let num_shareable = (sequence.num_tokens() - 1).min(sequence.max_cached_tokens) / self.config.block_size;
         let hashes = &sequence.block_hashes[..num_shareable.min(sequence.block_hashes.len())];

@@ -20,6 +20,8 @@ pub struct NewSequence {
     /// The most tokens from the front that it may have from the prefix cache: those from here on must be computed for it.
     /// Others may still find its blocks. `usize::MAX` for no limit.
     pub max_cached_tokens: usize,
+    /// The adapter that changes the network for it: sequences of different ones share no blocks.
+    pub adapter: Option<u32>,
 }
 
 /// Where a sequence is.
@@ -50,6 +52,7 @@ pub struct Sequence {
     pub(super) num_prompt_tokens: usize,
     pub(super) max_num_tokens: usize,
     pub(super) max_cached_tokens: usize,
+    pub(super) adapter: Option<u32>,
     pub(super) num_computed_tokens: usize,
     /// Tokens that were scheduled, but not completed yet.
     pub(super) num_scheduled_tokens: usize,
@@ -69,6 +72,7 @@ impl Sequence {
             token_ids: new.prompt_token_ids,
             max_num_tokens: new.max_num_tokens,
             max_cached_tokens: new.max_cached_tokens,
+            adapter: new.adapter,
             num_computed_tokens: 0,
             num_scheduled_tokens: 0,
             num_cached_tokens: 0,
@@ -93,6 +97,12 @@ impl Sequence {
     #[must_use]
     pub fn priority(&self) -> i32 {
         self.rank.priority
+    }
+
+    /// The adapter that changes the network for it.
+    #[must_use]
+    pub fn adapter(&self) -> Option<u32> {
+        self.adapter
     }
 
     /// The prompt and the output.
@@ -159,7 +169,8 @@ impl Sequence {
     pub(super) fn hash_full_blocks(&mut self, block_size: usize) {
         let start = self.block_hashes.len() * block_size;
         for tokens in self.token_ids[start..].chunks_exact(block_size) {
-            self.block_hashes.push(BlockHash::new(self.block_hashes.last().copied(), tokens));
+            let parent = self.block_hashes.last().copied().or(self.adapter.map(BlockHash::of_adapter));
+            self.block_hashes.push(BlockHash::new(parent, tokens));
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn embedding(request: &Request, params: &PoolingParams, words: &[Stri
         numbers[hash as usize % dimensions] += 1.0;
     }
     let length = numbers.iter().map(|number| number * number).sum::<f32>().sqrt();
-    if params.normalize && length > 0.0 {
+    if params.normalize != Some(false) && length > 0.0 {
         for number in &mut numbers {
             *number /= length;
         }

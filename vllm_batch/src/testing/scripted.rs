@@ -161,6 +161,7 @@ impl ScriptedEngine {
         if number > self.lives_for {
             return Err(RequestError::EngineFailed { message: "the script lets the engine die here".to_owned() });
         }
+        self.spec.check(request)?;
         let max_model_len = self.spec.max_model_len;
         let prompt_tokens = count_tokens(&request.prompt);
         // An embedding has no token, a text at least one.

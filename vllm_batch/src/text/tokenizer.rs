@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use tokenizers::{DecoderWrapper, ModelWrapper};
+use tokenizers::{DecoderWrapper, ModelWrapper, PostProcessor, TruncationDirection};
 
 use super::{byte_level, gguf_vocabulary::GgufVocabulary};
 use crate::error::{LoadError, RequestError};
@@ -82,6 +82,27 @@ impl Tokenizer {
         let encoding = guarded(|| self.inner.encode_fast(text, add_special_tokens));
         let encoding = encoding.map_err(|message| RequestError::Tokenizer { message })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The token ids of the beginning of `text`, so much of it that there are at most `max_len` with the special tokens
+    /// around it: what transformers gives with `truncation=True`.
+    ///
+    /// # Errors
+    /// [`RequestError::Tokenizer`] when the tokenizer fails on this text, [`RequestError::InvalidParam`] for
+    /// `truncate_prompt_tokens` when the special tokens alone are more than `max_len`.
+    pub fn encode_first(&self, text: &str, add_special_tokens: bool, max_len: usize) -> Result<Vec<u32>, RequestError> {
+        let processor = self.inner.get_post_processor().filter(|_| add_special_tokens);
+        let num_added = processor.map_or(0, |processor| processor.added_tokens(false));
+        let Some(room) = max_len.checked_sub(num_added) else {
+            let message = format!("must leave room for the {num_added} special tokens around a text");
+            return Err(RequestError::invalid("truncate_prompt_tokens", message));
+        };
+        let encoding = guarded(|| {
+            let mut encoding = self.inner.encode_fast(text, false)?;
+            encoding.truncate(room, 0, TruncationDirection::Right);
+            self.inner.post_process(encoding, None, add_special_tokens)
+        });
+        Ok(encoding.map_err(|message| RequestError::Tokenizer { message })?.get_ids().to_vec())
     }
 
     /// The text of `ids`. Ids that the vocabulary does not have stand for nothing; bytes that are not UTF-8 become

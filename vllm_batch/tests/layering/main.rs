@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("text", &["error", "request", "output"]),
     ("guide", &["error", "request", "text"]),
     ("kernels", &[]),
-    ("model", &["error", "text", "kernels"]),
+    ("model", &["error", "request", "text", "kernels"]),
     ("kv", &[]),
     ("sched", &["error", "kv"]),
     ("sample", &["request"]),

@@ -13,6 +13,7 @@ use super::client::{Client, Connection};
 use super::worker::{Failure, Worker};
 use crate::engine::EngineSpec;
 use crate::error::LoadError;
+use crate::request::TaskKind;
 
 /// Each request at the server costs a thread here.
 const MOST_SEQS: usize = 4096;
@@ -222,6 +223,7 @@ impl RemoteEngineBuilder {
     fn spec(&self, model: &str, max_model_len: Option<usize>) -> EngineSpec {
         let made = || format!("remote {} {model} {:?}", self.connection.base_url, self.flavour);
         let mut spec = EngineSpec::new(model, self.revision.clone().unwrap_or_else(made));
+        spec.supported_tasks.retain(|task| *task != TaskKind::Score);
         spec.max_num_seqs = self.connection.max_connections;
         spec.max_model_len = self.max_model_len.or(max_model_len).unwrap_or(spec.max_model_len);
         spec

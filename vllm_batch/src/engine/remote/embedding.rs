@@ -31,7 +31,7 @@ pub(super) fn body(
     let refused = [
         ("echo", request.echo),
         ("pooling_type", params.pooling_type.is_some()),
-        ("normalize", !params.normalize && !is_vllm),
+        ("normalize", params.normalize == Some(false) && !is_vllm),
         ("truncate_prompt_tokens", params.truncate_prompt_tokens.is_some() && !is_vllm),
         ("add_special_tokens", request.add_special_tokens.is_some() && !is_vllm),
     ];
@@ -44,7 +44,7 @@ pub(super) fn body(
         ("dimensions", params.dimensions.map(Value::from)),
         ("truncate_prompt_tokens", params.truncate_prompt_tokens.map(Value::from)),
         ("add_special_tokens", request.add_special_tokens.map(Value::from)),
-        ("use_activation", (!params.normalize).then_some(Value::from(false))),
+        ("use_activation", params.normalize.map(Value::from)),
     ];
     body.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     Ok("/embeddings")

@@ -89,6 +89,9 @@ impl BatchEngine for RemoteEngine {
     }
 
     fn submit(&self, request: Request) -> OutputStream {
+        if let Some(Err(error)) = request.model.as_ref().map(|model| self.spec.check_model(model)) {
+            return OutputStream::failed(error);
+        }
         self.queue.push(request)
     }
 }

@@ -1,5 +1,6 @@
 //! Which architectures are known?
 
+mod bert;
 mod gemma;
 mod gguf;
 mod granite;
@@ -12,8 +13,9 @@ mod qwen;
 mod smollm3;
 
 use super::config::Config;
+use super::network::ModelSpec;
 use super::slots::{Format, TensorNames};
-use super::spec::DecoderSpec;
+use super::spec::{DecoderSpec, NormPlacement};
 use super::weights::TensorSource;
 use crate::error::LoadError;
 
@@ -65,7 +67,28 @@ impl Family {
     }
 }
 
-/// Reads a Hugging Face configuration.
+/// Reads a Hugging Face configuration of either kind of network.
+///
+/// # Errors
+/// As [`spec_from_hugging_face`].
+pub(super) fn model_from_hugging_face(config: &Config<'_>) -> Result<(ModelSpec, TensorNames), LoadError> {
+    let model_type = config.string("model_type")?;
+    let Some(family) = bert::ENCODERS.iter().find(|family| family.model_type == model_type) else {
+        let (spec, names) = spec_from_hugging_face(config).map_err(with_encoders)?;
+        return Ok((ModelSpec::Decoder(spec), names));
+    };
+    let names = TensorNames {
+        format: Format::HuggingFace,
+        fused: false,
+        interleaved: false,
+        unit_offset: false,
+        norms: NormPlacement::Post,
+        prefix: "",
+    };
+    Ok((ModelSpec::Encoder(bert::encoder_spec(family, config)?), names))
+}
+
+/// Reads a Hugging Face configuration of a decoder.
 ///
 /// # Errors
 /// If the family is unknown, or the configuration is broken or asks for what is not implemented.
@@ -102,6 +125,14 @@ fn find(wanted: &str, name: impl Fn(&Family) -> &'static str) -> Result<&'static
         supported.dedup();
         LoadError::UnsupportedArchitecture { architecture: wanted.to_owned(), supported }
     })
+}
+
+/// The error that names the encoders, too, among what is supported.
+fn with_encoders(mut error: LoadError) -> LoadError {
+    if let LoadError::UnsupportedArchitecture { supported, .. } = &mut error {
+        supported.extend(bert::ENCODERS.iter().map(|family| family.model_type));
+    }
+    error
 }
 
 #[cfg(test)]

@@ -46,6 +46,24 @@ fn sequences_that_cannot_end_are_refused() {
 }
 
 #[test]
+fn without_chunks_a_sequence_waits_for_a_budget_that_holds_it() {
+    let config = SchedulerConfig { max_num_batched_tokens: 20, enable_chunked_prefill: false, ..CONFIG };
+    let whole = |id, num_tokens, samples| (id, 0, num_tokens, samples);
+    let sequences = vec![sequence(0, 12, 13), sequence(1, 9, 10), sequence(2, 1, 2)];
+    let steps =
+        [(vec![whole(0, 12, true)], vec![]), (vec![(0, 12, 1, true), whole(1, 9, true), whole(2, 1, true)], vec![])];
+    let mut scheduler = scheduler(config);
+    for sequence in sequences {
+        scheduler.add(sequence).expect("it fits");
+    }
+    assert_eq!(step(&mut scheduler, 7), steps[0]);
+    let error = AddError::ExceedsBudget { max_num_tokens: 21, max_num_batched_tokens: 20 };
+    assert_eq!(scheduler.add(sequence(3, 20, 21)), Err(error));
+    let output = scheduler.schedule();
+    assert_eq!(plain(&output), steps[1]);
+}
+
+#[test]
 fn limits_of_zero_are_refused_by_name() {
     let cases = [
         (SchedulerConfig { max_num_seqs: 0, ..CONFIG }, "max_num_seqs"),

@@ -11,6 +11,7 @@ const CONFIG: SchedulerConfig = SchedulerConfig {
     block_size: 16,
     num_blocks: 10_000,
     enable_prefix_caching: false,
+    enable_chunked_prefill: true,
 };
 
 fn scheduler(config: SchedulerConfig) -> Scheduler {
@@ -21,7 +22,7 @@ fn scheduler(config: SchedulerConfig) -> Scheduler {
 fn sequence(id: u64, num_prompt_tokens: usize, max_num_tokens: usize) -> NewSequence {
     let prompt_token_ids = vec![id as u32; num_prompt_tokens];
     let (id, priority, max_cached_tokens) = (SequenceId(id), 0, usize::MAX);
-    NewSequence { id, prompt_token_ids, max_num_tokens, priority, max_cached_tokens }
+    NewSequence { id, prompt_token_ids, max_num_tokens, priority, max_cached_tokens, adapter: None }
 }
 
 /// A step as (id, start, tokens, samples), and the ids that were preempted.

@@ -13,6 +13,7 @@ enum Op {
         spare_tokens: usize,
         priority: i32,
         max_cached_tokens: usize,
+        adapter: Option<u32>,
     },
     Step,
     /// Finishes one of the unfinished sequences early.
@@ -39,6 +40,14 @@ struct Expected {
     num_cached_tokens: Option<usize>,
     runs: bool,
     max_cached_tokens: usize,
+    adapter: Option<u32>,
+}
+
+impl Expected {
+    /// What the cache holds at a position.
+    fn content(&self, position: usize) -> u64 {
+        name(&self.token_ids[..=position]) ^ u64::from(self.adapter.map_or(0, |adapter| adapter + 1))
+    }
 }
 
 impl World {
@@ -69,7 +78,8 @@ impl World {
 
     /// Adds a sequence if it can ever fit.
     fn add(&mut self, op: &Op) {
-        let Op::Add { prompt_token_ids, num_output_tokens, spare_tokens, priority, max_cached_tokens } = op.clone()
+        let Op::Add { prompt_token_ids, num_output_tokens, spare_tokens, priority, max_cached_tokens, adapter } =
+            op.clone()
         else {
             return;
         };
@@ -77,11 +87,22 @@ impl World {
         let num_final_tokens = num_prompt_tokens + num_output_tokens;
         let capacity = self.cache.len();
         let max_num_tokens = (num_final_tokens + spare_tokens).min(capacity.max(num_final_tokens));
-        let new =
-            NewSequence { id, prompt_token_ids: prompt_token_ids.clone(), max_num_tokens, priority, max_cached_tokens };
+        let new = NewSequence {
+            id,
+            prompt_token_ids: prompt_token_ids.clone(),
+            max_num_tokens,
+            priority,
+            max_cached_tokens,
+            adapter,
+        };
         let added = self.scheduler.add(new);
         if max_num_tokens > capacity {
             assert_eq!(added, Err(AddError::ExceedsCache { max_num_tokens, capacity }));
+            return;
+        }
+        let SchedulerConfig { max_num_batched_tokens, enable_chunked_prefill, .. } = *self.scheduler.config();
+        if !enable_chunked_prefill && max_num_tokens > max_num_batched_tokens {
+            assert_eq!(added, Err(AddError::ExceedsBudget { max_num_tokens, max_num_batched_tokens }));
             return;
         }
         assert_eq!(added, Ok(()));
@@ -94,6 +115,7 @@ impl World {
             num_cached_tokens: None,
             runs: false,
             max_cached_tokens,
+            adapter,
         };
         self.expected.insert(id, expected);
     }
@@ -142,7 +164,8 @@ impl World {
 
     /// Each part begins where the last one ended; only an admission may skip blocks, and never the last token.
     fn check_part(&mut self, part: &ScheduledSequence) {
-        let SchedulerConfig { block_size, enable_prefix_caching, .. } = *self.scheduler.config();
+        let SchedulerConfig { block_size, enable_prefix_caching, enable_chunked_prefill, .. } =
+            *self.scheduler.config();
         let expected = self.expected.get_mut(&part.id).expect("only unfinished ones are scheduled");
         if !std::mem::replace(&mut expected.runs, true) {
             let most = if enable_prefix_caching { expected.max_cached_tokens } else { 0 };
@@ -154,21 +177,21 @@ impl World {
         assert_eq!(part.start, expected.num_computed_tokens);
         assert!(part.num_tokens > 0 && end <= expected.token_ids.len());
         assert_eq!(part.samples, end == expected.token_ids.len());
+        assert!(part.samples || enable_chunked_prefill);
     }
 
     /// Writes all scheduled tokens, then reads all tokens that the scheduled ones attend to.
     fn forward(&mut self, output: &SchedulerOutput) {
         for part in &output.scheduled {
-            let token_ids = &self.expected[&part.id].token_ids;
             for position in part.start..part.start + part.num_tokens {
                 let slot = self.slot(part.id, position);
-                self.cache[slot] = name(&token_ids[..=position]);
+                self.cache[slot] = self.expected[&part.id].content(position);
             }
         }
         for part in &output.scheduled {
-            let token_ids = &self.expected[&part.id].token_ids;
+            let expected = &self.expected[&part.id];
             for position in 0..part.start + part.num_tokens {
-                assert_eq!(self.cache[self.slot(part.id, position)], name(&token_ids[..=position]), "{part:?}");
+                assert_eq!(self.cache[self.slot(part.id, position)], expected.content(position), "{part:?}");
             }
         }
     }
@@ -209,13 +232,15 @@ fn name(token_ids: &[u32]) -> u64 {
 }
 
 fn config() -> impl Strategy<Value = SchedulerConfig> {
-    (1usize..6, 1usize..12, 1usize..5, 3usize..16, prop::bool::weighted(0.8)).prop_map(
-        |(max_num_seqs, max_num_batched_tokens, block_size, num_blocks, enable_prefix_caching)| SchedulerConfig {
+    let switches = (prop::bool::weighted(0.8), prop::bool::weighted(0.7));
+    (1usize..6, 1usize..32, 1usize..5, 3usize..16, switches).prop_map(
+        |(max_num_seqs, max_num_batched_tokens, block_size, num_blocks, switches)| SchedulerConfig {
             max_num_seqs,
             max_num_batched_tokens,
             block_size,
             num_blocks,
-            enable_prefix_caching,
+            enable_prefix_caching: switches.0,
+            enable_chunked_prefill: switches.1,
         },
     )
 }
@@ -225,14 +250,16 @@ fn op() -> impl Strategy<Value = Op> {
     let prompt = (0u32..2, 0usize..10, prop::collection::vec(0u32..2, 1..6));
     let priority = prop_oneof![4 => Just(0), 1 => -1i32..2];
     let max_cached_tokens = prop_oneof![4 => Just(usize::MAX), 1 => 0usize..8];
-    let add = (prompt, 1usize..12, 0usize..20, priority, max_cached_tokens);
+    let adapter = prop_oneof![3 => Just(None), 1 => (0u32..2).prop_map(Some)];
+    let add = (prompt, 1usize..12, 0usize..20, priority, (max_cached_tokens, adapter));
     prop_oneof![
-        4 => add.prop_map(|((token_id, num_tokens, rest), num_output_tokens, spare_tokens, priority, most)| Op::Add {
+        4 => add.prop_map(|((token_id, num_tokens, rest), num_output_tokens, spare_tokens, priority, limits)| Op::Add {
             prompt_token_ids: [vec![token_id; num_tokens], rest].concat(),
             num_output_tokens,
             spare_tokens,
             priority,
-            max_cached_tokens: most,
+            max_cached_tokens: limits.0,
+            adapter: limits.1,
         }),
         8 => Just(Op::Step),
         1 => any::<prop::sample::Index>().prop_map(Op::Abort),
@@ -276,6 +303,7 @@ fn the_worlds_do_preempt_and_share() {
         block_size: 2,
         num_blocks: 8,
         enable_prefix_caching: true,
+        enable_chunked_prefill: true,
     };
     let mut world = World::new(config);
     for _ in 0..6 {
@@ -285,6 +313,7 @@ fn the_worlds_do_preempt_and_share() {
             spare_tokens: 0,
             priority: 0,
             max_cached_tokens: usize::MAX,
+            adapter: None,
         });
     }
     let (mut num_preempted, mut num_skipped) = (0, 0);
