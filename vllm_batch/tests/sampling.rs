@@ -234,8 +234,8 @@ fn logprobs_of_an_answer_are_those_of_the_same_tokens_in_a_prompt() {
     assert_eq!(again.prompt_logprobs, Some(expected));
     assert_eq!(again.prompt_logprobs.unwrap()[0], None);
     for (logprobs, token_id) in completion.logprobs.as_ref().unwrap().iter().zip(&completion.token_ids) {
-        assert_eq!((logprobs.chosen.token_id, logprobs.top.len()), (*token_id, 3));
-        assert_eq!(logprobs.top.iter().map(|token| token.rank).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!((logprobs.chosen.token_id, logprobs.top.len()), (Some(*token_id), 3));
+        assert_eq!(logprobs.top.iter().filter_map(|token| token.rank).collect::<Vec<_>>(), [1, 2, 3]);
         assert!(logprobs.top.iter().all(|token| token.rank != logprobs.chosen.rank || *token == logprobs.chosen));
     }
 }
