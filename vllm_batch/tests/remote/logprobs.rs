@@ -53,9 +53,10 @@ fn choices(flavour: Flavour, is_chat: bool) -> Value {
         (_, false) => lists,
     };
     let mut choice = json!({"index": 0, "finish_reason": "length", "logprobs": logprobs});
-    match is_chat {
-        true => choice["message"] = json!({"role": "assistant", "content": "Hé"}),
-        false => choice["text"] = json!("Hé"),
+    if is_chat {
+        choice["message"] = json!({"role": "assistant", "content": "Hé"});
+    } else {
+        choice["text"] = json!("Hé");
     }
     if flavour == Flavour::Vllm {
         choice["token_ids"] = json!([39, 2634]);

@@ -45,7 +45,7 @@ use crate::request::Request;
 ///   then only [`Usage`](crate::Usage) counts tokens. Scores of labels cannot be asked for.
 /// * Log-probabilities are the server's, and an answer without those that were asked for is an error. What the server does
 ///   not say of a token is `None` in [`TokenLogprob`](crate::TokenLogprob): ids are known of the chosen tokens with vLLM,
-///   and of all with llama.cpp; ids and ranks of the prompt's tokens with vLLM; other ranks with none.
+///   and of all with llama.cpp's own server; ids and ranks of the prompt's tokens with vLLM; other ranks with none.
 /// * Embeddings are asked for one by one. How a server pools is the server's choice.
 /// * A server that cannot be reached, or that refuses the key, fails every request. A
 ///   [`BatchRunner`](crate::BatchRunner) stops then, and does those rows again when it resumes.
