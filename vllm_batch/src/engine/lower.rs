@@ -142,7 +142,7 @@ impl Lowering {
             let text = OutputText::new(Arc::clone(&self.tokenizer), &text_params);
             Some(Answer::new(Arc::clone(&rules), sampler, text, guided.clone()))
         };
-        let num_top = request.num_prompt_logprobs();
+        let num_top = params.num_prompt_logprobs(request.echo);
         Ok(Generation {
             request_id: request.request_id.clone(),
             prompt: None,

@@ -99,13 +99,6 @@ impl Request {
         }
     }
 
-    /// The log-probabilities of the prompt that the answer is to have: those of an echoed prompt are as many as those of
-    /// the answer, unless a number is given for them.
-    pub(crate) fn num_prompt_logprobs(&self) -> Option<i32> {
-        let params = self.sampling_params()?;
-        params.prompt_logprobs.or(params.logprobs.filter(|_| self.echo))
-    }
-
     /// Replaces the priority; lower is served first.
     #[must_use]
     pub fn with_priority(mut self, priority: i32) -> Self {

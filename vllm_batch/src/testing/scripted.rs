@@ -273,7 +273,9 @@ impl Answer {
             prompt_tokens,
             n: params.n as usize,
             logprobs: params.logprobs,
-            prompt_logprobs: request.num_prompt_logprobs().map(|count| prompt_logprobs(&request.prompt, count)),
+            prompt_logprobs: params
+                .num_prompt_logprobs(request.echo)
+                .map(|count| prompt_logprobs(&request.prompt, count)),
             prompt: request.echo.then(|| prompt_text(&request.prompt)),
             ends,
             sent: 0,

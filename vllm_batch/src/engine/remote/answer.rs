@@ -134,7 +134,8 @@ impl Answer {
         request: &Request,
         prompt_token_ids: &[u32],
     ) -> Result<Option<Vec<Option<TokenLogprobs>>>, RequestError> {
-        let Some(count) = request.num_prompt_logprobs() else { return Ok(None) };
+        let count = request.sampling_params().and_then(|params| params.num_prompt_logprobs(request.echo));
+        let Some(count) = count else { return Ok(None) };
         let said = self.prompt_logprobs.take().or_else(|| self.choices.first_mut()?.prompt_logprobs.take());
         logprobs::of_prompt(said, prompt_token_ids, logprobs::num_top(count)).map(Some)
     }

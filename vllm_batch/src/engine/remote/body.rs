@@ -189,7 +189,7 @@ impl Lowering {
             return Err(unsupported("echo", "the remote server has no log-probabilities of a prompt"));
         }
         let count = if self.flavour == LlamaCpp { count.map(|count| count.max(1)) } else { count };
-        let (is_set, of_prompt) = (count.is_some(), request.num_prompt_logprobs());
+        let (is_set, of_prompt) = (count.is_some(), p.num_prompt_logprobs(request.echo));
         let logprobs = if self.is_chat { json!(true) } else { json!(count) };
         Ok(vec![
             param("logprobs", logprobs, is_set, ALL),
