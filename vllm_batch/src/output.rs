@@ -55,7 +55,7 @@ pub struct CompletionOutput {
     pub finish_reason: FinishReason,
     /// What exactly ended it, if a stop string or one of `stop_token_ids` did.
     pub stop_reason: Option<StopReason>,
-    /// One entry for each of `token_ids`, if asked for.
+    /// One entry for each token, if asked for. Absent, too, where a remote server says none for calls of functions.
     pub logprobs: Option<Vec<TokenLogprobs>>,
     /// The sum of the tokens' log-probabilities, if `logprobs` or `best_of` was asked for.
     pub cumulative_logprob: Option<f64>,
@@ -90,7 +90,7 @@ impl CompletionOutput {
 pub struct TokenLogprobs {
     /// The token that is there.
     pub chosen: TokenLogprob,
-    /// As many of the most likely tokens as were asked for, by rank; `chosen` may be one of them.
+    /// As many of the most likely tokens as were asked for, best first; `chosen` may be one of them.
     pub top: Vec<TokenLogprob>,
 }
 
@@ -106,22 +106,24 @@ impl TokenLogprobs {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TokenLogprob {
-    /// The token.
-    pub token_id: u32,
+    /// The token. Absent where a remote server says its text only.
+    pub token_id: Option<u32>,
     /// The natural logarithm of its probability, as the model has it: temperature, penalties, bias and the like do not
     /// count. Negative infinity for an impossible token; never NaN.
     pub logprob: f32,
-    /// Its place among all tokens, from 1; of equally likely ones the lower id comes first.
-    pub rank: u32,
-    /// The bytes that it stands for. They need not be whole characters.
+    /// Its place among all tokens, from 1; of equally likely ones the lower id comes first. Absent where a remote server does
+    /// not say it.
+    pub rank: Option<u32>,
+    /// The bytes that it stands for. They need not be whole characters; where a remote server says its text only, they are
+    /// that text's.
     pub bytes: Vec<u8>,
 }
 
 impl TokenLogprob {
-    /// A token of its parts.
+    /// A token of its parts; `None` for an id or a rank that is not known.
     #[must_use]
-    pub fn new(token_id: u32, logprob: f32, rank: u32, bytes: Vec<u8>) -> Self {
-        Self { token_id, logprob, rank, bytes }
+    pub fn new(token_id: impl Into<Option<u32>>, logprob: f32, rank: impl Into<Option<u32>>, bytes: Vec<u8>) -> Self {
+        Self { token_id: token_id.into(), logprob, rank: rank.into(), bytes }
     }
 
     /// The bytes as text; what is not whole characters becomes U+FFFD.

@@ -65,7 +65,7 @@ pub struct TextLogprobs {
 }
 
 /// vLLM's `prompt_logprobs`: for each token of the prompt the log-probabilities of itself and of the most likely tokens in
-/// its place, by token id; null for the first one.
+/// its place, by token id; null for the first one. What has no known id is not there.
 pub type PromptLogprobs = Vec<Option<BTreeMap<String, PromptLogprob>>>;
 
 /// How likely a token was in a place of the prompt.
@@ -103,7 +103,7 @@ impl From<TokenLogprob> for TopLogprob {
 impl From<&TokenLogprob> for PromptLogprob {
     fn from(token: &TokenLogprob) -> Self {
         let decoded_token = Some(token.text().into_owned());
-        Self { logprob: finite(token.logprob), rank: Some(token.rank), decoded_token }
+        Self { logprob: finite(token.logprob), rank: token.rank, decoded_token }
     }
 }
 
@@ -111,7 +111,7 @@ impl From<&TokenLogprob> for PromptLogprob {
 pub(super) fn prompt_logprobs(prompt: &[Option<TokenLogprobs>]) -> PromptLogprobs {
     let entry = |token: &TokenLogprobs| {
         let all = token.top.iter().chain([&token.chosen]);
-        all.map(|token| (token.token_id.to_string(), PromptLogprob::from(token))).collect()
+        all.filter_map(|token| Some((token.token_id?.to_string(), PromptLogprob::from(token)))).collect()
     };
     prompt.iter().map(|token| token.as_ref().map(entry)).collect()
 }

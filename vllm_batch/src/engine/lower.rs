@@ -159,11 +159,11 @@ impl Lowering {
             let text = OutputText::new(Arc::clone(&self.tokenizer), &text_params);
             Some(Answer::new(Arc::clone(&rules), sampler, text, guided.clone()))
         };
-        let prompt_logprobs = params.prompt_logprobs.or(params.logprobs.filter(|_| request.echo));
+        let num_top = params.num_prompt_logprobs(request.echo);
         Ok(Generation {
             request_id: request.request_id.clone(),
             prompt: None,
-            prompt_logprobs: self.num_top(prompt_logprobs).map(|num_top| PromptLogprobs { num_top, rows: Vec::new() }),
+            prompt_logprobs: self.num_top(num_top).map(|num_top| PromptLogprobs { num_top, rows: Vec::new() }),
             answers: (0..params.num_generated()).map(answer).collect(),
             outputs: Vec::new(),
             n: params.n as usize,

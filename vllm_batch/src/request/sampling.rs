@@ -252,6 +252,12 @@ impl SamplingParams {
         self.best_of.unwrap_or(self.n)
     }
 
+    /// Which log-probabilities of the prompt come back: those of an echoed one are like the answer's, unless
+    /// `prompt_logprobs` says otherwise.
+    pub(crate) fn num_prompt_logprobs(&self, echo: bool) -> Option<i32> {
+        self.prompt_logprobs.or(self.logprobs.filter(|_| echo))
+    }
+
     /// Checks every field against its domain, and the fields against each other.
     ///
     /// # Errors

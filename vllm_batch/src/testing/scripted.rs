@@ -268,14 +268,15 @@ impl Answer {
         let finish_reason = if ends.len() > max_tokens { FinishReason::Length } else { FinishReason::Stop };
         ends.truncate(max_tokens);
         text.truncate(ends.last().copied().unwrap_or(0));
-        let num_top = params.prompt_logprobs.or(params.logprobs.filter(|_| request.echo));
         Self {
             request_id: request.request_id.clone(),
             text,
             prompt_tokens,
             n: params.n as usize,
             logprobs: params.logprobs,
-            prompt_logprobs: num_top.map(|num_top| prompt_logprobs(&request.prompt, num_top)),
+            prompt_logprobs: params
+                .num_prompt_logprobs(request.echo)
+                .map(|count| prompt_logprobs(&request.prompt, count)),
             prompt: request.echo.then(|| prompt_text(&request.prompt)),
             ends,
             sent: 0,

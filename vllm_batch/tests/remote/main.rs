@@ -1,6 +1,7 @@
 //! The remote engine against a server on loopback that does what real ones do on bad days.
 #![cfg(feature = "remote")]
 
+mod logprobs;
 mod real;
 mod runner;
 mod server;

@@ -1,10 +1,11 @@
 //! An answer as the server gives it.
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::refusal;
+use super::{logprobs, refusal};
 use crate::error::RequestError;
-use crate::output::{CompletionOutput, FinishReason, RequestOutput, StopReason, TextDelta, Usage};
+use crate::output::{CompletionOutput, FinishReason, RequestOutput, StopReason, TextDelta, TokenLogprobs, Usage};
 use crate::request::{Prompt, Request, ToolCall};
 
 /// The body of an answer to either endpoint; what is not here is skipped.
@@ -16,6 +17,9 @@ pub(super) struct Answer {
     /// vLLM has it here for conversations.
     #[serde(default)]
     prompt_token_ids: Option<Vec<u32>>,
+    /// The same. Only read if asked for.
+    #[serde(default)]
+    prompt_logprobs: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -34,6 +38,11 @@ struct Choice {
     /// vLLM has it here for other prompts.
     #[serde(default)]
     prompt_token_ids: Option<Vec<u32>>,
+    #[serde(default)]
+    prompt_logprobs: Option<Value>,
+    /// In one of two forms. Only read if asked for.
+    #[serde(default)]
+    logprobs: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,9 +100,13 @@ impl Answer {
     pub(super) fn into_output(mut self, request: &Request) -> Result<(Vec<TextDelta>, RequestOutput), RequestError> {
         let usage = self.usage();
         let prompt_token_ids = self.take_prompt_token_ids(request);
-        let outputs = self.choices.into_iter().map(Choice::into_output).collect::<Result<Vec<_>, _>>()?;
+        let prompt_logprobs = self.take_prompt_logprobs(request, &prompt_token_ids)?;
+        let num_top = request.sampling_params().and_then(|params| params.logprobs).map(logprobs::num_top);
+        let outputs = self.choices.into_iter().map(|choice| choice.into_output(num_top));
+        let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
         let deltas = deltas(&outputs, usage);
         let mut output = RequestOutput::new(request.request_id.clone(), prompt_token_ids.into(), outputs, usage);
+        output.prompt_logprobs = prompt_logprobs;
         if let (true, Prompt::Text(text)) = (request.echo, &request.prompt) {
             output.prompt = Some(text.clone());
         }
@@ -115,6 +128,17 @@ impl Answer {
             }
         }
     }
+
+    fn take_prompt_logprobs(
+        &mut self,
+        request: &Request,
+        prompt_token_ids: &[u32],
+    ) -> Result<Option<Vec<Option<TokenLogprobs>>>, RequestError> {
+        let count = request.sampling_params().and_then(|params| params.num_prompt_logprobs(request.echo));
+        let Some(count) = count else { return Ok(None) };
+        let said = self.prompt_logprobs.take().or_else(|| self.choices.first_mut()?.prompt_logprobs.take());
+        logprobs::of_prompt(said, prompt_token_ids, logprobs::num_top(count)).map(Some)
+    }
 }
 
 /// The prompt's tokens, if they are known: it was sent as such, and is not cut off.
@@ -133,7 +157,8 @@ impl From<&WireUsage> for Usage {
 }
 
 impl Choice {
-    fn into_output(self) -> Result<CompletionOutput, RequestError> {
+    /// With log-probabilities of so many of the most likely tokens, if asked for.
+    fn into_output(self, num_top: Option<usize>) -> Result<CompletionOutput, RequestError> {
         let finish_reason = match self.finish_reason.as_deref() {
             Some("stop") => FinishReason::Stop,
             Some("length") => FinishReason::Length,
@@ -151,6 +176,11 @@ impl Choice {
         output.index = self.index;
         output.reasoning = message.reasoning.or(message.reasoning_content);
         output.tool_calls = message.tool_calls.unwrap_or_default();
+        if let Some(num_top) = num_top {
+            output.logprobs = logprobs::of_answer(self.logprobs, &output, num_top)?;
+            let sum = |tokens: &Vec<TokenLogprobs>| tokens.iter().map(|token| f64::from(token.chosen.logprob)).sum();
+            output.cumulative_logprob = output.logprobs.as_ref().map(sum);
+        }
         Ok(output)
     }
 }

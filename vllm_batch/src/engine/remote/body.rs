@@ -13,15 +13,18 @@ use crate::request::{OutputFormat, Prompt, Request, SamplingParams, StructuredOu
 pub enum Flavour {
     /// `OpenAI`'s own parameters, which every server has: also for `SGLang` and for hosted services. For a prompt that is
     /// no conversation, `max_tokens` must be given: the API stops after 16 tokens otherwise. Structured output is
-    /// `response_format` with `strict`, for conversations only.
+    /// `response_format` with `strict`, for conversations only. `logprobs` up to 20, for other prompts up to 5; not of an
+    /// echoed prompt.
     #[default]
     OpenAi,
-    /// vLLM's parameters: all of [`SamplingParams`] but `best_of`, `logprobs` and `prompt_logprobs`. Token ids come back. Of
-    /// embeddings all but `pooling_type`, which is the server's.
+    /// vLLM's parameters: all of [`SamplingParams`] but `best_of`. Token ids come back. How many `logprobs` there are at most
+    /// is the server's `--max-logprobs`; in a conversation's answer, a chosen token that is not among the most likely ones
+    /// takes the place of the last of them. Of embeddings all but `pooling_type`, which is the server's.
     Vllm,
     /// What llama.cpp's server and the one of llama-cpp-python have in common: besides `OpenAI`'s parameters `top_k`, `min_p`
     /// and, over a window of the last tokens, `repetition_penalty`; one answer only. Structured output is
-    /// `response_format` with a schema, for conversations only.
+    /// `response_format` with a schema, for conversations only. `logprobs` without a limit, but neither of the whole
+    /// vocabulary (-1) nor of an echoed prompt.
     LlamaCpp,
 }
 
@@ -61,7 +64,8 @@ fn text_body(
     let path = add_prompt(body, request, params)?;
     let lowering = Lowering { flavour, is_chat: path == CHAT };
     let chat = if lowering.is_chat { Lowering::chat_params(request) } else { Vec::new() };
-    for param in lowering.params(params).into_iter().chain(chat) {
+    let logprobs = lowering.logprob_params(request, params)?;
+    for param in lowering.params(params).into_iter().chain(chat).chain(logprobs) {
         lowering.add(body, param)?;
     }
     lowering.add_max_tokens(body, params.max_tokens)?;
@@ -151,8 +155,6 @@ impl Lowering {
             param("logit_bias", bias(p), !p.logit_bias.is_empty(), ALL),
             param("allowed_token_ids", json!(p.allowed_token_ids), p.allowed_token_ids.is_some(), &[Vllm]),
             param("bad_words", json!(p.bad_words), !p.bad_words.is_empty(), &[Vllm]),
-            param("logprobs", json!(p.logprobs), p.logprobs.is_some(), &[]),
-            param("prompt_logprobs", json!(p.prompt_logprobs), p.prompt_logprobs.is_some(), &[]),
         ]
     }
 
@@ -178,6 +180,36 @@ impl Lowering {
             param("repetition_detection", json!(detection), detection.is_some(), &[Vllm]),
             param("thinking_token_budget", json!(p.thinking_token_budget), p.thinking_token_budget.is_some(), &[Vllm]),
         ]
+    }
+
+    /// A number, and for conversations a switch, too. llama.cpp takes none of the most likely tokens for none at all.
+    fn logprob_params(self, request: &Request, p: &SamplingParams) -> Result<Vec<Param>, RequestError> {
+        let count = p.logprobs.map(|count| self.checked_count(count)).transpose()?;
+        if request.echo && count.is_some() && self.flavour != Vllm {
+            return Err(unsupported("echo", "the remote server has no log-probabilities of a prompt"));
+        }
+        let count = if self.flavour == LlamaCpp { count.map(|count| count.max(1)) } else { count };
+        let (is_set, of_prompt) = (count.is_some(), p.num_prompt_logprobs(request.echo));
+        let logprobs = if self.is_chat { json!(true) } else { json!(count) };
+        Ok(vec![
+            param("logprobs", logprobs, is_set, ALL),
+            param("top_logprobs", json!(count), is_set && self.is_chat, ALL),
+            param("prompt_logprobs", json!(of_prompt), of_prompt.is_some(), &[Vllm]),
+            // A server may have been started so that it writes ids for texts.
+            param("return_tokens_as_token_ids", json!(false), is_set && self.flavour == Vllm, &[Vllm]),
+        ])
+    }
+
+    /// `OpenAI`'s limits hold for its flavour; that of others is the server's. Only vLLM knows -1.
+    fn checked_count(self, count: i32) -> Result<i32, RequestError> {
+        let refused = match (self.flavour, self.is_chat) {
+            (Vllm, _) => None,
+            _ if count < 0 => Some("the remote server does not have them for the whole vocabulary"),
+            (OpenAi, true) if count > 20 => Some("the remote server has 20 for a place at most"),
+            (OpenAi, false) if count > 5 => Some("the remote server has 5 for a place at most, for a conversation 20"),
+            _ => None,
+        };
+        refused.map_or(Ok(count), |message| Err(unsupported("logprobs", message)))
     }
 
     /// How a conversation is rendered and answered.
@@ -429,6 +461,37 @@ mod tests {
     }
 
     #[test]
+    fn log_probabilities_are_asked_for_in_the_server_s_way() {
+        let params = |count| SamplingParams::default().with_max_tokens(8).with_logprobs(count);
+        let text = |count| Request::new("a", "Hi").with_sampling_params(params(count));
+        let chat = |count| Request::new("a", vec![Message::user("Hi")]).with_sampling_params(params(count));
+        let of_prompt = |count| chat(0).with_sampling_params(params(0).with_prompt_logprobs(count));
+        let cases = [
+            (text(5), OpenAi, json!({"logprobs": 5})),
+            (chat(20), OpenAi, json!({"logprobs": true, "top_logprobs": 20})),
+            (text(-1), Vllm, json!({"logprobs": -1, "return_tokens_as_token_ids": false})),
+            (
+                text(2).with_echo(true),
+                Vllm,
+                json!({"logprobs": 2, "prompt_logprobs": 2, "return_tokens_as_token_ids": false}),
+            ),
+            (
+                of_prompt(3),
+                Vllm,
+                json!({"logprobs": true, "top_logprobs": 0, "prompt_logprobs": 3, "return_tokens_as_token_ids": false}),
+            ),
+            (text(0), LlamaCpp, json!({"logprobs": 1})),
+            (chat(30), LlamaCpp, json!({"logprobs": true, "top_logprobs": 30})),
+        ];
+        for (request, flavour, expected) in cases {
+            let (_, body) = lower(&request, flavour).expect("a body");
+            let names = ["logprobs", "top_logprobs", "prompt_logprobs", "return_tokens_as_token_ids"];
+            let sent = names.into_iter().filter_map(|name| Some((name.to_owned(), body.get(name)?.clone())));
+            assert_eq!(Value::Object(sent.collect()), expected, "{flavour:?}");
+        }
+    }
+
+    #[test]
     fn structured_output_is_said_in_the_server_s_way() {
         let schema = json!({"type": "object"});
         let of_schema = StructuredOutput::json_schema(schema.clone());
@@ -469,8 +532,12 @@ mod tests {
             (text(base().with_stop_token_ids(vec![1])), LlamaCpp, "stop_token_ids"),
             (text(base().with_best_of(2)), Vllm, "best_of"),
             (chat(base().with_best_of(2)), OpenAi, "best_of"),
-            (text(base().with_logprobs(1)), Vllm, "logprobs"),
-            (text(base().with_prompt_logprobs(1)), Vllm, "prompt_logprobs"),
+            (text(base().with_logprobs(6)), OpenAi, "logprobs"),
+            (chat(base().with_logprobs(21)), OpenAi, "logprobs"),
+            (text(base().with_logprobs(-1)), LlamaCpp, "logprobs"),
+            (text(base().with_logprobs(1)).with_echo(true), OpenAi, "echo"),
+            (text(base().with_prompt_logprobs(1)), OpenAi, "prompt_logprobs"),
+            (chat(base().with_prompt_logprobs(1)), LlamaCpp, "prompt_logprobs"),
             (text(base().with_structured_outputs(schema())), OpenAi, "structured_outputs.json"),
             (chat(base().with_structured_outputs(StructuredOutput::regex("a"))), LlamaCpp, "structured_outputs.regex"),
             (

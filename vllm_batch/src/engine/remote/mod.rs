@@ -5,7 +5,7 @@
 //! * `worker.rs`: one request from the queue to its answer, over all tries; `backoff.rs` says how long to wait between.
 //! * `client.rs`: one try over HTTP.
 //! * `body.rs`, `answer.rs`, `refusal.rs`: the wire format, in this order: of requests, answers and errors;
-//!   `embedding.rs`: that of embeddings, both ways.
+//!   `embedding.rs`: that of embeddings, both ways; `logprobs.rs`: log-probabilities in answers.
 
 mod answer;
 mod backoff;
@@ -13,6 +13,7 @@ mod body;
 mod builder;
 mod client;
 mod embedding;
+mod logprobs;
 mod queue;
 mod refusal;
 mod worker;
@@ -41,7 +42,10 @@ use crate::request::Request;
 ///   [`UnsupportedParam`](crate::RequestError::UnsupportedParam). What this crate and servers may have different defaults
 ///   for, such as `temperature`, is always sent, so that the server's defaults play no part.
 /// * Answers come whole: one `Delta` for each, then `Finished`. Token ids are empty where the server does not say them;
-///   then only [`Usage`](crate::Usage) counts tokens. Log-probabilities cannot be asked for, nor can scores of labels.
+///   then only [`Usage`](crate::Usage) counts tokens. Scores of labels cannot be asked for.
+/// * Log-probabilities are the server's, and an answer without those that were asked for is an error. What the server does
+///   not say of a token is `None` in [`TokenLogprob`](crate::TokenLogprob): ids are known of the chosen tokens with vLLM,
+///   and of all with llama.cpp's own server; ids and ranks of the prompt's tokens with vLLM; other ranks with none.
 /// * Embeddings are asked for one by one. How a server pools is the server's choice.
 /// * A server that cannot be reached, or that refuses the key, fails every request. A
 ///   [`BatchRunner`](crate::BatchRunner) stops then, and does those rows again when it resumes.
