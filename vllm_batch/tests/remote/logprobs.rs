@@ -170,7 +170,12 @@ fn a_prompt_has_ids_and_ranks() {
     let chat = Request::new("b", vec![Message::user("you")]).with_sampling_params(params);
     let choice = json!({"text": "?", "finish_reason": "stop", "prompt_token_ids": [1, 8], "prompt_logprobs": places});
     let message = json!({"message": {"content": "?"}, "finish_reason": "stop"});
+    let echo = Request::new("c", "Are you").with_echo(true);
+    let echo = echo.with_sampling_params(SamplingParams::default().with_logprobs(1));
+    let mut echoed = choice.clone();
+    echoed["logprobs"] = json!({"tokens": ["?"], "token_logprobs": [-1.0], "top_logprobs": [{"?": -1.0}]});
     let bodies = [
+        (echo, json!({"choices": [echoed]})),
         (text, json!({"choices": [choice]})),
         (chat, json!({"choices": [message], "prompt_token_ids": [1, 8], "prompt_logprobs": places})),
     ];
