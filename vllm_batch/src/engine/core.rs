@@ -11,14 +11,14 @@ use super::guided::Guided;
 use super::lower::{LoweredRequest, Lowering};
 use super::{EngineSpec, builder::Loaded};
 use crate::error::{EngineError, RequestError};
-use crate::model::{Decoder, KvCache, ModelInput};
+use crate::model::{Decoder, KvCache, ModelInput, Workspace};
 use crate::output::{OutputEvent, RequestOutput, TextDelta, TokenLogprobs};
 use crate::request::Request;
 use crate::sample::SampleScratch;
 use crate::sched::{ScheduledSequence, Scheduler, SchedulerOutput, SequenceId};
 
 /// So many rows of logits are in memory at the same time.
-const MAX_LOGIT_ROWS: usize = 256;
+const MAX_LOGIT_ROWS: usize = 64;
 
 /// The engine without its thread: for programs that want to own the loop.
 ///
@@ -43,6 +43,7 @@ pub struct EngineCore {
     lowering: Arc<Lowering>,
     decoder: Decoder,
     cache: KvCache,
+    work: Workspace,
     scheduler: Scheduler,
     active: ActiveRequests,
     threads: rayon::ThreadPool,
@@ -89,6 +90,7 @@ impl EngineCore {
             lowering: Arc::new(loaded.lowering),
             decoder: loaded.decoder,
             cache: loaded.cache,
+            work: Workspace::default(),
             scheduler: loaded.scheduler,
             active: ActiveRequests::default(),
             threads: loaded.threads,
@@ -217,7 +219,9 @@ impl EngineCore {
         let mut outcomes = Vec::with_capacity(rows.all.len());
         for some in of_logits.chunks(MAX_LOGIT_ROWS) {
             let hidden = hidden.narrow(0, outcomes.len(), some.len())?;
-            outcomes.extend(self.threads.install(|| self.evaluate(some, &self.decoder.logits(&hidden)?))?);
+            let (decoder, work) = (&self.decoder, &mut self.work);
+            let logits = self.threads.install(|| decoder.logits(&hidden, work))?;
+            outcomes.extend(self.threads.install(|| self.evaluate(some, &logits))?);
         }
         if !of_hidden.is_empty() {
             let hidden = hidden.narrow(0, outcomes.len(), of_hidden.len())?.to_vec2()?;
@@ -231,9 +235,9 @@ impl EngineCore {
         let sampled = rows.iter().filter(|row| row.samples);
         let take = |row: &LogitRow| Some((row.id, self.active.answer_mut(row.id)?.take_guided()?));
         let mut guided: Vec<(SequenceId, Guided)> = sampled.filter_map(take).collect();
-        let (decoder, cache) = (&self.decoder, &mut self.cache);
+        let (decoder, cache, work) = (&self.decoder, &mut self.cache, &mut self.work);
         let masks = || guided.par_iter_mut().for_each(|(_, guided)| guided.compute_mask());
-        let (hidden, ()) = self.threads.install(|| rayon::join(|| decoder.forward(input, cache), masks));
+        let (hidden, ()) = self.threads.install(|| rayon::join(|| decoder.forward(input, cache, work), masks));
         for (id, guided) in guided {
             if let Some(answer) = self.active.answer_mut(id) {
                 answer.put_guided(guided);

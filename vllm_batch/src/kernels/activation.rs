@@ -1,12 +1,12 @@
 //! The gate of the feed-forward layer.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 
 use super::exp::exp;
 use super::isa::{Isa, per_isa};
 use super::parallel::{Shared, for_each};
 use super::registers::Registers;
-use super::storage::f32_slice;
+use super::storage::{f32_slice, f32_slice_mut};
 
 /// What is done to the gates of a feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +18,10 @@ pub(crate) enum Activation {
     GeluTanh,
 }
 
-/// `activation(gate) · up`: `x` is `[tokens, 2 · width]`, gates first; the result is `[tokens, width]`
+/// `y = activation(gate) · up`: `x` is `[tokens, 2 · width]`, gates first, and `y` `[tokens, width]`
 /// (Shazeer, <https://arxiv.org/abs/2002.05202>).
-pub(crate) fn gated(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    x.apply_op1_no_bwd(&Gated { activation, isa: Isa::detect() })
+pub(crate) fn gated(x: &Tensor, activation: Activation, y: &Tensor) -> Result<()> {
+    y.inplace_op2(x, &Gated { activation, isa: Isa::detect() })
 }
 
 struct Gated {
@@ -29,17 +29,18 @@ struct Gated {
     isa: Isa,
 }
 
-impl CustomOp1 for Gated {
+impl InplaceOp2 for Gated {
     fn name(&self) -> &'static str {
         "gated"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = f32_slice(storage, layout)?;
-        let (tokens, both) = layout.shape().dims2()?;
+    fn cpu_fwd(&self, y: &mut CpuStorage, yl: &Layout, x: &CpuStorage, xl: &Layout) -> Result<()> {
+        let ((tokens, both), x) = (xl.shape().dims2()?, f32_slice(x, xl)?);
         let width = both / 2;
-        let mut y = vec![0f32; tokens * width];
-        let out = Shared::new(&mut y);
+        if yl.shape().dims2()? != (tokens, width) {
+            bail!("gated: {tokens} rows of {both} numbers do not become {:?}", yl.shape());
+        }
+        let out = Shared::new(f32_slice_mut(y, yl)?);
         let row = match self.activation {
             Activation::Silu => silu_row,
             Activation::GeluTanh => gelu_tanh_row,
@@ -49,7 +50,7 @@ impl CustomOp1 for Gated {
             // SAFETY: each call writes its own row.
             row(self.isa, gate, up, unsafe { out.part(token * width, width) });
         });
-        Ok((CpuStorage::F32(y), (tokens, width).into()))
+        Ok(())
     }
 }
 
@@ -91,7 +92,10 @@ mod tests {
         let x = Tensor::from_slice(&row, (1, row.len()), &Device::Cpu).unwrap();
         let cases: [(_, &dyn Fn(f64) -> f64); 2] = [(Activation::Silu, &silu), (Activation::GeluTanh, &gelu)];
         for (activation, definition) in cases {
-            let y = gated(&x, activation).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let y = Tensor::zeros((1, gates.len()), candle_core::DType::F32, &Device::Cpu).unwrap();
+            gated(&x, activation, &y).unwrap();
+            assert!(gated(&y, activation, &x).is_err());
+            let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             for (gate, y) in gates.iter().zip(y) {
                 let exact = definition(f64::from(*gate)) * 1.5;
                 let error = (f64::from(y) - exact).abs();

@@ -1,6 +1,6 @@
 //! Causal attention over a paged cache of keys and values, for any mix of sequences.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, bail};
+use candle_core::{CpuStorage, InplaceOp3, Layout, Result, bail};
 
 use super::exp::exp;
 use super::isa::{Isa, per_isa};
@@ -8,7 +8,7 @@ use super::norm::sum_lane;
 use super::parallel::{Shared, for_each};
 use super::registers::Registers;
 use super::rotary::HeadShape;
-use super::storage::{f32_slice, lanes};
+use super::storage::{f32_slice, f32_slice_mut, lanes};
 use super::tanh::tanh;
 use super::tile::{Rows, multiply};
 use super::{LANES, Lane};
@@ -35,7 +35,7 @@ pub(crate) struct QuerySpan {
 }
 
 /// `softmax(cap(q · kᵀ · scale)) · v` per head, each query over the keys at and before its own position, and within its
-/// window. The operands are the rotated queries `[tokens, num_heads * head_dim]` and a layer's cache.
+/// window. Written to `[tokens, num_heads * head_dim]`; the operands are `qkv`, whose queries are rotated, and a layer's cache.
 ///
 /// The softmax runs over the keys in steps of 64 positions, with a running maximum (Milakov and Gimelshein,
 /// <https://arxiv.org/abs/1805.02867>): the order depends on a query's position alone. Steps that no query of a task can
@@ -55,23 +55,31 @@ pub(crate) struct Attention<'a> {
     pub(crate) isa: Isa,
 }
 
-impl CustomOp2 for Attention<'_> {
+impl InplaceOp3 for Attention<'_> {
     fn name(&self) -> &'static str {
         "attention"
     }
 
-    fn cpu_fwd(&self, q: &CpuStorage, ql: &Layout, cache: &CpuStorage, cl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (queries, cache) = (f32_slice(q, ql)?, f32_slice(cache, cl)?);
-        self.check(queries, cache)?;
+    fn cpu_fwd(
+        &self,
+        out: &mut CpuStorage,
+        ol: &Layout,
+        qkv: &CpuStorage,
+        ql: &Layout,
+        cache: &CpuStorage,
+        cl: &Layout,
+    ) -> Result<()> {
+        let (qkv, cache) = (f32_slice(qkv, ql)?, f32_slice(cache, cl)?);
+        let out = f32_slice_mut(out, ol)?;
+        self.check(qkv, cache, out)?;
         let group = self.heads.num_heads / self.heads.num_kv_heads;
         let tasks = self.tasks(group);
-        let mut out = vec![0f32; queries.len()];
-        let shared = Shared::new(&mut out);
+        let shared = Shared::new(out);
         let context = self.spans.iter().map(|span| span.position + span.query_len).max().unwrap_or(0);
         for_each(tasks.len(), context * self.heads.head_dim, |task| {
-            self.task(&tasks[task], (queries, cache), shared);
+            self.task(&tasks[task], (qkv, cache), shared);
         });
-        Ok((CpuStorage::F32(out), ql.shape().clone()))
+        Ok(())
     }
 }
 
@@ -83,15 +91,15 @@ struct Task<'a> {
 }
 
 impl Attention<'_> {
-    fn check(&self, queries: &[f32], cache: &[f32]) -> Result<()> {
+    fn check(&self, qkv: &[f32], cache: &[f32], out: &[f32]) -> Result<()> {
         let blocks = cache.len() / self.heads.block_len();
-        let width = self.heads.num_heads * self.heads.head_dim;
+        let rows = (qkv.len() / self.heads.qkv_width()).min(out.len() / (self.heads.num_heads * self.heads.head_dim));
         for span in self.spans {
             let needed = (span.position + span.query_len).div_ceil(LANES);
             let in_cache = span.block_table.iter().all(|block| (*block as usize) < blocks);
-            let in_queries = (span.query_start + span.query_len) * width <= queries.len();
-            if span.block_table.len() < needed || !in_cache || !in_queries {
-                bail!("attention: {span:?} does not fit {blocks} blocks and {} numbers", queries.len());
+            let in_rows = span.query_start + span.query_len <= rows;
+            if span.block_table.len() < needed || !in_cache || !in_rows {
+                bail!("attention: {span:?} does not fit {blocks} blocks and {rows} rows");
             }
         }
         Ok(())
@@ -110,17 +118,17 @@ impl Attention<'_> {
             .collect()
     }
 
-    fn task(&self, task: &Task<'_>, (queries, cache): (&[f32], &[f32]), out: Shared<'_>) {
+    fn task(&self, task: &Task<'_>, (qkv, cache): (&[f32], &[f32]), out: Shared<'_>) {
         let HeadShape { num_heads, num_kv_heads, head_dim } = self.heads;
         let group = num_heads / num_kv_heads;
-        let start = |row: usize| {
-            let token = task.span.query_start + row / group;
-            (token * num_heads + task.kv_head * group + row % group) * head_dim
+        // Where a row's numbers start, among rows of so many.
+        let start = |row: usize, width: usize| {
+            (task.span.query_start + row / group) * width + (task.kv_head * group + row % group) * head_dim
         };
         let mut rows = [0f32; MAX_ROWS * MAX_HEAD_DIM];
         let mut positions = [0; MAX_ROWS];
         for (i, row) in task.rows.clone().enumerate() {
-            rows[i * head_dim..][..head_dim].copy_from_slice(&queries[start(row)..][..head_dim]);
+            rows[i * head_dim..][..head_dim].copy_from_slice(&qkv[start(row, self.heads.qkv_width())..][..head_dim]);
             positions[i] = task.span.position + row / group;
         }
         let count = task.rows.len();
@@ -137,7 +145,7 @@ impl Attention<'_> {
         attend_on(self.isa, &tile, &mut sums[..count * panels]);
         for (row, sums) in task.rows.clone().zip(sums.chunks(panels)) {
             // SAFETY: a query row belongs to one task.
-            let out = unsafe { out.part(start(row), head_dim) };
+            let out = unsafe { out.part(start(row, num_heads * head_dim), head_dim) };
             out.copy_from_slice(&sums.as_flattened()[..head_dim]);
         }
     }

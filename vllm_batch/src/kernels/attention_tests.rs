@@ -1,7 +1,7 @@
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::*;
-use crate::kernels::{KvWrite, RotaryTable, rotate_queries};
+use crate::kernels::{KvWrite, RotaryTable, RotateQueries};
 
 /// Sequences whose keys and values are written in chunks, and what attention makes of them.
 struct Case {
@@ -73,10 +73,12 @@ impl Case {
         let qkv = Tensor::from_slice(&qkv, (positions.len(), width), &Device::Cpu).unwrap();
         let (heads, table) = (self.heads, &self.table);
         cache.inplace_op2(&qkv, &KvWrite { positions: &positions, slots: &slots, heads, table }).unwrap();
-        let queries = rotate_queries(&qkv, &positions, heads, table).unwrap();
+        qkv.inplace_op1(&RotateQueries { positions: &positions, heads, table }).unwrap();
         let (soft_cap, window) = (self.soft_cap, self.window);
         let op = Attention { spans: &spans, heads, scale: 0.3, soft_cap, window, isa };
-        let out = queries.apply_op2_no_bwd(cache, &op).unwrap().to_vec2::<f32>().unwrap();
+        let out = Tensor::zeros((positions.len(), heads.num_heads * heads.head_dim), DType::F32, &Device::Cpu).unwrap();
+        out.inplace_op3(&qkv, cache, &op).unwrap();
+        let out = out.to_vec2::<f32>().unwrap();
         for (span, owner) in spans.iter().zip(owners) {
             results[owner].extend(out[span.query_start..][..span.query_len].iter().flatten());
         }

@@ -20,6 +20,7 @@ mod slots;
 mod source;
 mod spec;
 mod weights;
+mod workspace;
 
 pub use source::{HubModel, ModelSource};
 
@@ -27,6 +28,7 @@ pub(crate) use cache::{BLOCK_SIZE, KvCache};
 pub(crate) use decoder::Decoder;
 pub(crate) use files::ModelFiles;
 pub(crate) use input::ModelInput;
+pub(crate) use workspace::Workspace;
 
 #[cfg(test)]
 mod tests;
