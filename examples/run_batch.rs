@@ -66,8 +66,8 @@ struct Options {
     /// Compute every prompt anew instead of sharing common beginnings
     #[arg(long)]
     no_enable_prefix_caching: bool,
-    /// How weights are kept in memory: quantised tensors as they are (auto, q8_0, q4_0) or widened; the last two
-    /// quantise dense ones as well
+    /// How weights are kept in memory: `auto` leaves quantised tensors as they are, `float32` and the like widen them,
+    /// `q8_0` and `q4_0` quantise dense ones as well
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     dtype: Dtype,
     /// Which hidden states embeddings are made of: LAST, MEAN or CLS

@@ -87,7 +87,7 @@ impl Lowering {
     /// Every [`RequestError`] that says what is wrong with the request itself.
     pub(super) fn lower(&self, mut request: Request) -> Result<LoweredRequest, RequestError> {
         match std::mem::take(&mut request.task) {
-            Task::Generate(params) => self.lower_text(request, &params),
+            Task::Generate(params) => self.lower_text(&request, &params),
             Task::Embed(params) => self.lower_embedding(request, &params),
             Task::Score(params) => self.lower_scores(request, &params),
         }
@@ -95,27 +95,26 @@ impl Lowering {
 
     /// One sequence for each answer. All share the prompt's blocks; log-probabilities of the prompt take one sequence that
     /// computes it wholly.
-    fn lower_text(&self, request: Request, params: &SamplingParams) -> Result<LoweredRequest, RequestError> {
+    fn lower_text(&self, request: &Request, params: &SamplingParams) -> Result<LoweredRequest, RequestError> {
         params.validate()?;
         self.check_tokens("stop_token_ids", &params.stop_token_ids)?;
         self.check_tokens("allowed_token_ids", params.allowed_token_ids.as_deref().unwrap_or_default())?;
         self.check_tokens("logit_bias", params.logit_bias.keys())?;
         check_one_format(&request.chat, params)?;
         let CutPrompt { token_ids: prompt_token_ids, num_cut, format } =
-            self.prompt_token_ids(&request, self.truncation(params)?)?;
+            self.prompt_token_ids(request, self.truncation(params)?)?;
         let max_num_tokens = self.max_num_tokens(prompt_token_ids.len(), params)?;
         let prompt = match &request.prompt {
             _ if !request.echo => None,
             Prompt::Text(text) if num_cut == 0 => Some(text.clone()),
             _ => Some(self.tokenizer.decode(&prompt_token_ids, false)?),
         };
-        let priority = request.priority;
-        let generation = self.generation((&request, params), format, (&prompt_token_ids, max_num_tokens))?;
+        let generation = self.generation((request, params), format, (&prompt_token_ids, max_num_tokens))?;
         let sequence = |index: u32| NewSequence {
             id: SequenceId(u64::from(index)),
             prompt_token_ids: prompt_token_ids.clone(),
             max_num_tokens,
-            priority,
+            priority: request.priority,
             max_cached_tokens: if index == 0 && generation.prompt_logprobs.is_some() { 0 } else { usize::MAX },
         };
         let sequences = (0..params.num_generated()).map(sequence).collect();

@@ -254,6 +254,9 @@ impl Tile<'_> {
     #[inline(always)]
     fn mask(&self, scores: &mut [Lane], first_key: usize, query: usize) {
         let first_visible = self.first_visible(query);
+        if first_visible <= first_key && first_key + scores.len() * LANES <= query + 1 {
+            return;
+        }
         for (key, score) in scores.as_flattened_mut().iter_mut().enumerate() {
             let key = first_key + key;
             *score = if first_visible <= key && key <= query { *score } else { f32::NEG_INFINITY };

@@ -58,7 +58,7 @@ impl<'a> Config<'a> {
 
     /// The number of layers, within what can be loaded at all: a broken file must not take memory.
     pub(super) fn num_layers(&self, key: &str) -> Result<usize, LoadError> {
-        const MOST: usize = 4096;
+        const MOST: usize = 1024;
         let count = self.size(key)?;
         if (1..=MOST).contains(&count) {
             return Ok(count);

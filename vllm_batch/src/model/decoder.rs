@@ -5,9 +5,9 @@ use rayon::prelude::*;
 
 use super::cache::{KvCache, heads};
 use super::input::ModelInput;
-use super::layer::{FeedForward, Layer, Network};
+use super::layer::{Experts, FeedForward, Layer, Network};
 use super::slots::Slot;
-use super::spec::{DecoderSpec, ExpertsSpec, LayerSpec};
+use super::spec::{DecoderSpec, LayerSpec};
 use super::weights::WeightLoader;
 use super::workspace::Workspace;
 use crate::error::LoadError;
@@ -141,8 +141,8 @@ impl Decoder {
                 let gated = self.inner(network, &normed, work)?;
                 self.project(x, &gated, (&network.down, post_norm), work)
             }
-            FeedForward::Experts { spec, router, networks } => {
-                let delta = self.experts((spec, router, networks), &normed)?;
+            FeedForward::Experts(experts) => {
+                let delta = self.experts(experts, &normed)?;
                 self.join(x, &delta, post_norm, work)
             }
         }
@@ -159,11 +159,7 @@ impl Decoder {
     }
 
     /// Each expert computes the rows that chose it, experts in parallel, each in memory of its own.
-    fn experts(
-        &self,
-        (spec, router, networks): (&ExpertsSpec, &PackedMatrix, &[Network]),
-        x: &Tensor,
-    ) -> Result<Tensor> {
+    fn experts(&self, Experts { spec, router, networks }: &Experts, x: &Tensor) -> Result<Tensor> {
         let mut work = Workspace::default();
         let scores = work.delta.rows(x.dims2()?.0, router.rows())?;
         linear(x, router, &scores, &mut work.linear)?;

@@ -28,12 +28,16 @@ pub(super) struct Layer {
 #[derive(Debug)]
 pub(super) enum FeedForward {
     Dense(Network),
-    Experts {
-        spec: ExpertsSpec,
-        /// Scores the experts.
-        router: PackedMatrix,
-        networks: Vec<Network>,
-    },
+    Experts(Experts),
+}
+
+/// Networks of which each token uses some.
+#[derive(Debug)]
+pub(super) struct Experts {
+    pub(super) spec: ExpertsSpec,
+    /// Scores the networks.
+    pub(super) router: PackedMatrix,
+    pub(super) networks: Vec<Network>,
 }
 
 /// A gated network of two layers.
@@ -70,7 +74,7 @@ impl Layer {
                 FeedForwardSpec::Dense { intermediate_size } => {
                     FeedForward::Dense(dense(spec, loader, (i, *intermediate_size))?)
                 }
-                FeedForwardSpec::Experts(experts) => load_experts(hidden, loader, (i, experts))?,
+                FeedForwardSpec::Experts(spec) => FeedForward::Experts(experts(hidden, loader, (i, spec))?),
             },
             post_feed_forward_norm: norm(post, Slot::PostFeedForwardNorm(i))?,
         })
@@ -98,11 +102,7 @@ fn dense(spec: &DecoderSpec, loader: &WeightLoader<'_>, (i, inner): (usize, usiz
     })
 }
 
-fn load_experts(
-    hidden: usize,
-    loader: &WeightLoader<'_>,
-    (i, spec): (usize, &ExpertsSpec),
-) -> Result<FeedForward, LoadError> {
+fn experts(hidden: usize, loader: &WeightLoader<'_>, (i, spec): (usize, &ExpertsSpec)) -> Result<Experts, LoadError> {
     let inner = spec.intermediate_size;
     let network = |j| {
         let gate_up = [(Slot::ExpertGate(i, j), inner), (Slot::ExpertUp(i, j), inner)];
@@ -111,7 +111,7 @@ fn load_experts(
             down: loader.matrix(&[(Slot::ExpertDown(i, j), hidden)], inner, false)?,
         })
     };
-    Ok(FeedForward::Experts {
+    Ok(Experts {
         spec: spec.clone(),
         router: loader.matrix(&[(Slot::Router(i), spec.num_experts)], hidden, false)?,
         networks: (0..spec.num_experts).map(network).collect::<Result<_, LoadError>>()?,

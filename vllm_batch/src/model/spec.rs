@@ -131,6 +131,8 @@ pub(crate) enum QkNormKind {
 
 /// Far above any model, and far below what overflows when dimensions are multiplied.
 const MAX_DIMENSION: usize = 1 << 24;
+/// Every expert has a name for each of its tensors, so that a broken number must not take memory.
+const MAX_EXPERTS: usize = 1024;
 
 impl DecoderSpec {
     /// Checks that the dimensions fit each other.
@@ -194,7 +196,10 @@ impl LayerSpec {
         match &self.feed_forward {
             FeedForwardSpec::Dense { intermediate_size } => dimension("intermediate_size", *intermediate_size),
             FeedForwardSpec::Experts(experts) => {
-                dimension("num_experts", experts.num_experts)?;
+                if !(1..=MAX_EXPERTS).contains(&experts.num_experts) {
+                    let message = format!("{} is not between 1 and {MAX_EXPERTS}", experts.num_experts);
+                    return Err(broken("num_experts", message));
+                }
                 dimension("moe_intermediate_size", experts.intermediate_size)?;
                 if (1..=experts.num_experts).contains(&experts.num_experts_per_tok) {
                     return Ok(());

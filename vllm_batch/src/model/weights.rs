@@ -123,13 +123,11 @@ impl WeightLoader<'_> {
     fn rows(&self, slot: Slot, rows: usize, depth: usize) -> Result<Rows, LoadError> {
         let (tensor, part) = self.place(slot, &[rows, depth])?;
         let blocks = if self.dtype.keeps_quantized() { self.source.read_blocks(&tensor, part)? } else { None };
-        match blocks {
-            Some((format, bytes)) => Ok(Rows::Blocks(format, self.reordered(slot, bytes, rows))),
-            None => {
-                self.check_depth(&tensor, depth)?;
-                Ok(Rows::Dense(self.reordered(slot, self.source.read_part(&tensor, part)?, rows)))
-            }
+        if let Some((format, bytes)) = blocks {
+            return Ok(Rows::Blocks(format, self.reordered(slot, bytes, rows)));
         }
+        self.check_depth(&tensor, depth)?;
+        Ok(Rows::Dense(self.reordered(slot, self.source.read_part(&tensor, part)?, rows)))
     }
 
     /// Quantising takes whole blocks of a row.

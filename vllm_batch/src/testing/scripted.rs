@@ -253,7 +253,7 @@ struct Answer {
     sent: usize,
     finish_reason: FinishReason,
     /// Reads calls out of the answer.
-    reader: Option<AnswerReader>,
+    reader: Option<Box<AnswerReader>>,
 }
 
 impl Answer {
@@ -281,7 +281,7 @@ impl Answer {
             finish_reason,
             reader: request.chat.may_call().then(|| {
                 let format = AnswerFormat::new(Some(ToolCallFormat::hermes()), None);
-                AnswerReader::new(format, request, &[])
+                Box::new(AnswerReader::new(format, request, &[]))
             }),
         }
     }

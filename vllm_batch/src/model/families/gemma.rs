@@ -100,6 +100,7 @@ fn base(config: &Config<'_>, defaults: &hugging_face::Defaults, pattern: usize) 
     hugging_face::attention_bias(config, &mut spec)?;
     spec.attention_scale = 1.0 / (config.number_or("query_pre_attn_scalar", 256.0)? as f32).sqrt();
     let window = config.size_or("sliding_window", 4096)?;
+    config.only("sliding_window_size", &json!(window))?;
     hugging_face::windows(config, &mut spec, Some(window), |i| slides(i, pattern))?;
     gemma(&mut spec);
     Ok(spec)

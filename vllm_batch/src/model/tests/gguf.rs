@@ -84,6 +84,11 @@ fn every_architecture_is_tested() {
     }
 }
 
+/// The fixtures that have a case.
+pub(super) fn fixtures() -> Vec<String> {
+    cases().iter().map(|case| case.fixture.to_owned()).collect()
+}
+
 fn open(path: &Path, architecture: &str) -> Decoder {
     let file = GgufFile::open(path).unwrap();
     let values = architecture_values(&file, architecture);
