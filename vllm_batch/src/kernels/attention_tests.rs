@@ -75,7 +75,8 @@ impl Case {
         cache.inplace_op2(&qkv, &KvWrite { positions: &positions, slots: &slots, heads, table }).unwrap();
         qkv.inplace_op1(&RotateQueries { positions: &positions, heads, table }).unwrap();
         let (soft_cap, window) = (self.soft_cap, self.window);
-        let op = Attention { spans: &spans, heads, scale: 0.3, soft_cap, window, isa };
+        let tiles = &QueryTiles::new(&spans, heads);
+        let op = Attention { spans: &spans, tiles, heads, scale: 0.3, soft_cap, window, isa };
         let out = Tensor::zeros((positions.len(), heads.num_heads * heads.head_dim), DType::F32, &Device::Cpu).unwrap();
         out.inplace_op3(&qkv, cache, &op).unwrap();
         let out = out.to_vec2::<f32>().unwrap();
@@ -157,6 +158,46 @@ fn chunks_neighbours_and_instruction_sets_do_not_change_a_bit() {
         for (sequence, expected) in expected.iter().enumerate() {
             let alone = Case { table: all.table.clone(), qkv: vec![all.qkv[sequence].clone()], ..all };
             assert_eq!(&alone.run(3, Isa::detect())[0], expected, "{heads:?} sequence {sequence} alone");
+        }
+    }
+}
+
+#[test]
+fn sequences_that_share_blocks_go_together_and_get_the_bits_they_get_alone() {
+    let heads = HeadShape { num_heads: 6, num_kv_heads: 2, head_dim: 24 };
+    let mut state = 7_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    let numbers = |count: usize, next: &mut dyn FnMut() -> f32| (0..count).map(|_| next()).collect::<Vec<f32>>();
+    let cache = Tensor::new(numbers(64 * heads.block_len(), &mut next), &Device::Cpu).unwrap();
+    // The first 4, 9 and 6 blocks are those of the first sequence, and one that is written like it.
+    let table = |shared: u32, own: u32| (0..shared).chain(20 + own..30 + own).collect::<Vec<u32>>();
+    let tables = [table(9, 0), table(4, 10), table(9, 0), table(6, 20), table(0, 34), table(9, 5), table(3, 12)];
+    let positions = [150, 100, 64, 97, 30, 170, 63];
+    let spans: Vec<QuerySpan> = tables
+        .into_iter()
+        .zip(positions)
+        .enumerate()
+        .map(|(i, (block_table, position))| QuerySpan { query_start: i, query_len: 1, position, block_table })
+        .collect();
+    let qkv = Tensor::new(numbers(7 * heads.qkv_width(), &mut next), &Device::Cpu).unwrap();
+    let qkv = qkv.reshape((7, heads.qkv_width())).unwrap();
+    assert!(QueryTiles::new(&spans, heads).tiles.len() < spans.len());
+    let run = |spans: &[QuerySpan], window, isa| {
+        let out = Tensor::zeros((7, heads.num_heads * heads.head_dim), DType::F32, &Device::Cpu).unwrap();
+        let tiles = &QueryTiles::new(spans, heads);
+        let op = Attention { spans, tiles, heads, scale: 0.3, soft_cap: None, window, isa };
+        out.inplace_op3(&qkv, &cache, &op).unwrap();
+        out.to_vec2::<f32>().unwrap()
+    };
+    for window in [None, Some(40), Some(100)] {
+        for isa in Isa::available() {
+            let together = run(&spans, window, isa);
+            for (i, span) in spans.iter().enumerate() {
+                assert_eq!(run(&[span.clone()], window, isa)[i], together[i], "{window:?} {isa:?} {i}");
+            }
         }
     }
 }

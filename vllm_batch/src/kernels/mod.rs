@@ -41,7 +41,7 @@ pub(crate) use quant::QuantFormat;
 pub(crate) use rotary::RotaryTable;
 
 pub(crate) use activation::{Activation, gated};
-pub(crate) use attention::{Attention, MAX_HEAD_DIM, QuerySpan};
+pub(crate) use attention::{Attention, MAX_HEAD_DIM, QuerySpan, QueryTiles};
 pub(crate) use embedding::embed;
 pub(crate) use isa::Isa;
 pub(crate) use linear::{LinearScratch, linear, linear_add};

@@ -12,8 +12,8 @@ use super::weights::WeightLoader;
 use super::workspace::Workspace;
 use crate::error::LoadError;
 use crate::kernels::{
-    Attention, Isa, KvWrite, PackedMatrix, QkNorm, RotaryTable, RotateQueries, add_scaled, embed, gated, linear,
-    linear_add, rms_norm, rms_norm_rows, route, scale, soft_cap,
+    Attention, Isa, KvWrite, PackedMatrix, QkNorm, QueryTiles, RotaryTable, RotateQueries, add_scaled, embed, gated,
+    linear, linear_add, rms_norm, rms_norm_rows, route, scale, soft_cap,
 };
 
 /// The weights of a model. Immutable: what belongs to sequences lives in the [`KvCache`].
@@ -66,8 +66,9 @@ impl Decoder {
         let x = work.hidden.rows(input.num_tokens(), self.spec.hidden_size)?;
         embed(&input.token_ids, &self.embedding, &x)?;
         scale(&x, self.spec.embedding_multiplier)?;
+        let tiles = QueryTiles::new(&input.spans, heads(&self.spec));
         for (layer, kv) in self.layers.iter().zip(&mut cache.layers) {
-            self.attention((layer, kv), &x, input, work)?;
+            self.attention((layer, kv), &x, (input, &tiles), work)?;
             self.feed_forward(layer, &x, work)?;
         }
         let last = work.last.rows(input.logit_rows.len(), self.spec.hidden_size)?;
@@ -94,7 +95,7 @@ impl Decoder {
         &self,
         (layer, kv): (&Layer, &Tensor),
         x: &Tensor,
-        input: &ModelInput,
+        (input, tiles): (&ModelInput, &QueryTiles),
         work: &mut Workspace,
     ) -> Result<()> {
         let qkv = work.qkv.rows(input.num_tokens(), layer.qkv.rows())?;
@@ -105,7 +106,7 @@ impl Decoder {
             qkv.inplace_op3(queries, keys, &op)?;
         }
         let attended = work.attended.rows(input.num_tokens(), layer.output.depth())?;
-        self.attend((&qkv, kv), input, &layer.spec, &attended)?;
+        self.attend((&qkv, kv), (input, tiles), &layer.spec, &attended)?;
         self.project(x, &attended, (&layer.output, layer.post_attention_norm.as_ref()), work)
     }
 
@@ -114,7 +115,7 @@ impl Decoder {
     fn attend(
         &self,
         (qkv, kv): (&Tensor, &Tensor),
-        input: &ModelInput,
+        (input, tiles): (&ModelInput, &QueryTiles),
         layer: &LayerSpec,
         attended: &Tensor,
     ) -> Result<()> {
@@ -124,6 +125,7 @@ impl Decoder {
         qkv.inplace_op1(&RotateQueries { positions, heads, table })?;
         let attention = Attention {
             spans: &input.spans,
+            tiles,
             heads,
             scale: self.spec.attention_scale,
             soft_cap: self.spec.attention_soft_cap,
