@@ -57,7 +57,8 @@ static ALLOCATOR: Counting = Counting;
 fn add(core: &mut EngineCore, index: u32, len: u32) {
     let prompt = (0..len).map(|i| 1000 + (i * 7919 + index * 104_729) % 40_000).collect();
     let params = SamplingParams::greedy().with_max_tokens(40).with_ignore_eos(true);
-    core.add_request(Request::new(index.to_string(), Prompt::TokenIds(prompt)).with_sampling_params(params)).unwrap();
+    core.add_request(Request::new(index.to_string(), Prompt::TokenIds(prompt)).with_sampling_params(params))
+        .expect("a good request");
 }
 
 /// Calls, bytes and the largest call of one step.
@@ -66,7 +67,7 @@ fn step(core: &mut EngineCore) -> (usize, usize, usize) {
         counter.store(0, Ordering::Relaxed);
     }
     COUNTS.store(true, Ordering::Relaxed);
-    let events = core.step().unwrap();
+    let events = core.step().expect("a step");
     COUNTS.store(false, Ordering::Relaxed);
     drop(events);
     (CALLS.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed), LARGEST.load(Ordering::Relaxed))

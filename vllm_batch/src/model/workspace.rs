@@ -51,13 +51,13 @@ impl Buffer {
 
     /// At least so many.
     fn numbers(&mut self, count: usize) -> Result<&Tensor> {
-        let numbers = match self.numbers.take().filter(|numbers| numbers.elem_count() >= count) {
+        if self.numbers.as_ref().is_none_or(|numbers| numbers.elem_count() < count) {
+            // What is there is given back before there is more.
+            (self.rows, self.numbers) = (None, None);
+        }
+        let numbers = match self.numbers.take() {
             Some(numbers) => numbers,
-            None => {
-                // What is there is given back before there is more.
-                self.rows = None;
-                Tensor::zeros(count.next_power_of_two(), DType::F32, &Device::Cpu)?
-            }
+            None => Tensor::zeros(count.next_power_of_two(), DType::F32, &Device::Cpu)?,
         };
         Ok(self.numbers.insert(numbers))
     }
