@@ -196,7 +196,7 @@ fn sequences_that_share_blocks_go_together_and_get_the_bits_they_get_alone() {
         for isa in Isa::available() {
             let together = run(&spans, window, isa);
             for (i, span) in spans.iter().enumerate() {
-                assert_eq!(run(&[span.clone()], window, isa)[i], together[i], "{window:?} {isa:?} {i}");
+                assert_eq!(run(std::slice::from_ref(span), window, isa)[i], together[i], "{window:?} {isa:?} {i}");
             }
         }
     }
