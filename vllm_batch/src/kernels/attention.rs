@@ -110,7 +110,7 @@ impl QueryTiles {
     /// Sequences that share the first blocks, and have few rows, get into one tile: its keys and values are read once.
     pub(crate) fn new(spans: &[QuerySpan], heads: HeadShape) -> Self {
         let group = heads.num_heads / heads.num_kv_heads;
-        let mut order: Vec<usize> = (0..spans.len()).collect();
+        let mut order: Vec<usize> = (0..spans.len()).filter(|span| spans[*span].query_len > 0).collect();
         order.sort_by(|a, b| spans[*a].block_table.cmp(&spans[*b].block_table));
         let mut tiles: Vec<Vec<Segment>> = Vec::new();
         let mut room = 0;
