@@ -12,14 +12,14 @@ use super::guided::Guided;
 use super::lower::{LoweredRequest, Lowering};
 use super::{EngineSpec, builder::Loaded};
 use crate::error::{EngineError, RequestError};
-use crate::model::{KvCache, ModelInput, Network};
+use crate::model::{KvCache, ModelInput, Network, Workspace};
 use crate::output::{OutputEvent, RequestOutput, TextDelta, TokenLogprobs};
 use crate::request::Request;
 use crate::sample::SampleScratch;
 use crate::sched::{ScheduledSequence, Scheduler, SchedulerOutput, SequenceId};
 
 /// So many rows of logits are in memory at the same time.
-const MAX_LOGIT_ROWS: usize = 256;
+const MAX_LOGIT_ROWS: usize = 64;
 
 /// The engine without its thread: for programs that want to own the loop.
 ///
@@ -44,6 +44,7 @@ pub struct EngineCore {
     lowering: Arc<Lowering>,
     network: Network,
     cache: KvCache,
+    work: Workspace,
     scheduler: Scheduler,
     active: ActiveRequests,
     threads: rayon::ThreadPool,
@@ -91,6 +92,7 @@ impl EngineCore {
             lowering: Arc::new(loaded.lowering),
             network: loaded.network,
             cache: loaded.cache,
+            work: Workspace::default(),
             scheduler: loaded.scheduler,
             active: ActiveRequests::default(),
             threads: loaded.threads,
@@ -229,7 +231,9 @@ impl EngineCore {
         let mut outcomes = Vec::with_capacity(rows.all.len());
         for some in of_logits.chunks(MAX_LOGIT_ROWS) {
             let hidden = hidden.narrow(0, outcomes.len(), some.len())?;
-            outcomes.extend(self.threads.install(|| self.evaluate(some, &self.network.logits(&hidden)?))?);
+            let (network, work) = (&self.network, &mut self.work);
+            let logits = self.threads.install(|| network.logits(&hidden, work))?;
+            outcomes.extend(self.threads.install(|| self.evaluate(some, &logits))?);
         }
         if !of_hidden.is_empty() {
             let hidden = hidden.narrow(0, outcomes.len(), of_hidden.len())?.to_vec2()?;
@@ -243,9 +247,9 @@ impl EngineCore {
         let sampled = rows.iter().filter(|row| row.samples);
         let take = |row: &LogitRow| Some((row.id, self.active.answer_mut(row.id)?.take_guided()?));
         let mut guided: Vec<(SequenceId, Guided)> = sampled.filter_map(take).collect();
-        let (network, cache) = (&self.network, &mut self.cache);
+        let (network, cache, work) = (&self.network, &mut self.cache, &mut self.work);
         let masks = || -> Duration { guided.par_iter_mut().map(|(_, guided)| guided.timed_mask()).sum() };
-        let (hidden, mask_time) = self.threads.install(|| rayon::join(|| network.forward(input, cache), masks));
+        let (hidden, mask_time) = self.threads.install(|| rayon::join(|| network.forward(input, cache, work), masks));
         self.mask_time += mask_time;
         for (id, guided) in guided {
             if let Some(answer) = self.active.answer_mut(id) {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::{BLOCK_SIZE, KvCache, ModelInput, Network};
+use crate::model::{BLOCK_SIZE, KvCache, ModelInput, Network, Workspace};
 
 /// Sizes of the steps that are measured, in tokens.
 const SIZES: [usize; 4] = [1, 16, 64, 256];
@@ -36,15 +36,15 @@ type Measured = (usize, f64);
 /// If a forward pass fails.
 pub(super) fn tune(network: &Network, cache: &mut KvCache, num_blocks: usize) -> candle_core::Result<Tuned> {
     let started = Instant::now();
-    let mut measured: Vec<Measured> = Vec::new();
+    let (mut measured, mut work): (Vec<Measured>, _) = (Vec::new(), Workspace::default());
     for size in SIZES.into_iter().filter(|size| *size <= num_blocks) {
         let expected = measured.last().map_or(0.0, |(tokens, seconds)| seconds * 2.0 * size as f64 / *tokens as f64);
         if measured.len() >= 2 && started.elapsed().as_secs_f64() + expected > TIME_LIMIT.as_secs_f64() {
             break;
         }
         let input = step_of(size);
-        let first = time(network, &input, cache)?;
-        measured.push((size, first.min(time(network, &input, cache)?)));
+        let first = time(network, &input, cache, &mut work)?;
+        measured.push((size, first.min(time(network, &input, cache, &mut work)?)));
     }
     let tuned = choose(&measured, num_blocks);
     tracing::info!(?measured, ?tuned, elapsed = ?started.elapsed(), "measured the machine");
@@ -60,9 +60,10 @@ fn step_of(size: usize) -> ModelInput {
     input
 }
 
-fn time(network: &Network, input: &ModelInput, cache: &mut KvCache) -> candle_core::Result<f64> {
+fn time(network: &Network, input: &ModelInput, cache: &mut KvCache, work: &mut Workspace) -> candle_core::Result<f64> {
     let started = Instant::now();
-    network.logits(&network.forward(input, cache)?)?;
+    let hidden = network.forward(input, cache, work)?;
+    network.logits(&hidden, work)?;
     Ok(started.elapsed().as_secs_f64())
 }
 

@@ -1,12 +1,12 @@
 //! What stands between the two layers of a feed-forward network.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, Tensor, bail};
 
 use super::exp::exp;
 use super::isa::{Isa, per_isa};
 use super::parallel::{Shared, for_each};
 use super::registers::Registers;
-use super::storage::f32_slice;
+use super::storage::{f32_slice, f32_slice_mut};
 
 /// What is done to the gates of a feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +18,10 @@ pub(crate) enum Activation {
     GeluTanh,
 }
 
-/// `activation(gate) · up`: `x` is `[tokens, 2 · width]`, gates first; the result is `[tokens, width]`
+/// `y = activation(gate) · up`: `x` is `[tokens, 2 · width]`, gates first, and `y` `[tokens, width]`
 /// (Shazeer, <https://arxiv.org/abs/2002.05202>).
-pub(crate) fn gated(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    x.apply_op1_no_bwd(&Gated { activation, isa: Isa::detect() })
+pub(crate) fn gated(x: &Tensor, activation: Activation, y: &Tensor) -> Result<()> {
+    y.inplace_op2(x, &Gated { activation, isa: Isa::detect() })
 }
 
 struct Gated {
@@ -29,17 +29,18 @@ struct Gated {
     isa: Isa,
 }
 
-impl CustomOp1 for Gated {
+impl InplaceOp2 for Gated {
     fn name(&self) -> &'static str {
         "gated"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = f32_slice(storage, layout)?;
-        let (tokens, both) = layout.shape().dims2()?;
+    fn cpu_fwd(&self, y: &mut CpuStorage, yl: &Layout, x: &CpuStorage, xl: &Layout) -> Result<()> {
+        let ((tokens, both), x) = (xl.shape().dims2()?, f32_slice(x, xl)?);
         let width = both / 2;
-        let mut y = vec![0f32; tokens * width];
-        let out = Shared::new(&mut y);
+        if yl.shape().dims2()? != (tokens, width) {
+            bail!("gated: {tokens} rows of {both} numbers do not become {:?}", yl.shape());
+        }
+        let out = Shared::new(f32_slice_mut(y, yl)?);
         let row = match self.activation {
             Activation::Silu => silu_row,
             Activation::GeluTanh => gelu_tanh_row,
@@ -49,7 +50,7 @@ impl CustomOp1 for Gated {
             // SAFETY: each call writes its own row.
             row(self.isa, gate, up, unsafe { out.part(token * width, width) });
         });
-        Ok((CpuStorage::F32(y), (tokens, width).into()))
+        Ok(())
     }
 }
 
@@ -74,47 +75,45 @@ fn gelu_tanh<V: Registers>(gate: &[f32], up: &[f32], y: &mut [f32]) {
     }
 }
 
-/// `x · Φ(x)` of each number, where `Φ` is the distribution function of the normal distribution (Hendrycks and Gimpel,
-/// <https://arxiv.org/abs/1606.08415>): `x` is `[tokens, width]`, as the result.
-pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
-    x.apply_op1_no_bwd(&Gelu { isa: Isa::detect() })
+/// `x = x · Φ(x)` for each number of `[tokens, width]`, where `Φ` is the distribution function of the normal distribution
+/// (Hendrycks and Gimpel, <https://arxiv.org/abs/1606.08415>).
+pub(crate) fn gelu(x: &Tensor) -> Result<()> {
+    x.inplace_op1(&Gelu { isa: Isa::detect() })
 }
 
 struct Gelu {
     isa: Isa,
 }
 
-impl CustomOp1 for Gelu {
+impl InplaceOp1 for Gelu {
     fn name(&self) -> &'static str {
         "gelu"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = f32_slice(storage, layout)?;
+    fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let (tokens, width) = layout.shape().dims2()?;
-        let mut y = vec![0f32; x.len()];
-        let out = Shared::new(&mut y);
+        let x = Shared::new(f32_slice_mut(x, layout)?);
         for_each(tokens, width, |token| {
-            // SAFETY: each call writes its own row.
-            gelu_row(self.isa, &x[token * width..(token + 1) * width], unsafe { out.part(token * width, width) });
+            // SAFETY: each call changes its own row.
+            gelu_row(self.isa, unsafe { x.part(token * width, width) });
         });
-        Ok((CpuStorage::F32(y), (tokens, width).into()))
+        Ok(())
     }
 }
 
-per_isa! { fn gelu_row(x: &[f32], y: &mut [f32]) = gelu_exact }
+per_isa! { fn gelu_row(x: &mut [f32]) = gelu_exact }
 
 /// `Φ(x) = 1 - erfc(x / √2) / 2`, and the same of `-x` on the other side; `erfc` to 1.5e-7 by formula 7.1.26 of Abramowitz
 /// and Stegun, Handbook of Mathematical Functions, 1964.
 #[inline(always)]
-fn gelu_exact<V: Registers>(x: &[f32], y: &mut [f32]) {
+fn gelu_exact<V: Registers>(x: &mut [f32]) {
     const COEFFICIENTS: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
-    for (y, x) in y.iter_mut().zip(x) {
+    for x in x {
         let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
         let t = 1.0 / 0.327_591_1f32.mul_add(z, 1.0);
         let polynomial = COEFFICIENTS.iter().fold(0f32, |sum, coefficient| sum.mul_add(t, *coefficient)) * t;
         let erfc = polynomial * exp(-z * z);
-        *y = x.max(0.0) - 0.5 * x.abs() * erfc;
+        *x = x.max(0.0) - 0.5 * x.abs() * erfc;
     }
 }
 
@@ -141,7 +140,8 @@ mod tests {
     fn gelu_is_close_to_the_definition_and_has_the_same_bits_everywhere() {
         let x: Vec<f32> = (-3000..3000).map(|i| i as f32 * 0.004).collect();
         let tensor = Tensor::from_slice(&x, (3, 2000), &Device::Cpu).unwrap();
-        let found = gelu(&tensor).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        gelu(&tensor).unwrap();
+        let found = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for (x, found) in x.iter().zip(&found) {
             let wide = f64::from(*x);
             let tail = wide.abs() / 2.0 * erfc(wide.abs() / std::f64::consts::SQRT_2);
@@ -150,8 +150,8 @@ mod tests {
             assert!(error <= 2e-7 * wide.abs(), "{x}: {found} for {exact}");
         }
         for isa in Isa::available() {
-            let mut y = vec![0f32; x.len()];
-            gelu_row(isa, &x, &mut y);
+            let mut y = x.clone();
+            gelu_row(isa, &mut y);
             assert_eq!(y, found, "{isa:?}");
         }
     }
@@ -168,7 +168,10 @@ mod tests {
         let x = Tensor::from_slice(&row, (1, row.len()), &Device::Cpu).unwrap();
         let cases: [(_, &dyn Fn(f64) -> f64); 2] = [(Activation::Silu, &silu), (Activation::GeluTanh, &gelu)];
         for (activation, definition) in cases {
-            let y = gated(&x, activation).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let y = Tensor::zeros((1, gates.len()), candle_core::DType::F32, &Device::Cpu).unwrap();
+            gated(&x, activation, &y).unwrap();
+            assert!(gated(&y, activation, &x).is_err());
+            let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             for (gate, y) in gates.iter().zip(y) {
                 let exact = definition(f64::from(*gate)) * 1.5;
                 let error = (f64::from(y) - exact).abs();

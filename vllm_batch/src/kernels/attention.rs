@@ -1,6 +1,9 @@
 //! Attention over a paged cache of keys and values, for any mix of sequences.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, bail};
+use std::cell::RefCell;
+use std::ops::Range;
+
+use candle_core::{CpuStorage, InplaceOp3, Layout, Result, bail};
 
 use super::exp::exp;
 use super::isa::{Isa, per_isa};
@@ -8,7 +11,7 @@ use super::norm::sum_lane;
 use super::parallel::{Shared, for_each};
 use super::registers::Registers;
 use super::rotary::HeadShape;
-use super::storage::{f32_slice, lanes};
+use super::storage::{f32_slice, f32_slice_mut, lanes};
 use super::tanh::tanh;
 use super::tile::{Rows, multiply};
 use super::{LANES, Lane};
@@ -35,14 +38,17 @@ pub(crate) struct QuerySpan {
 }
 
 /// `softmax(cap(q · kᵀ · scale)) · v` per head, each query over the keys at and before its own position, or over all of its
-/// span if it is not causal, and within its window. The operands are the rotated queries `[tokens, num_heads * head_dim]` and a layer's cache.
+/// span's if it is not causal, and within its window. Written to `[tokens, num_heads * head_dim]`; the operands are `qkv`,
+/// whose queries are rotated, and a layer's cache.
 ///
 /// The softmax runs over the keys in steps of 64 positions, with a running maximum (Milakov and Gimelshein,
 /// <https://arxiv.org/abs/1805.02867>): the order depends on a query's position alone. Steps that no query of a task can
-/// see are left out; where another query of the task can, their keys count as minus infinity and add exact zeros.
+/// see are left out; where another query of its sequence and tile can, their keys count as minus infinity and add exact zeros.
 pub(crate) struct Attention<'a> {
     /// The sequences.
     pub(crate) spans: &'a [QuerySpan],
+    /// How their rows go over the keys.
+    pub(crate) tiles: &'a QueryTiles,
     /// The layer's heads.
     pub(crate) heads: HeadShape,
     /// Factor of the scores.
@@ -57,125 +63,169 @@ pub(crate) struct Attention<'a> {
     pub(crate) isa: Isa,
 }
 
-impl CustomOp2 for Attention<'_> {
+impl InplaceOp3 for Attention<'_> {
     fn name(&self) -> &'static str {
         "attention"
     }
 
-    fn cpu_fwd(&self, q: &CpuStorage, ql: &Layout, cache: &CpuStorage, cl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (queries, cache) = (f32_slice(q, ql)?, f32_slice(cache, cl)?);
-        self.check(queries, cache)?;
-        let group = self.heads.num_heads / self.heads.num_kv_heads;
-        let tasks = self.tasks(group);
-        let mut out = vec![0f32; queries.len()];
-        let shared = Shared::new(&mut out);
+    fn cpu_fwd(
+        &self,
+        out: &mut CpuStorage,
+        ol: &Layout,
+        qkv: &CpuStorage,
+        ql: &Layout,
+        cache: &CpuStorage,
+        cl: &Layout,
+    ) -> Result<()> {
+        let (qkv, cache) = (f32_slice(qkv, ql)?, f32_slice(cache, cl)?);
+        let out = f32_slice_mut(out, ol)?;
+        self.check(qkv, cache, out)?;
+        let shared = Shared::new(out);
         let context = self.spans.iter().map(|span| span.position + span.query_len).max().unwrap_or(0);
-        for_each(tasks.len(), context * self.heads.head_dim, |task| {
-            self.task(&tasks[task], (queries, cache), shared);
+        let tiles = self.tiles.tiles.len();
+        for_each(tiles * self.heads.num_kv_heads, context * self.heads.head_dim, |task| {
+            self.task(&self.tiles.tiles[task % tiles], task / tiles, (qkv, cache), shared);
         });
-        Ok((CpuStorage::F32(out), ql.shape().clone()))
+        Ok(())
     }
 }
 
-/// Some query rows of one sequence and one key head: row `r` is token `r / group`, head `r % group` of the group.
-struct Task<'a> {
-    span: &'a QuerySpan,
-    kv_head: usize,
-    rows: std::ops::Range<usize>,
+/// Which query rows go over the keys together: the same for all layers of a step. Row `r` of a sequence is token
+/// `r / group`, head `r % group` of the query heads that share a key head.
+#[derive(Debug)]
+pub(crate) struct QueryTiles {
+    tiles: Vec<Vec<Segment>>,
+    group: usize,
+}
+
+/// Some query rows of one sequence.
+#[derive(Debug, Clone)]
+struct Segment {
+    /// Index of the sequence.
+    span: usize,
+    rows: Range<usize>,
+}
+
+impl QueryTiles {
+    /// Sequences that share the first blocks, and have few rows, get into one tile: its keys and values are read once.
+    pub(crate) fn new(spans: &[QuerySpan], heads: HeadShape) -> Self {
+        let group = heads.num_heads / heads.num_kv_heads;
+        let mut order: Vec<usize> = (0..spans.len()).filter(|span| spans[*span].query_len > 0).collect();
+        order.sort_by(|a, b| spans[*a].block_table.cmp(&spans[*b].block_table));
+        let mut tiles: Vec<Vec<Segment>> = Vec::new();
+        let mut room = 0;
+        for (i, span) in order.iter().enumerate() {
+            let rows = spans[*span].query_len * group;
+            let shares = i > 0 && share_first_blocks(&spans[order[i - 1]], &spans[*span]);
+            match tiles.last_mut() {
+                Some(tile) if shares && rows <= room => tile.push(Segment { span: *span, rows: 0..rows }),
+                _ => {
+                    room = MAX_ROWS;
+                    let starts = (0..rows).step_by(MAX_ROWS);
+                    let segment = |first: usize| Segment { span: *span, rows: first..rows.min(first + MAX_ROWS) };
+                    tiles.extend(starts.map(|first| vec![segment(first)]));
+                }
+            }
+            room = room.saturating_sub(rows);
+        }
+        Self { tiles, group }
+    }
+}
+
+/// Whether both see the same keys in at least one step of the softmax.
+fn share_first_blocks(a: &QuerySpan, b: &QuerySpan) -> bool {
+    let first = |span: &QuerySpan| span.block_table.first_chunk::<BLOCKS_PER_STEP>().copied();
+    first(a).is_some() && first(a) == first(b)
 }
 
 impl Attention<'_> {
-    fn check(&self, queries: &[f32], cache: &[f32]) -> Result<()> {
+    fn check(&self, qkv: &[f32], cache: &[f32], out: &[f32]) -> Result<()> {
         let blocks = cache.len() / self.heads.block_len();
-        let width = self.heads.num_heads * self.heads.head_dim;
+        let rows = (qkv.len() / self.heads.qkv_width()).min(out.len() / (self.heads.num_heads * self.heads.head_dim));
         for span in self.spans {
             let needed = (span.position + span.query_len).div_ceil(LANES);
             let in_cache = span.block_table.iter().all(|block| (*block as usize) < blocks);
-            let in_queries = (span.query_start + span.query_len) * width <= queries.len();
-            if span.block_table.len() < needed || !in_cache || !in_queries {
-                bail!("attention: {span:?} does not fit {blocks} blocks and {} numbers", queries.len());
+            let in_rows = span.query_start + span.query_len <= rows;
+            if span.block_table.len() < needed || !in_cache || !in_rows {
+                bail!("attention: {span:?} does not fit {blocks} blocks and {rows} rows");
             }
         }
         Ok(())
     }
 
-    fn tasks(&self, group: usize) -> Vec<Task<'_>> {
-        let tiles = |span: &QuerySpan| (0..span.query_len * group).step_by(MAX_ROWS);
-        let task =
-            |span, kv_head, first: usize, end: usize| Task { span, kv_head, rows: first..end.min(first + MAX_ROWS) };
-        self.spans
-            .iter()
-            .flat_map(|span| (0..self.heads.num_kv_heads).map(move |kv_head| (span, kv_head)))
-            .flat_map(|(span, kv_head)| {
-                tiles(span).map(move |first| task(span, kv_head, first, span.query_len * group))
-            })
-            .collect()
+    fn task(&self, segments: &[Segment], kv_head: usize, (qkv, cache): (&[f32], &[f32]), out: Shared<'_>) {
+        let HeadShape { num_heads, head_dim, .. } = self.heads;
+        let group = self.tiles.group;
+        let rows = || segments.iter().flat_map(|segment| segment.rows.clone().map(move |row| (segment.span, row)));
+        let place =
+            |span: usize, row: usize| (self.spans[span].query_start + row / group, kv_head * group + row % group);
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            for (span, row) in rows() {
+                let (token, head) = place(span, row);
+                let query = &qkv[token * self.heads.qkv_width() + head * head_dim..][..head_dim];
+                scratch.queries.extend_from_slice(query);
+                let seen = if self.causal { row / group } else { self.spans[span].query_len - 1 };
+                scratch.positions.push(self.spans[span].position + seen);
+            }
+            let panels = self.heads.padded_dim() / LANES;
+            scratch.sums.resize(scratch.positions.len() * panels, [0.0; LANES]);
+            let tile = Tile {
+                attention: self,
+                queries: &scratch.queries,
+                positions: &scratch.positions,
+                blocks: Blocks { cache, heads: self.heads, kv_head },
+            };
+            attend_on(self.isa, &tile, segments, &mut scratch.sums);
+            for ((span, row), sums) in rows().zip(scratch.sums.chunks_exact(panels)) {
+                let (token, head) = place(span, row);
+                // SAFETY: a query row belongs to one tile.
+                let out = unsafe { out.part((token * num_heads + head) * head_dim, head_dim) };
+                out.copy_from_slice(&sums.as_flattened()[..head_dim]);
+            }
+        });
     }
 
-    fn task(&self, task: &Task<'_>, (queries, cache): (&[f32], &[f32]), out: Shared<'_>) {
-        let HeadShape { num_heads, num_kv_heads, head_dim } = self.heads;
-        let group = num_heads / num_kv_heads;
-        let start = |row: usize| {
-            let token = task.span.query_start + row / group;
-            (token * num_heads + task.kv_head * group + row % group) * head_dim
-        };
-        let mut rows = [0f32; MAX_ROWS * MAX_HEAD_DIM];
-        let mut positions = [0; MAX_ROWS];
-        for (i, row) in task.rows.clone().enumerate() {
-            rows[i * head_dim..][..head_dim].copy_from_slice(&queries[start(row)..][..head_dim]);
-            let token = if self.causal { row / group } else { task.span.query_len - 1 };
-            positions[i] = task.span.position + token;
-        }
-        let count = task.rows.len();
-        let tile = Tile {
-            rows: Rows { numbers: &rows[..count * head_dim], stride: head_dim, count },
-            positions: &positions[..count],
-            blocks: Blocks { cache, table: &task.span.block_table, heads: self.heads, kv_head: task.kv_head },
-            scale: self.scale,
-            soft_cap: self.soft_cap,
-            window: self.window.unwrap_or(usize::MAX),
-        };
-        let mut sums = [[0f32; LANES]; MAX_ROWS * MAX_PANELS];
-        let panels = self.heads.padded_dim() / LANES;
-        attend_on(self.isa, &tile, &mut sums[..count * panels]);
-        for (row, sums) in task.rows.clone().zip(sums.chunks(panels)) {
-            // SAFETY: a query row belongs to one task.
-            let out = unsafe { out.part(start(row), head_dim) };
-            out.copy_from_slice(&sums.as_flattened()[..head_dim]);
-        }
+    /// The first key that a query sees whose last one is at `position`.
+    #[inline(always)]
+    fn first_visible(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
 
-/// What one task computes.
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { queries: vec![], positions: vec![], sums: vec![] }) };
+}
+
+/// A thread's memory for one tile after the other.
+struct Scratch {
+    queries: Vec<f32>,
+    /// The last key that each row sees.
+    positions: Vec<usize>,
+    /// What becomes the result: `[rows, panels]`.
+    sums: Vec<Lane>,
+}
+
+impl Scratch {
+    fn clear(&mut self) {
+        self.queries.clear();
+        self.positions.clear();
+        self.sums.clear();
+    }
+}
+
+/// What one task computes: some rows of queries.
 struct Tile<'a> {
-    rows: Rows<'a>,
+    attention: &'a Attention<'a>,
+    queries: &'a [f32],
     /// The last key that each row sees.
     positions: &'a [usize],
     blocks: Blocks<'a>,
-    scale: f32,
-    soft_cap: Option<f32>,
-    window: usize,
 }
 
-impl Tile<'_> {
-    /// The first key that the query at `position` sees.
-    #[inline(always)]
-    fn first_visible(&self, position: usize) -> usize {
-        (position + 1).saturating_sub(self.window)
-    }
-
-    /// The blocks to go over: from the step of the first visible key to the last query's own block.
-    fn visible_blocks(&self) -> std::ops::Range<usize> {
-        let first = self.positions.iter().min().map_or(0, |first| self.first_visible(*first));
-        let end = self.positions.iter().max().map_or(0, |last| last / LANES + 1);
-        first / (LANES * BLOCKS_PER_STEP) * BLOCKS_PER_STEP..end
-    }
-}
-
-/// The keys and values of one head of one sequence.
+/// The keys and values of one head.
 struct Blocks<'a> {
     cache: &'a [f32],
-    table: &'a [u32],
     heads: HeadShape,
     kv_head: usize,
 }
@@ -183,45 +233,131 @@ struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     /// Keys of a block: `[head_dim]` lanes of 16 tokens.
     #[inline(always)]
-    fn keys(&self, block: usize) -> &'a [Lane] {
-        lanes(&self.cache[self.heads.keys_at(self.table[block], self.kv_head)..][..self.heads.head_dim * LANES])
+    fn keys(&self, block: u32) -> &'a [Lane] {
+        lanes(&self.cache[self.heads.keys_at(block, self.kv_head)..][..self.heads.head_dim * LANES])
     }
 
     /// Values of a block for one panel of 16 of the head's numbers: a lane for each of the 16 tokens.
     #[inline(always)]
-    fn values(&self, block: usize, panel: usize) -> &'a [Lane] {
-        let start = self.heads.values_at(self.table[block], self.kv_head) + panel * LANES * LANES;
+    fn values(&self, block: u32, panel: usize) -> &'a [Lane] {
+        let start = self.heads.values_at(block, self.kv_head) + panel * LANES * LANES;
         lanes(&self.cache[start..][..LANES * LANES])
     }
 }
 
-per_isa! { fn attend_on(tile: &Tile<'_>, sums: &mut [Lane]) = attend }
+/// Rows of a tile, one after the other, that are of one sequence, and the keys that they see.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    first_row: usize,
+    end_row: usize,
+    /// From the step of the first key that one of them sees,
+    first_block: usize,
+    /// to the block of the last one.
+    end_block: usize,
+    block_table: &'a [u32],
+}
+
+impl<'a> Part<'a> {
+    const NOTHING: Self = Self { first_row: 0, end_row: 0, first_block: 0, end_block: 0, block_table: &[] };
+
+    /// The parts of a tile; those that follow have no keys.
+    fn all(tile: &Tile<'a>, segments: &[Segment]) -> [Self; MAX_ROWS] {
+        let mut parts = [Self::NOTHING; MAX_ROWS];
+        let mut first_row = 0;
+        for (part, segment) in parts.iter_mut().zip(segments) {
+            let end_row = first_row + segment.rows.len();
+            let first_key = tile.attention.first_visible(tile.positions[first_row]);
+            *part = Self {
+                first_row,
+                end_row,
+                first_block: first_key / (LANES * BLOCKS_PER_STEP) * BLOCKS_PER_STEP,
+                end_block: tile.positions[end_row - 1] / LANES + 1,
+                block_table: &tile.attention.spans[segment.span].block_table,
+            };
+            first_row = end_row;
+        }
+        parts
+    }
+
+    /// The blocks of the step that begins with the sequence's block number `first`; none if no row sees them.
+    #[inline(always)]
+    fn blocks(&self, first: usize) -> &'a [u32] {
+        let end = self.end_block.min(first + BLOCKS_PER_STEP);
+        if first < self.first_block || end <= first { &[] } else { &self.block_table[first..end] }
+    }
+}
+
+per_isa! { fn attend_on(tile: &Tile<'_>, segments: &[Segment], sums: &mut [Lane]) = attend }
 
 /// `sums[row * panels + panel]`, zero at first, becomes the result.
 #[inline(always)]
-fn attend<V: Registers>(tile: &Tile<'_>, sums: &mut [Lane]) {
-    let panels = sums.len() / tile.rows.count;
-    let visible = tile.visible_blocks();
+fn attend<V: Registers>(tile: &Tile<'_>, segments: &[Segment], sums: &mut [Lane]) {
+    let panels = sums.len() / tile.positions.len();
+    let parts = Part::all(tile, segments);
+    let parts = &parts[..segments.len()];
+    let first = parts.iter().map(|part| part.first_block).min().unwrap_or(0);
+    let end = parts.iter().map(|part| part.end_block).max().unwrap_or(0);
     let mut softmax = [RunningSoftmax { max: f32::NEG_INFINITY, total: [0.0; LANES] }; MAX_ROWS];
     let mut weights = [[0f32; LANES]; MAX_ROWS * BLOCKS_PER_STEP];
-    for first in visible.clone().step_by(BLOCKS_PER_STEP) {
-        let count = BLOCKS_PER_STEP.min(visible.end - first);
-        let keys: [&[Lane]; BLOCKS_PER_STEP] = std::array::from_fn(|b| tile.blocks.keys(first + b.min(count - 1)));
-        let weights = &mut weights[..tile.rows.count * count];
-        weights.fill([0.0; LANES]);
-        multiply::<V>(tile.rows, &keys[..count], weights);
-        for (row, weights) in weights.chunks_exact_mut(count).enumerate() {
-            tile.scale(weights);
-            tile.mask(weights, first * LANES, tile.positions[row]);
-            let shrink = softmax[row].absorb(weights);
-            scale_all(&mut sums[row * panels..(row + 1) * panels], shrink);
+    for first in (first..end).step_by(BLOCKS_PER_STEP) {
+        let mut next = 0;
+        while next < parts.len() {
+            let (blocks, first_row) = (parts[next].blocks(first), parts[next].first_row);
+            next += 1;
+            // Sequences go together as far as they share blocks.
+            while next < parts.len() && parts[next].blocks(first) == blocks {
+                next += 1;
+            }
+            let rows = first_row..parts[next - 1].end_row;
+            if !blocks.is_empty() {
+                let state = Running {
+                    softmax: &mut softmax[rows.clone()],
+                    sums: &mut sums[rows.start * panels..rows.end * panels],
+                    weights: &mut weights[..rows.len() * blocks.len()],
+                };
+                attend_step::<V>(tile, rows.start, (first * LANES, blocks), state);
+            }
         }
-        add_values::<V>(tile, (first, count), weights, sums);
     }
     for (sums, softmax) in sums.chunks_exact_mut(panels).zip(softmax) {
         let total = sum_lane(softmax.total);
         scale_all(sums, 1.0 / total);
     }
+}
+
+/// What some rows have come to.
+struct Running<'a> {
+    softmax: &'a mut [RunningSoftmax],
+    /// `[rows, panels]`
+    sums: &'a mut [Lane],
+    /// Room for a step's scores, which become weights: `[rows, blocks]`.
+    weights: &'a mut [Lane],
+}
+
+/// One step of the softmax for neighbouring rows that see the same blocks.
+#[inline(always)]
+fn attend_step<V: Registers>(
+    tile: &Tile<'_>,
+    first_row: usize,
+    (first_key, blocks): (usize, &[u32]),
+    Running { softmax, sums, weights }: Running<'_>,
+) {
+    let (rows, panels) = (softmax.len(), sums.len() / softmax.len());
+    let head_dim = tile.attention.heads.head_dim;
+    let mut keys: [&[Lane]; BLOCKS_PER_STEP] = [&[]; BLOCKS_PER_STEP];
+    for (keys, block) in keys.iter_mut().zip(blocks) {
+        *keys = tile.blocks.keys(*block);
+    }
+    weights.fill([0.0; LANES]);
+    let queries = &tile.queries[first_row * head_dim..(first_row + rows) * head_dim];
+    multiply::<V>(Rows { numbers: queries, stride: head_dim, count: rows }, &keys[..blocks.len()], weights);
+    for (row, weights) in weights.chunks_exact_mut(blocks.len()).enumerate() {
+        tile.attention.scale(weights);
+        tile.attention.mask(weights, first_key, tile.positions[first_row + row]);
+        let shrink = softmax[row].absorb(weights);
+        scale_all(&mut sums[row * panels..(row + 1) * panels], shrink);
+    }
+    add_values::<V>(tile, blocks, weights, sums);
 }
 
 #[inline(always)]
@@ -231,7 +367,7 @@ fn scale_all(lanes: &mut [Lane], factor: f32) {
     }
 }
 
-impl Tile<'_> {
+impl Attention<'_> {
     /// Scores times the scale, then under the cap.
     #[inline(always)]
     fn scale(&self, scores: &mut [Lane]) {
@@ -260,18 +396,18 @@ impl Tile<'_> {
     }
 }
 
-/// Adds `weights · values` of the blocks from `first` on, block by block.
+/// Adds `weights · values` of the blocks, block by block.
 #[inline(always)]
-fn add_values<V: Registers>(tile: &Tile<'_>, (first, count): (usize, usize), weights: &[Lane], sums: &mut [Lane]) {
-    let panels = sums.len() / tile.rows.count;
-    for block in 0..count {
-        let numbers = &weights.as_flattened()[block * LANES..];
-        let rows = Rows { numbers, stride: count * LANES, count: tile.rows.count };
+fn add_values<V: Registers>(tile: &Tile<'_>, blocks: &[u32], weights: &[Lane], sums: &mut [Lane]) {
+    let rows = weights.len() / blocks.len();
+    let panels = sums.len() / rows;
+    for (i, block) in blocks.iter().enumerate() {
+        let numbers = &weights.as_flattened()[i * LANES..];
         let mut values: [&[Lane]; MAX_PANELS] = [&[]; MAX_PANELS];
         for (panel, values) in values[..panels].iter_mut().enumerate() {
-            *values = tile.blocks.values(first + block, panel);
+            *values = tile.blocks.values(*block, panel);
         }
-        multiply::<V>(rows, &values[..panels], sums);
+        multiply::<V>(Rows { numbers, stride: blocks.len() * LANES, count: rows }, &values[..panels], sums);
     }
 }
 
@@ -289,10 +425,10 @@ impl RunningSoftmax {
         let mut maxima = [f32::NEG_INFINITY; LANES];
         for scores in scores.iter() {
             for (max, score) in maxima.iter_mut().zip(scores) {
-                *max = max.max(*score);
+                *max = larger(*max, *score);
             }
         }
-        let max = maxima.into_iter().fold(self.max, f32::max);
+        let max = larger(self.max, max_lane(maxima));
         // As long as the row has seen no key, all is zero, relative to any number.
         let base = if max == f32::NEG_INFINITY { 0.0 } else { max };
         let shrink = exp(self.max - base);
@@ -306,6 +442,25 @@ impl RunningSoftmax {
         self.max = max;
         shrink
     }
+}
+
+/// The larger one of two numbers; `a` if `b` is none.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// The largest of sixteen numbers.
+#[inline(always)]
+fn max_lane(mut maxima: Lane) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            maxima[i] = larger(maxima[i], maxima[i + half]);
+        }
+        half /= 2;
+    }
+    maxima[0]
 }
 
 #[cfg(test)]

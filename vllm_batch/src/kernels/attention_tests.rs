@@ -1,7 +1,7 @@
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::*;
-use crate::kernels::{KvWrite, RotaryTable, rotate_queries};
+use crate::kernels::{KvWrite, RotaryTable, RotateQueries};
 
 /// Sequences whose keys and values are written in chunks, and what attention makes of them.
 struct Case {
@@ -75,10 +75,13 @@ impl Case {
         let qkv = Tensor::from_slice(&qkv, (positions.len(), width), &Device::Cpu).unwrap();
         let (heads, table) = (self.heads, &self.table);
         cache.inplace_op2(&qkv, &KvWrite { positions: &positions, slots: &slots, heads, table }).unwrap();
-        let queries = rotate_queries(&qkv, &positions, heads, table).unwrap();
+        qkv.inplace_op1(&RotateQueries { positions: &positions, heads, table }).unwrap();
         let Self { soft_cap, window, causal, .. } = *self;
-        let op = Attention { spans: &spans, heads, scale: 0.3, soft_cap, window, causal, isa };
-        let out = queries.apply_op2_no_bwd(cache, &op).unwrap().to_vec2::<f32>().unwrap();
+        let tiles = &QueryTiles::new(&spans, heads);
+        let op = Attention { spans: &spans, tiles, heads, scale: 0.3, soft_cap, window, causal, isa };
+        let out = Tensor::zeros((positions.len(), heads.num_heads * heads.head_dim), DType::F32, &Device::Cpu).unwrap();
+        out.inplace_op3(&qkv, cache, &op).unwrap();
+        let out = out.to_vec2::<f32>().unwrap();
         for (span, owner) in spans.iter().zip(owners) {
             results[owner].extend(out[span.query_start..][..span.query_len].iter().flatten());
         }
@@ -161,6 +164,51 @@ fn chunks_neighbours_and_instruction_sets_do_not_change_a_bit() {
             let alone = Case { table: all.table.clone(), qkv: vec![all.qkv[sequence].clone()], ..all };
             let chunk = if alone.causal { 3 } else { 1000 };
             assert_eq!(&alone.run(chunk, Isa::detect())[0], expected, "{heads:?} sequence {sequence} alone");
+        }
+    }
+}
+
+#[test]
+fn sequences_that_share_blocks_go_together_and_get_the_bits_they_get_alone() {
+    let heads = HeadShape { num_heads: 6, num_kv_heads: 2, head_dim: 24 };
+    let mut state = 7_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    let numbers = |count: usize, next: &mut dyn FnMut() -> f32| (0..count).map(|_| next()).collect::<Vec<f32>>();
+    let cache = Tensor::new(numbers(64 * heads.block_len(), &mut next), &Device::Cpu).unwrap();
+    // The first 4, 9 and 6 blocks are those of the first sequence, and one that is written like it.
+    let table = |shared: u32, own: u32| (0..shared).chain(20 + own..30 + own).collect::<Vec<u32>>();
+    let tables = [table(9, 0), table(4, 10), table(9, 0), table(6, 20), table(0, 34), table(9, 5), table(3, 12)];
+    let positions = [150, 100, 64, 97, 30, 170, 63];
+    let qkv = Tensor::new(numbers(14 * heads.qkv_width(), &mut next), &Device::Cpu).unwrap();
+    let qkv = qkv.reshape((14, heads.qkv_width())).unwrap();
+    let run = |spans: &[QuerySpan], (window, causal), isa| {
+        let out = Tensor::zeros((14, heads.num_heads * heads.head_dim), DType::F32, &Device::Cpu).unwrap();
+        let tiles = &QueryTiles::new(spans, heads);
+        let op = Attention { spans, tiles, heads, scale: 0.3, soft_cap: None, window, causal, isa };
+        out.inplace_op3(&qkv, &cache, &op).unwrap();
+        out.to_vec2::<f32>().unwrap()
+    };
+    for query_len in [1, 2] {
+        let span = |(i, (block_table, position)): (usize, (&Vec<u32>, usize))| QuerySpan {
+            query_start: i * query_len,
+            query_len,
+            position,
+            block_table: block_table.clone(),
+        };
+        let spans: Vec<QuerySpan> = tables.iter().zip(positions).enumerate().map(span).collect();
+        assert!(QueryTiles::new(&spans, heads).tiles.len() < spans.len());
+        for seen in [(None, true), (Some(40), true), (Some(100), true), (None, false)] {
+            for isa in Isa::available() {
+                let together = run(&spans, seen, isa);
+                for (i, span) in spans.iter().enumerate() {
+                    let rows = span.query_start..span.query_start + query_len;
+                    let alone = run(std::slice::from_ref(span), seen, isa);
+                    assert_eq!(alone[rows.clone()], together[rows], "{query_len} {seen:?} {isa:?} {i}");
+                }
+            }
         }
     }
 }

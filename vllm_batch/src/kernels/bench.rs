@@ -1,11 +1,11 @@
 //! What the benchmark of the matrix product needs of it. Not part of the public interface.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::isa::Isa;
 use super::packed::PackedMatrix;
 use super::quant::{QuantFormat, sum_in_registers};
-use super::{WeightDtype, linear};
+use super::{LinearScratch, WeightDtype, linear};
 
 /// Multiply-adds count as two operations, as everywhere.
 const OPERATIONS: usize = 2;
@@ -14,6 +14,8 @@ const OPERATIONS: usize = 2;
 #[derive(Debug)]
 pub struct Product {
     x: Tensor,
+    y: Tensor,
+    scratch: LinearScratch,
     weights: PackedMatrix,
 }
 
@@ -42,15 +44,18 @@ impl Product {
             "Q6_K" => quantized(QuantFormat::Q6_K),
             other => candle_core::bail!("no format {other}"),
         };
-        Ok(Self { x: Tensor::from_vec(numbers(tokens * depth), (tokens, depth), &Device::Cpu)?, weights: weights? })
+        let x = Tensor::from_vec(numbers(tokens * depth), (tokens, depth), &Device::Cpu)?;
+        let y = Tensor::zeros((tokens, rows), DType::F32, &Device::Cpu)?;
+        Ok(Self { x, y, scratch: LinearScratch::default(), weights: weights? })
     }
 
-    /// The product, on the current thread pool.
+    /// The product, on the current thread pool, in the memory of the one before.
     ///
     /// # Errors
     /// None with the shapes of [`new`](Self::new).
-    pub fn run(&self) -> Result<Tensor> {
-        linear(&self.x, &self.weights)
+    pub fn run(&mut self) -> Result<&Tensor> {
+        linear(&self.x, &self.weights, &self.y, &mut self.scratch)?;
+        Ok(&self.y)
     }
 
     /// Operations of a [`run`](Self::run).

@@ -1,32 +1,33 @@
 //! Looking up token embeddings in a packed matrix, which also serves as the head of a model with tied embeddings.
 
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
 
 use super::LANES;
 use super::packed::{PackedMatrix, Part};
+use super::storage::f32_slice_mut;
 
-/// The rows of `weights` for each token: shape `[tokens, depth]`, f32.
-pub(crate) fn embed(token_ids: &[u32], weights: &PackedMatrix) -> Result<Tensor> {
-    Tensor::new(token_ids, &Device::Cpu)?.apply_op1_no_bwd(&Embed { weights })
+/// `y`, of shape `[tokens, depth]`, becomes the row of `weights` for each token.
+pub(crate) fn embed(token_ids: &[u32], weights: &PackedMatrix, y: &Tensor) -> Result<()> {
+    y.inplace_op1(&Embed { token_ids, weights })
 }
 
 struct Embed<'a> {
+    token_ids: &'a [u32],
     weights: &'a PackedMatrix,
 }
 
-impl CustomOp1 for Embed<'_> {
+impl InplaceOp1 for Embed<'_> {
     fn name(&self) -> &'static str {
         "embed"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Some((start, end)) = layout.contiguous_offsets() else { bail!("token ids must be contiguous") };
-        let (token_ids, depth) = (&storage.as_slice::<u32>()?[start..end], self.weights.depth());
-        let mut rows = vec![0f32; token_ids.len() * depth];
-        for (token, row) in token_ids.iter().zip(rows.chunks_exact_mut(depth.max(1))) {
-            self.read_row(*token as usize, row)?;
+    fn cpu_fwd(&self, y: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (tokens, depth) = (self.token_ids.len(), self.weights.depth());
+        if layout.shape().dims2()? != (tokens, depth) {
+            bail!("embed: {tokens} rows of {depth} numbers do not become {:?}", layout.shape());
         }
-        Ok((CpuStorage::F32(rows), (token_ids.len(), depth).into()))
+        let rows = f32_slice_mut(y, layout)?.chunks_exact_mut(depth.max(1));
+        self.token_ids.iter().zip(rows).try_for_each(|(token, row)| self.read_row(*token as usize, row))
     }
 }
 
@@ -54,17 +55,25 @@ impl Embed<'_> {
 mod tests {
     use super::*;
     use crate::kernels::WeightDtype;
+    use candle_core::{DType, Device};
+
+    fn rows(token_ids: &[u32], weights: &PackedMatrix) -> Result<Vec<Vec<f32>>> {
+        let y = Tensor::zeros((token_ids.len(), weights.depth()), DType::F32, &Device::Cpu)?;
+        embed(token_ids, weights, &y)?;
+        assert!(embed(&token_ids[1..], weights, &y).is_err());
+        y.to_vec2()
+    }
 
     #[test]
     fn a_lookup_gives_the_row_that_was_packed() {
-        let (rows, depth) = (70, 5);
-        let weights: Vec<f32> = (0..rows * depth).map(|i| i as f32).collect();
-        let packed = PackedMatrix::pack(&weights, (rows, depth), WeightDtype::F32).unwrap();
-        let found = embed(&[69, 0, 16, 15], &packed).unwrap().to_vec2::<f32>().unwrap();
+        let depth = 5;
+        let weights: Vec<f32> = (0..70 * depth).map(|i| i as f32).collect();
+        let packed = PackedMatrix::pack(&weights, (70, depth), WeightDtype::F32).unwrap();
+        let found = rows(&[69, 0, 16, 15], &packed).unwrap();
         let expected: Vec<Vec<f32>> =
             [69, 0, 16, 15].iter().map(|row| weights[row * depth..(row + 1) * depth].to_vec()).collect();
         assert_eq!(found, expected);
-        assert!(embed(&[70], &packed).is_err());
+        assert!(rows(&[70], &packed).is_err());
     }
 
     #[test]
@@ -75,9 +84,9 @@ mod tests {
         let weights: Vec<f32> = (0..70 * depth).map(half).collect();
         let pack = |dtype| PackedMatrix::pack(&weights, (70, depth), dtype).unwrap();
         let packed = PackedMatrix::stack(vec![pack(WeightDtype::Q8_0), pack(WeightDtype::F32)]).unwrap();
-        let found = embed(&[69, 70, 0, 139], &packed).unwrap().to_vec2::<f32>().unwrap();
+        let found = rows(&[69, 70, 0, 139], &packed).unwrap();
         let row = |row: usize| weights[row * depth..(row + 1) * depth].to_vec();
         assert_eq!(found, [row(69), row(0), row(0), row(69)]);
-        assert!(embed(&[140], &packed).is_err());
+        assert!(rows(&[140], &packed).is_err());
     }
 }

@@ -1,17 +1,17 @@
 //! Layer normalisation.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp3, Layout, Result, Tensor, bail};
 
 use super::isa::{Isa, per_isa};
 use super::norm::sum_by;
 use super::parallel::{Shared, for_each};
 use super::registers::Registers;
-use super::storage::f32_slice;
+use super::storage::{f32_slice, f32_slice_mut};
 
-/// `(x - mean(x)) / sqrt(var(x) + eps) · weight + bias` for each row: `x` is `[tokens, width]`, `weight` and `bias`
+/// `x = (x - mean(x)) / sqrt(var(x) + eps) · weight + bias` for each row: `x` is `[tokens, width]`, `weight` and `bias`
 /// `[width]` (Ba, Kiros and Hinton, <https://arxiv.org/abs/1607.06450>).
-pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
-    x.apply_op3_no_bwd(weight, bias, &LayerNorm { eps, isa: Isa::detect() })
+pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<()> {
+    x.inplace_op3(weight, bias, &LayerNorm { eps, isa: Isa::detect() })
 }
 
 struct LayerNorm {
@@ -19,46 +19,44 @@ struct LayerNorm {
     isa: Isa,
 }
 
-impl CustomOp3 for LayerNorm {
+impl InplaceOp3 for LayerNorm {
     fn name(&self) -> &'static str {
         "layer_norm"
     }
 
     fn cpu_fwd(
         &self,
-        x: &CpuStorage,
+        x: &mut CpuStorage,
         xl: &Layout,
         weight: &CpuStorage,
         wl: &Layout,
         bias: &CpuStorage,
         bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight, bias) = (f32_slice(x, xl)?, f32_slice(weight, wl)?, f32_slice(bias, bl)?);
+    ) -> Result<()> {
+        let (weight, bias) = (f32_slice(weight, wl)?, f32_slice(bias, bl)?);
         let (tokens, width) = xl.shape().dims2()?;
         if weight.len() != width || bias.len() != width {
             bail!("layer_norm: rows of {width} numbers, {} weights, {} biases", weight.len(), bias.len());
         }
-        let mut y = vec![0f32; tokens * width];
-        let out = Shared::new(&mut y);
+        let x = Shared::new(f32_slice_mut(x, xl)?);
         for_each(tokens, width, |token| {
-            // SAFETY: each call writes its own row.
-            let y = unsafe { out.part(token * width, width) };
-            norm_row(self.isa, &x[token * width..(token + 1) * width], (weight, bias), self.eps, y);
+            // SAFETY: each call changes its own row.
+            norm_row(self.isa, unsafe { x.part(token * width, width) }, (weight, bias), self.eps);
         });
-        Ok((CpuStorage::F32(y), (tokens, width).into()))
+        Ok(())
     }
 }
 
-per_isa! { fn norm_row(x: &[f32], affine: (&[f32], &[f32]), eps: f32, y: &mut [f32]) = norm }
+per_isa! { fn norm_row(x: &mut [f32], affine: (&[f32], &[f32]), eps: f32) = norm }
 
 #[inline(always)]
-fn norm<V: Registers>(x: &[f32], (weight, bias): (&[f32], &[f32]), eps: f32, y: &mut [f32]) {
+fn norm<V: Registers>(x: &mut [f32], (weight, bias): (&[f32], &[f32]), eps: f32) {
     let width = x.len() as f32;
     let mean = sum_by(x, |sum, x| sum + x) / width;
     let variance = sum_by(x, |sum, x| (x - mean).mul_add(x - mean, sum)) / width;
     let scale = 1.0 / (variance + eps).sqrt();
-    for ((y, x), (weight, bias)) in y.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
-        *y = ((x - mean) * scale).mul_add(*weight, *bias);
+    for (x, (weight, bias)) in x.iter_mut().zip(weight.iter().zip(bias)) {
+        *x = ((*x - mean) * scale).mul_add(*weight, *bias);
     }
 }
 
@@ -77,8 +75,8 @@ mod tests {
             let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / width as f64;
             let mut first: Option<Vec<f32>> = None;
             for isa in Isa::available() {
-                let mut y = vec![f32::NAN; width];
-                norm_row(isa, &x, (&weight, &bias), 1e-5, &mut y);
+                let mut y = x.clone();
+                norm_row(isa, &mut y, (&weight, &bias), 1e-5);
                 for i in 0..width {
                     let normed = (f64::from(x[i]) - mean) / (variance + 1e-5).sqrt();
                     let exact = normed * f64::from(weight[i]) + f64::from(bias[i]);
@@ -94,7 +92,8 @@ mod tests {
         let x = Tensor::new(&[[1f32, 3.0], [5.0, 5.0]], &Device::Cpu).unwrap();
         let (weight, bias) = (Tensor::new(&[2f32, 1.0], &Device::Cpu), Tensor::new(&[0f32, 1.0], &Device::Cpu));
         let (weight, bias) = (weight.unwrap(), bias.unwrap());
-        let y = layer_norm(&x, &weight, &bias, 0.001).unwrap().to_vec2::<f32>().unwrap();
+        layer_norm(&x, &weight, &bias, 0.001).unwrap();
+        let y = x.to_vec2::<f32>().unwrap();
         let unit = 1.0 / 1.001f32.sqrt();
         assert_eq!(y[1], [0.0, 1.0]);
         assert!((y[0][0] + 2.0 * unit).abs() < 1e-6 && (y[0][1] - 1.0 - unit).abs() < 1e-6, "{y:?}");

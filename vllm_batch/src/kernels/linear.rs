@@ -1,109 +1,104 @@
 //! Dense layers: rows of activations times a packed weight matrix.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 
 use super::isa::{Isa, per_isa};
 use super::packed::{GROUP_WIDTH, PANELS_PER_GROUP, PackedMatrix, Part, Weights};
 use super::parallel::{Shared, Strided, for_each};
 use super::quant::{self, Activations, CHUNK_ROWS, QuantMatrix};
 use super::registers::Registers;
-use super::storage::{f32_slice, lanes, lanes_mut};
+use super::storage::{f32_slice, f32_slice_mut, lanes, lanes_mut};
 use super::tile::{Rows, multiply};
 use super::{LANES, Lane};
 
 /// Rows of activations that are multiplied at once.
 const MAX_ROWS: usize = 64;
 
-/// `x · weightsᵀ + bias`: `x` is `[tokens, depth]`, the result `[tokens, rows]`.
-pub(crate) fn linear(x: &Tensor, weights: &PackedMatrix) -> Result<Tensor> {
-    x.apply_op1_no_bwd(&Linear { weights, isa: Isa::detect() })
+/// What a product needs memory for beside its result. It grows as needed and serves the next product.
+#[derive(Debug, Default)]
+pub(crate) struct LinearScratch {
+    quantized: Activations,
 }
 
-/// `addend + x · weightsᵀ + bias`: `addend` is `[tokens, rows]`, as the result.
-pub(crate) fn linear_add(x: &Tensor, weights: &PackedMatrix, addend: &Tensor) -> Result<Tensor> {
-    x.apply_op2_no_bwd(addend, &Linear { weights, isa: Isa::detect() })
+/// `y = x · weightsᵀ + bias`: `x` is `[tokens, depth]`, `y` `[tokens, rows]`.
+pub(crate) fn linear(x: &Tensor, weights: &PackedMatrix, y: &Tensor, scratch: &mut LinearScratch) -> Result<()> {
+    y.inplace_op2(x, &Linear { weights, scratch: RefCell::new(scratch), adds: false, isa: Isa::detect() })
+}
+
+/// `y = y + x · weightsᵀ + bias`, as [`linear`].
+pub(crate) fn linear_add(x: &Tensor, weights: &PackedMatrix, y: &Tensor, scratch: &mut LinearScratch) -> Result<()> {
+    y.inplace_op2(x, &Linear { weights, scratch: RefCell::new(scratch), adds: true, isa: Isa::detect() })
 }
 
 struct Linear<'a> {
     weights: &'a PackedMatrix,
+    /// Candle gives an operation to a shared reference of itself.
+    scratch: RefCell<&'a mut LinearScratch>,
+    /// Whether what is there before counts.
+    adds: bool,
     isa: Isa,
 }
 
-impl CustomOp1 for Linear<'_> {
+impl InplaceOp2 for Linear<'_> {
     fn name(&self) -> &'static str {
         "linear"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward((x, xl), None)
-    }
-}
-
-impl CustomOp2 for Linear<'_> {
-    fn name(&self) -> &'static str {
-        "linear_add"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, addend: &CpuStorage, al: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward((x, xl), Some(f32_slice(addend, al)?))
-    }
-}
-
-impl Linear<'_> {
-    fn forward(&self, (x, xl): (&CpuStorage, &Layout), addend: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, y: &mut CpuStorage, yl: &Layout, x: &CpuStorage, xl: &Layout) -> Result<()> {
         let (tokens, depth) = xl.shape().dims2()?;
         let rows = self.weights.rows();
-        if depth != self.weights.depth() || addend.is_some_and(|addend| addend.len() != tokens * rows) {
-            bail!("linear: {tokens} rows of {depth} numbers do not fit {rows} x {}", self.weights.depth());
+        if depth != self.weights.depth() || yl.shape().dims2()? != (tokens, rows) {
+            let expected = self.weights.depth();
+            bail!("linear: {tokens} rows of {depth} numbers times {rows} x {expected} do not become {:?}", yl.shape());
         }
         let x = f32_slice(x, xl)?;
-        let mut y = addend.map_or_else(|| vec![0f32; tokens * rows], <[f32]>::to_vec);
-        if let Some(bias) = &self.weights.bias {
-            y.chunks_exact_mut(bias.len().max(1)).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
-        }
-        let mut target = Target { y: Shared::new(&mut y), tokens, width: rows, columns: 0..0 };
-        let mut quantized = None;
+        let y = Shared::new(f32_slice_mut(y, yl)?);
+        let bias = self.weights.bias.as_deref();
+        let mut target = Target { y, tokens, width: rows, columns: 0..0, adds: self.adds, bias };
+        let (mut scratch, mut is_quantized) = (self.scratch.borrow_mut(), false);
         for part in &self.weights.parts {
             target.columns = target.columns.end..target.columns.end + part.rows();
             match part {
-                Part::Dense(dense) => dense.with(|weights| self.dense(x, weights, &target))?,
+                Part::Dense(dense) => dense.with(|weights| multiply_dense(self.isa, (x, depth), weights, &target))?,
                 Part::Quantized(weights) => {
-                    let x = quantized.get_or_insert_with(|| Activations::quantize(x, depth, self.isa));
-                    self.quantized(x, weights, &target);
+                    if !std::mem::replace(&mut is_quantized, true) {
+                        scratch.quantized.quantize(x, depth, self.isa);
+                    }
+                    multiply_quantized(self.isa, &scratch.quantized, weights, &target);
                 }
             }
         }
-        Ok((CpuStorage::F32(y), (tokens, rows).into()))
+        Ok(())
     }
+}
 
-    /// A task is one group of columns for one block of tokens: small enough to share the work out evenly.
-    fn dense(&self, x: &[f32], w: &Weights<'_>, target: &Target<'_>) {
-        let depth = self.weights.depth();
-        let block = if w.is_narrow() { target.tokens } else { target.block() };
-        target.for_each_task(block, GROUP_WIDTH * depth, |group, tokens| {
-            let mut scratch = Vec::new();
-            let start = group * GROUP_WIDTH * depth;
-            let weights = w.widened(start, GROUP_WIDTH * depth, &mut scratch);
-            for first in tokens.clone().step_by(MAX_ROWS) {
-                let some = first..tokens.end.min(first + MAX_ROWS);
-                let numbers = &x[some.start * depth..some.end * depth];
-                let rows = Rows { numbers, stride: depth, count: some.len() };
-                target.add(group, some, |sums| multiply_group(self.isa, rows, weights, sums));
-            }
-        });
-    }
+/// A task is one group of columns for one block of tokens: small enough to share the work out evenly.
+fn multiply_dense(isa: Isa, (x, depth): (&[f32], usize), w: &Weights<'_>, target: &Target<'_>) {
+    let block = if w.is_narrow() { target.tokens } else { target.block() };
+    target.for_each_task(block, GROUP_WIDTH * depth, |group, tokens| {
+        let mut scratch = Vec::new();
+        let start = group * GROUP_WIDTH * depth;
+        let weights = w.widened(start, GROUP_WIDTH * depth, &mut scratch);
+        for first in tokens.clone().step_by(MAX_ROWS) {
+            let some = first..tokens.end.min(first + MAX_ROWS);
+            let numbers = &x[some.start * depth..some.end * depth];
+            let rows = Rows { numbers, stride: depth, count: some.len() };
+            target.add(group, some, |sums| multiply_group(isa, rows, weights, sums));
+        }
+    });
+}
 
-    /// As [`dense`](Self::dense).
-    fn quantized(&self, x: &Activations, weights: &QuantMatrix, target: &Target<'_>) {
-        // Weights are an eighth of their size as f32, and their products take less time.
-        let numbers_per_task = GROUP_WIDTH * weights.depth() / 4;
-        target.for_each_task(CHUNK_ROWS, numbers_per_task, |group, tokens| {
-            let chunk = x.chunk(tokens.start / CHUNK_ROWS);
-            target.add_in_place(group, tokens, |out| quant::multiply_group(self.isa, chunk, (weights, group), out));
-        });
-    }
+/// As [`multiply_dense`].
+fn multiply_quantized(isa: Isa, x: &Activations, weights: &QuantMatrix, target: &Target<'_>) {
+    // Weights are an eighth of their size as f32, and their products take less time.
+    let numbers_per_task = GROUP_WIDTH * weights.depth() / 4;
+    target.for_each_task(CHUNK_ROWS, numbers_per_task, |group, tokens| {
+        let chunk = x.chunk(tokens.start / CHUNK_ROWS);
+        target.add_in_place(group, tokens, |out| quant::multiply_group(isa, chunk, (weights, group), out));
+    });
 }
 
 /// Where the products of a part go.
@@ -115,6 +110,10 @@ struct Target<'a> {
     width: usize,
     /// The part's columns in a row.
     columns: Range<usize>,
+    /// Whether what is there before counts.
+    adds: bool,
+    /// One number for each column of a row.
+    bias: Option<&'a [f32]>,
 }
 
 impl Target<'_> {
@@ -133,6 +132,16 @@ impl Target<'_> {
         });
     }
 
+    /// Makes of what is there, from a column of the part on, what the sums begin with.
+    fn begin(&self, column: usize, y: &mut [f32]) {
+        if !self.adds {
+            y.fill(0.0);
+        }
+        if let Some(bias) = self.bias {
+            y.iter_mut().zip(&bias[self.columns.start + column..]).for_each(|(y, bias)| *y += bias);
+        }
+    }
+
     /// Adds to the results of one group of columns, for at most [`MAX_ROWS`] tokens: `multiply` is given what the sums
     /// begin with, four panels for each token. To be called once for each place.
     fn add(&self, group: usize, tokens: Range<usize>, multiply: impl FnOnce(&mut [Lane])) {
@@ -143,7 +152,10 @@ impl Target<'_> {
         let part = |token: usize| unsafe { self.y.part(start(token), columns) };
         let mut sums = [[0f32; GROUP_WIDTH]; MAX_ROWS];
         let sums = &mut sums[..tokens.len()];
-        tokens.clone().zip(&mut *sums).for_each(|(token, sum)| sum[..columns].copy_from_slice(part(token)));
+        for (token, sum) in tokens.clone().zip(&mut *sums) {
+            sum[..columns].copy_from_slice(part(token));
+            self.begin(column, &mut sum[..columns]);
+        }
         multiply(lanes_mut(sums.as_flattened_mut()));
         tokens.zip(sums).for_each(|(token, sum)| part(token).copy_from_slice(&sum[..columns]));
     }
@@ -153,8 +165,13 @@ impl Target<'_> {
         if self.columns.len() < (group + 1) * GROUP_WIDTH {
             return self.add(group, tokens, |sums| multiply(Strided::new(sums.as_flattened_mut(), GROUP_WIDTH)));
         }
-        let start = tokens.start * self.width + self.columns.start + group * GROUP_WIDTH;
-        // SAFETY: each task touches the columns of its own group, for its own tokens.
+        let start = |token: usize| token * self.width + self.columns.start + group * GROUP_WIDTH;
+        for token in tokens.clone() {
+            // SAFETY: each task touches the columns of its own group, for its own tokens, one after the other.
+            self.begin(group * GROUP_WIDTH, unsafe { self.y.part(start(token), GROUP_WIDTH) });
+        }
+        let start = start(tokens.start);
+        // SAFETY: as above.
         multiply(unsafe { self.y.rows(start, self.width, (tokens.len(), GROUP_WIDTH)) });
     }
 }
@@ -187,6 +204,18 @@ mod tests {
         x.chunks(depth).flat_map(|x| w.chunks(depth).zip(bias).map(move |(w, bias)| dot(x, w, *bias))).collect()
     }
 
+    /// The product in memory of its own, which holds something else before.
+    fn new_product(x: &Tensor, weights: &PackedMatrix) -> Result<Tensor> {
+        let y = Tensor::full(f32::NAN, (x.dims2()?.0, weights.rows()), &Device::Cpu)?;
+        linear(x, weights, &y, &mut LinearScratch::default()).map(|()| y)
+    }
+
+    /// The sum in memory of its own.
+    fn new_sum(x: &Tensor, weights: &PackedMatrix, addend: &Tensor) -> Result<Tensor> {
+        let y = addend.copy()?;
+        linear_add(x, weights, &y, &mut LinearScratch::default()).map(|()| y)
+    }
+
     #[test]
     fn products_equal_the_plain_loop_for_odd_shapes_and_all_dtypes() {
         // The values have few bits, so that every dtype holds them exactly.
@@ -196,7 +225,7 @@ mod tests {
             for dtype in [WeightDtype::F32, WeightDtype::F16, WeightDtype::Bf16] {
                 let packed = PackedMatrix::pack(&w, (rows, depth), dtype).and_then(|w| w.with_bias(bias.clone()));
                 let x = Tensor::from_slice(&x, (tokens, depth), &Device::Cpu).unwrap();
-                let y = linear(&x, &packed.unwrap()).unwrap();
+                let y = new_product(&x, &packed.unwrap()).unwrap();
                 assert_eq!(y.dims(), [tokens, rows]);
                 let y: Vec<f32> = y.flatten_all().unwrap().to_vec1().unwrap();
                 assert_eq!(y, expected, "{tokens}x{rows}x{depth} {dtype:?}");
@@ -213,9 +242,9 @@ mod tests {
             .collect();
         let packed = PackedMatrix::pack(&w, (rows, depth), WeightDtype::F32).unwrap();
         let tensor = |numbers: &[f32], width| Tensor::from_slice(numbers, (tokens, width), &Device::Cpu).unwrap();
-        let y = linear_add(&tensor(&x, depth), &packed, &tensor(&addend, rows)).unwrap();
+        let y = new_sum(&tensor(&x, depth), &packed, &tensor(&addend, rows)).unwrap();
         assert_eq!(y.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected);
-        assert!(linear_add(&tensor(&x, depth), &packed, &tensor(&x, depth)).is_err());
+        assert!(new_sum(&tensor(&x, depth), &packed, &tensor(&x, depth)).is_err());
     }
 
     #[test]
@@ -224,7 +253,7 @@ mod tests {
         let packed = PackedMatrix::pack(&[0.0; 8], (2, 4), WeightDtype::F32).unwrap();
         assert!(packed.clone().with_bias(vec![0.0; 3]).is_err());
         let x = Tensor::from_slice(&[0f32; 6], (2, 3), &Device::Cpu).unwrap();
-        assert!(linear(&x, &packed).is_err());
+        assert!(new_product(&x, &packed).is_err());
     }
 
     /// Three parts, in two formats and dense, with odd numbers of rows.
@@ -241,13 +270,13 @@ mod tests {
     fn parts_are_multiplied_side_by_side_each_in_its_own_format() {
         let (tokens, depth) = (53, 64);
         let x = Tensor::from_vec(matrix(tokens, depth, 1), (tokens, depth), &Device::Cpu).unwrap();
-        let products: Vec<Tensor> = parts(depth).iter().map(|part| linear(&x, part).unwrap()).collect();
+        let products: Vec<Tensor> = parts(depth).iter().map(|part| new_product(&x, part).unwrap()).collect();
         let bias = matrix(1, 112, 3);
         let addend = Tensor::from_vec(matrix(tokens, 112, 4), (tokens, 112), &Device::Cpu).unwrap();
         let stacked = PackedMatrix::stack(parts(depth)).unwrap();
-        assert_eq!(numbers(&linear(&x, &stacked).unwrap()), numbers(&Tensor::cat(&products, 1).unwrap()));
+        assert_eq!(numbers(&new_product(&x, &stacked).unwrap()), numbers(&Tensor::cat(&products, 1).unwrap()));
         // The bias and the addend are where the sums start, so they are rounded with them.
-        let both = numbers(&linear_add(&x, &stacked.with_bias(bias.clone()).unwrap(), &addend).unwrap());
+        let both = numbers(&new_sum(&x, &stacked.with_bias(bias.clone()).unwrap(), &addend).unwrap());
         let plain = numbers(&Tensor::cat(&products, 1).unwrap());
         for (i, (y, product)) in both.iter().zip(&plain).enumerate() {
             let expected = product + bias[i % 112] + numbers(&addend)[i];
@@ -263,14 +292,14 @@ mod tests {
         let exact = product(&x, &w, &vec![0.0; rows], depth);
         for (dtype, bound) in [(WeightDtype::Q8_0, 0.01), (WeightDtype::Q4_0, 0.1)] {
             let packed = PackedMatrix::pack(&w, (rows, depth), dtype).unwrap();
-            let all = numbers(&linear(&tensor(&x), &packed).unwrap());
+            let all = numbers(&new_product(&tensor(&x), &packed).unwrap());
             let error: f32 = all.iter().zip(&exact).map(|(y, exact)| (y - exact).powi(2)).sum();
             let norm: f32 = exact.iter().map(|exact| exact.powi(2)).sum();
             assert!(error.sqrt() <= bound * norm.sqrt(), "{dtype:?}: {}", (error / norm).sqrt());
             for threads in [1, 2, 5] {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 for rows_at_once in [1, 7, 24, 61] {
-                    let some = x.chunks(rows_at_once * depth).map(|x| linear(&tensor(x), &packed).unwrap());
+                    let some = x.chunks(rows_at_once * depth).map(|x| new_product(&tensor(x), &packed).unwrap());
                     let some: Vec<f32> = pool.install(|| some.flat_map(|y| numbers(&y)).collect());
                     assert_eq!(some, all, "{dtype:?}, {threads} threads, {rows_at_once} rows");
                 }

@@ -1,6 +1,6 @@
 //! Root mean square normalisation.
 
-use candle_core::{CpuStorage, CustomOp2, InplaceOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp3, Layout, Result, Tensor, bail};
 
 use super::LANES;
 use super::isa::{Isa, per_isa};
@@ -9,15 +9,15 @@ use super::registers::Registers;
 use super::rotary::HeadShape;
 use super::storage::{f32_slice, f32_slice_mut};
 
-/// `x / sqrt(mean(x²) + eps) · weight` for each row: `x` is `[tokens, width]`, `weight` `[width]`
+/// `y = x / sqrt(mean(x²) + eps) · weight` for each row: `x` and `y` are `[tokens, width]`, `weight` `[width]`
 /// (Zhang and Sennrich, <https://arxiv.org/abs/1910.07467>).
-pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
-    x.apply_op2_no_bwd(weight, &RmsNorm { eps, rows: None, isa: Isa::detect() })
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, y: &Tensor) -> Result<()> {
+    y.inplace_op3(x, weight, &RmsNorm { eps, rows: None, isa: Isa::detect() })
 }
 
-/// [`rms_norm`] of some rows alone: the result is `[rows.len(), width]`.
-pub(crate) fn rms_norm_rows(x: &Tensor, rows: &[u32], weight: &Tensor, eps: f32) -> Result<Tensor> {
-    x.apply_op2_no_bwd(weight, &RmsNorm { eps, rows: Some(rows), isa: Isa::detect() })
+/// [`rms_norm`] of some rows alone: `y` is `[rows.len(), width]`.
+pub(crate) fn rms_norm_rows(x: &Tensor, rows: &[u32], weight: &Tensor, eps: f32, y: &Tensor) -> Result<()> {
+    y.inplace_op3(x, weight, &RmsNorm { eps, rows: Some(rows), isa: Isa::detect() })
 }
 
 struct RmsNorm<'a> {
@@ -27,28 +27,35 @@ struct RmsNorm<'a> {
     isa: Isa,
 }
 
-impl CustomOp2 for RmsNorm<'_> {
+impl InplaceOp3 for RmsNorm<'_> {
     fn name(&self) -> &'static str {
         "rms_norm"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, weight) = (f32_slice(x, xl)?, f32_slice(w, wl)?);
+    fn cpu_fwd(
+        &self,
+        y: &mut CpuStorage,
+        yl: &Layout,
+        x: &CpuStorage,
+        xl: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<()> {
+        let (x, weight) = (f32_slice(x, xl)?, f32_slice(weight, wl)?);
         let (tokens, width) = xl.shape().dims2()?;
         let out_of_range = |rows: &[u32]| rows.iter().any(|row| *row as usize >= tokens);
-        if weight.len() != width || self.rows.is_some_and(out_of_range) {
+        let count = self.rows.map_or(tokens, <[u32]>::len);
+        if weight.len() != width || yl.shape().dims2()? != (count, width) || self.rows.is_some_and(out_of_range) {
             bail!("rms_norm: {tokens} rows of {width} numbers, {} weights, rows {:?}", weight.len(), self.rows);
         }
-        let count = self.rows.map_or(tokens, <[u32]>::len);
-        let mut y = vec![0f32; count * width];
-        let out = Shared::new(&mut y);
+        let out = Shared::new(f32_slice_mut(y, yl)?);
         for_each(count, width, |i| {
             let row = self.rows.map_or(i, |rows| rows[i] as usize);
             // SAFETY: each call writes its own row.
             let y = unsafe { out.part(i * width, width) };
             norm_row(self.isa, &x[row * width..(row + 1) * width], weight, self.eps, y);
         });
-        Ok((CpuStorage::F32(y), (count, width).into()))
+        Ok(())
     }
 }
 
@@ -186,7 +193,9 @@ mod tests {
         let weight = |len: usize| Tensor::arange(1f32, 1.0 + len as f32, &candle_core::Device::Cpu).unwrap();
         let norm = |numbers: &[f32], len| {
             let x = Tensor::from_slice(numbers, (numbers.len() / len, len), &candle_core::Device::Cpu).unwrap();
-            rms_norm(&x, &weight(len), 1e-6).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            let y = x.zeros_like().unwrap();
+            rms_norm(&x, &weight(len), 1e-6, &y).unwrap();
+            y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
         for query_len in [3, 6] {
             let x = qkv();
@@ -204,9 +213,12 @@ mod tests {
     fn chosen_rows_are_those_of_the_whole() {
         let x = candle_core::Tensor::arange(0f32, 12.0, &candle_core::Device::Cpu).unwrap().reshape((4, 3)).unwrap();
         let weight = candle_core::Tensor::new(&[1f32, 2.0, 3.0], &candle_core::Device::Cpu).unwrap();
-        let all = rms_norm(&x, &weight, 1e-5).unwrap().to_vec2::<f32>().unwrap();
-        let some = rms_norm_rows(&x, &[3, 0], &weight, 1e-5).unwrap().to_vec2::<f32>().unwrap();
-        assert_eq!(some, [all[3].clone(), all[0].clone()]);
-        assert!(rms_norm_rows(&x, &[4], &weight, 1e-5).is_err());
+        let (all, some) = (x.zeros_like().unwrap(), x.narrow(0, 0, 2).unwrap().zeros_like().unwrap());
+        rms_norm(&x, &weight, 1e-5, &all).unwrap();
+        rms_norm_rows(&x, &[3, 0], &weight, 1e-5, &some).unwrap();
+        let all = all.to_vec2::<f32>().unwrap();
+        assert_eq!(some.to_vec2::<f32>().unwrap(), [all[3].clone(), all[0].clone()]);
+        assert!(rms_norm_rows(&x, &[4, 0], &weight, 1e-5, &some).is_err());
+        assert!(rms_norm_rows(&x, &[0], &weight, 1e-5, &some).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Rotary position embedding, and writing rotated keys and values into the paged cache.
 
-use candle_core::{CpuStorage, CustomOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, bail};
 
 use super::LANES;
 use super::parallel::{Shared, for_each};
@@ -70,6 +70,16 @@ impl RotaryTable {
         Self { cos, sin, half: inv_freq.len() }
     }
 
+    /// Turns the head `x` to `position`.
+    fn rotate_in_place(&self, x: &mut [f32], position: usize) {
+        let range = position * self.half..(position + 1) * self.half;
+        let (low, high) = x[..2 * self.half].split_at_mut(self.half);
+        let turns = self.cos[range.clone()].iter().zip(&self.sin[range]);
+        for ((low, high), (cos, sin)) in low.iter_mut().zip(high).zip(turns) {
+            (*low, *high) = (*low * cos - *high * sin, *high * cos + *low * sin);
+        }
+    }
+
     /// Writes the head `x` turned to `position` through `put(index, value)`: pairs are `(i, i + pairs)`.
     #[inline]
     pub(super) fn rotate(&self, x: &[f32], position: usize, mut put: impl FnMut(usize, f32)) {
@@ -87,37 +97,33 @@ impl RotaryTable {
     }
 }
 
-/// The query heads of `qkv`, each turned to its token's position: shape `[tokens, num_heads * head_dim]`.
-pub(crate) fn rotate_queries(qkv: &Tensor, positions: &[u32], heads: HeadShape, table: &RotaryTable) -> Result<Tensor> {
-    qkv.apply_op1_no_bwd(&RotateQueries { positions, heads, table })
+/// Turns the query heads of `qkv` to their tokens' positions, where they are.
+pub(crate) struct RotateQueries<'a> {
+    /// The position of each token.
+    pub(crate) positions: &'a [u32],
+    /// The layer's heads.
+    pub(crate) heads: HeadShape,
+    /// Turns for each position.
+    pub(crate) table: &'a RotaryTable,
 }
 
-struct RotateQueries<'a> {
-    positions: &'a [u32],
-    heads: HeadShape,
-    table: &'a RotaryTable,
-}
-
-impl CustomOp1 for RotateQueries<'_> {
+impl InplaceOp1 for RotateQueries<'_> {
     fn name(&self) -> &'static str {
         "rotate_queries"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let qkv = rows(storage, layout, self.positions, self.heads)?;
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        check(layout, self.positions, self.heads)?;
         let (width, head_dim) = (self.heads.qkv_width(), self.heads.head_dim);
         let query_width = self.heads.num_heads * head_dim;
-        let mut queries = vec![0f32; self.positions.len() * query_width];
-        let out = Shared::new(&mut queries);
+        let qkv = Shared::new(f32_slice_mut(storage, layout)?);
         for_each(self.positions.len(), query_width, |token| {
-            // SAFETY: each call writes its own row.
-            let out = unsafe { out.part(token * query_width, query_width) };
-            let heads = qkv[token * width..][..query_width].chunks(head_dim);
-            for (x, out) in heads.zip(out.chunks_mut(head_dim)) {
-                self.table.rotate(x, self.positions[token] as usize, |i, value| out[i] = value);
-            }
+            // SAFETY: each call changes its own row.
+            let queries = unsafe { qkv.part(token * width, query_width) };
+            let position = self.positions[token] as usize;
+            queries.chunks_exact_mut(head_dim).for_each(|head| self.table.rotate_in_place(head, position));
         });
-        Ok((CpuStorage::F32(queries), (self.positions.len(), query_width).into()))
+        Ok(())
     }
 }
 
@@ -140,47 +146,52 @@ impl InplaceOp2 for KvWrite<'_> {
     }
 
     fn cpu_fwd(&self, cache: &mut CpuStorage, cl: &Layout, storage: &CpuStorage, layout: &Layout) -> Result<()> {
-        let qkv = rows(storage, layout, self.positions, self.heads)?;
+        check(layout, self.positions, self.heads)?;
+        let qkv = f32_slice(storage, layout)?;
         let cache = f32_slice_mut(cache, cl)?;
         let blocks = cache.len() / self.heads.block_len();
         if let Some(slot) = self.slots.iter().find(|slot| **slot as usize >= blocks * LANES) {
             bail!("kv_write: slot {slot} of {blocks} blocks");
         }
-        for (token, slot) in self.slots.iter().enumerate() {
-            self.write_token(cache, &qkv[token * self.heads.qkv_width()..], (token, *slot));
-        }
+        let (cache, heads) = (Shared::new(cache), self.heads.num_kv_heads);
+        // A task is the keys or the values of one head.
+        for_each(2 * heads, self.slots.len() * self.heads.head_dim, |task| {
+            let (kv_head, is_values) = (task / 2, task % 2 == 1);
+            for (token, slot) in self.slots.iter().enumerate() {
+                let (block, offset) = (slot / LANES as u32, *slot as usize % LANES);
+                let start = self.heads.keys_at(block, kv_head) + usize::from(is_values) * self.heads.half_block();
+                // SAFETY: each task writes its own half of its head's part of each block.
+                let half_block = unsafe { cache.part(start, self.heads.half_block()) };
+                let index = self.heads.num_heads + usize::from(is_values) * heads + kv_head;
+                let head = &qkv[token * self.heads.qkv_width() + index * self.heads.head_dim..][..self.heads.head_dim];
+                if is_values {
+                    write_values(half_block, head, offset);
+                } else {
+                    let position = self.positions[token] as usize;
+                    self.table.rotate(head, position, |i, value| half_block[i * LANES + offset] = value);
+                }
+            }
+        });
         Ok(())
     }
 }
 
-impl KvWrite<'_> {
-    fn write_token(&self, cache: &mut [f32], qkv: &[f32], (token, slot): (usize, u32)) {
-        let HeadShape { num_heads, num_kv_heads, head_dim } = self.heads;
-        let (block, offset) = (slot / LANES as u32, slot as usize % LANES);
-        for kv_head in 0..num_kv_heads {
-            let keys = &mut cache[self.heads.keys_at(block, kv_head)..];
-            let key = &qkv[(num_heads + kv_head) * head_dim..][..head_dim];
-            let position = self.positions[token] as usize;
-            self.table.rotate(key, position, |i, value| keys[i * LANES + offset] = value);
-            let values = &mut cache[self.heads.values_at(block, kv_head)..][..self.heads.half_block()];
-            if offset == 0 {
-                // Attention multiplies the values after a query by zero: they must be numbers, whoever had the block.
-                values.fill(0.0);
-            }
-            let value = &qkv[(num_heads + num_kv_heads + kv_head) * head_dim..][..head_dim];
-            for (panel, value) in value.chunks(LANES).enumerate() {
-                values[(panel * LANES + offset) * LANES..][..value.len()].copy_from_slice(value);
-            }
-        }
+fn write_values(half_block: &mut [f32], value: &[f32], offset: usize) {
+    if offset == 0 {
+        // Attention multiplies the values after a query by zero: they must be numbers, whoever had the block.
+        half_block.fill(0.0);
+    }
+    for (panel, value) in value.chunks(LANES).enumerate() {
+        half_block[(panel * LANES + offset) * LANES..][..value.len()].copy_from_slice(value);
     }
 }
 
-/// The numbers of `qkv`, checked against the heads and the tokens.
-fn rows<'a>(storage: &'a CpuStorage, layout: &Layout, positions: &[u32], heads: HeadShape) -> Result<&'a [f32]> {
+/// Checks the shape of `qkv` against the heads and the tokens.
+fn check(layout: &Layout, positions: &[u32], heads: HeadShape) -> Result<()> {
     if layout.shape().dims2()? != (positions.len(), heads.qkv_width()) {
         bail!("qkv has the shape {:?} for {} tokens of {heads:?}", layout.shape(), positions.len());
     }
-    f32_slice(storage, layout)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -190,6 +201,9 @@ mod tests {
     fn rotate(table: &RotaryTable, head: &[f32], position: usize) -> Vec<f32> {
         let mut turned = vec![f32::NAN; head.len()];
         table.rotate(head, position, |i, value| turned[i] = value);
+        let mut in_place = head.to_vec();
+        table.rotate_in_place(&mut in_place, position);
+        assert_eq!(in_place, turned);
         turned
     }
 

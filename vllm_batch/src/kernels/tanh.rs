@@ -1,12 +1,12 @@
 //! The hyperbolic tangent, the same bits on every instruction set, and what is capped with it.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor};
 
 use super::exp::exp;
 use super::isa::{Isa, per_isa};
 use super::parallel::{Shared, for_each};
 use super::registers::Registers;
-use super::storage::f32_slice;
+use super::storage::f32_slice_mut;
 
 /// `tanh(x)`, off by at most 3·10⁻⁷ of it; exactly 0 at 0, exactly ±1 far out.
 ///
@@ -25,9 +25,9 @@ pub(super) fn tanh(x: f32) -> f32 {
     if x.abs() > SMALL { far } else { near }
 }
 
-/// `cap * tanh(x / cap)` of each number.
-pub(crate) fn soft_cap(x: &Tensor, cap: f32) -> Result<Tensor> {
-    x.apply_op1_no_bwd(&SoftCap { cap, isa: Isa::detect() })
+/// `x = cap * tanh(x / cap)` for each number of `[rows, width]`.
+pub(crate) fn soft_cap(x: &Tensor, cap: f32) -> Result<()> {
+    x.inplace_op1(&SoftCap { cap, isa: Isa::detect() })
 }
 
 struct SoftCap {
@@ -35,20 +35,19 @@ struct SoftCap {
     isa: Isa,
 }
 
-impl CustomOp1 for SoftCap {
+impl InplaceOp1 for SoftCap {
     fn name(&self) -> &'static str {
         "soft_cap"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut y = f32_slice(storage, layout)?.to_vec();
+    fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let (rows, width) = layout.shape().dims2()?;
-        let out = Shared::new(&mut y);
+        let out = Shared::new(f32_slice_mut(x, layout)?);
         for_each(rows, width, |row| {
             // SAFETY: each call changes its own row.
             cap_row(self.isa, self.cap, unsafe { out.part(row * width, width) });
         });
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
+        Ok(())
     }
 }
 
@@ -89,7 +88,8 @@ mod tests {
     fn capped_numbers_stay_in_order_below_the_cap_with_the_same_bits_everywhere() {
         let x: Vec<f32> = (-500..500).map(|i| i as f32 * 0.37).collect();
         let tensor = Tensor::from_slice(&x, (10, 100), &Device::Cpu).unwrap();
-        let capped = soft_cap(&tensor, 30.0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        soft_cap(&tensor, 30.0).unwrap();
+        let capped = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(capped.is_sorted() && capped.iter().all(|y| y.abs() <= 30.0));
         assert!(x.iter().zip(&capped).all(|(x, y)| y.abs() <= x.abs()));
         for isa in Isa::available() {

@@ -35,8 +35,12 @@ pub(super) fn multiply<V: Registers>(rows: Rows<'_>, panels: &[&[Lane]], out: &m
         // SAFETY: as asserted above, for as many rows as the match takes.
         first += unsafe {
             match rows.count - first {
+                // No row is left alone: it would wait for each of its own sums.
+                5 if V::WIDE => row_of_tiles::<V, 3, 4>(row, panels, result),
+                7 if V::WIDE => row_of_tiles::<V, 4, 4>(row, panels, result),
                 6.. if V::WIDE => row_of_tiles::<V, 6, 4>(row, panels, result),
                 4.. if V::WIDE => row_of_tiles::<V, 4, 4>(row, panels, result),
+                3.. if V::WIDE => row_of_tiles::<V, 3, 4>(row, panels, result),
                 2.. if V::WIDE => row_of_tiles::<V, 2, 4>(row, panels, result),
                 6.. => row_of_tiles::<V, 6, 1>(row, panels, result),
                 2.. => row_of_tiles::<V, 2, 2>(row, panels, result),

@@ -11,10 +11,11 @@ use super::projection::{AdapterRows, Projection};
 use super::slots::{Slot, TensorNames};
 use super::spec::{DecoderSpec, LayerSpec};
 use super::weights::WeightLoader;
+use super::workspace::Workspace;
 use crate::error::LoadError;
 use crate::kernels::{
-    Attention, Isa, KvWrite, PackedMatrix, QkNorm, RotaryTable, embed, gated, linear, rms_norm, rms_norm_rows,
-    rotate_queries, route, soft_cap,
+    Attention, Isa, KvWrite, PackedMatrix, QkNorm, QueryTiles, RotaryTable, RotateQueries, add_scaled, embed, gated,
+    linear, rms_norm, rms_norm_rows, route, scale, soft_cap,
 };
 
 /// The weights of a model. Immutable: what belongs to sequences lives in the [`KvCache`].
@@ -80,48 +81,75 @@ impl Decoder {
     }
 
     /// Computes the input's tokens, writes their keys and values into `cache`, and returns the last hidden states of the
-    /// tokens of `input` whose [`logits`](Self::logits) are wanted: shape `[rows, hidden_size]`.
+    /// tokens of `input` whose [`logits`](Self::logits) are wanted: shape `[rows, hidden_size]`, in the workspace, where
+    /// the next call overwrites them.
     ///
     /// # Errors
     /// If the input does not fit the cache: a mistake of the caller.
-    pub(crate) fn forward(&self, input: &ModelInput, cache: &mut KvCache) -> Result<Tensor> {
-        let mut x = scaled(embed(&input.token_ids, &self.embedding)?, self.spec.embedding_multiplier)?;
+    pub(crate) fn forward(&self, input: &ModelInput, cache: &mut KvCache, work: &mut Workspace) -> Result<Tensor> {
+        let x = work.hidden.rows(input.num_tokens(), self.spec.hidden_size)?;
+        embed(&input.token_ids, &self.embedding, &x)?;
+        scale(&x, self.spec.embedding_multiplier)?;
+        let tiles = QueryTiles::new(&input.spans, heads(&self.spec));
         for (layer, kv) in self.layers.iter().zip(&mut cache.layers) {
-            x = self.attention(layer, &x, input, kv)?;
-            x = self.feed_forward(layer, &x, &input.adapters)?;
+            self.attention((layer, kv), &x, (input, &tiles), work)?;
+            self.feed_forward(layer, &x, &input.adapters, work)?;
         }
-        rms_norm_rows(&x, &input.logit_rows, &self.final_norm, self.spec.rms_norm_eps)
+        let last = work.last.rows(input.logit_rows.len(), self.spec.hidden_size)?;
+        rms_norm_rows(&x, &input.logit_rows, &self.final_norm, self.spec.rms_norm_eps, &last)?;
+        Ok(last)
     }
 
-    /// The logits that belong to hidden states, of shape `[rows, vocab_size]`. A row's bits do not depend on the others.
+    /// The logits that belong to hidden states, of shape `[rows, vocab_size]`, in the workspace, where the next call
+    /// overwrites them. A row's bits do not depend on the others.
     ///
     /// # Errors
     /// If the hidden states are of another model.
-    pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let logits = linear(hidden, self.head.as_ref().unwrap_or(&self.embedding))?;
-        let logits = scaled(logits, 1.0 / self.spec.logits_divisor)?;
-        self.spec.logit_soft_cap.map_or(Ok(logits.clone()), |cap| soft_cap(&logits, cap))
+    pub(crate) fn logits(&self, hidden: &Tensor, work: &mut Workspace) -> Result<Tensor> {
+        let logits = work.logits.rows(hidden.dims2()?.0, self.spec.vocab_size)?;
+        linear(hidden, self.head.as_ref().unwrap_or(&self.embedding), &logits, &mut work.linear)?;
+        scale(&logits, 1.0 / self.spec.logits_divisor)?;
+        if let Some(cap) = self.spec.logit_soft_cap {
+            soft_cap(&logits, cap)?;
+        }
+        Ok(logits)
     }
 
-    fn attention(&self, layer: &Layer, x: &Tensor, input: &ModelInput, kv: &mut Tensor) -> Result<Tensor> {
-        let qkv = layer.qkv.apply(&self.normed(x, layer.attention_norm.as_ref())?, &input.adapters)?;
+    fn attention(
+        &self,
+        (layer, kv): (&Layer, &Tensor),
+        x: &Tensor,
+        (input, tiles): (&ModelInput, &QueryTiles),
+        work: &mut Workspace,
+    ) -> Result<()> {
+        let qkv = work.qkv.rows(input.num_tokens(), layer.qkv.rows())?;
+        let normed = self.normed(x, layer.attention_norm.as_ref(), work)?;
+        layer.qkv.apply(&normed, &input.adapters, &qkv, work)?;
         if let Some((queries, keys)) = &layer.qk_norm {
             let op = QkNorm { heads: heads(&self.spec), eps: self.spec.rms_norm_eps, isa: Isa::detect() };
             qkv.inplace_op3(queries, keys, &op)?;
         }
-        let attended = self.attend(&qkv, input, kv, &layer.spec)?;
-        self.project(x, &attended, (&layer.output, &input.adapters), layer.post_attention_norm.as_ref())
+        let attended = work.attended.rows(input.num_tokens(), layer.output.depth())?;
+        self.attend((&qkv, kv), (input, tiles), &layer.spec, &attended)?;
+        self.project(x, &attended, (&layer.output, &input.adapters, layer.post_attention_norm.as_ref()), work)
     }
 
     /// Writes keys and values first, for all sequences: a block that one sequence fills in this step can be read by
     /// another one in the same step.
-    fn attend(&self, qkv: &Tensor, input: &ModelInput, kv: &mut Tensor, layer: &LayerSpec) -> Result<Tensor> {
+    fn attend(
+        &self,
+        (qkv, kv): (&Tensor, &Tensor),
+        (input, tiles): (&ModelInput, &QueryTiles),
+        layer: &LayerSpec,
+        attended: &Tensor,
+    ) -> Result<()> {
         let heads = heads(&self.spec);
         let (positions, table) = (&input.positions, &self.rotary[layer.rope.unwrap_or(self.spec.ropes.len())]);
         kv.inplace_op2(qkv, &KvWrite { positions, slots: &input.slots, heads, table })?;
-        let queries = rotate_queries(qkv, positions, heads, table)?;
+        qkv.inplace_op1(&RotateQueries { positions, heads, table })?;
         let attention = Attention {
             spans: &input.spans,
+            tiles,
             heads,
             scale: self.spec.attention_scale,
             soft_cap: self.spec.attention_soft_cap,
@@ -129,34 +157,48 @@ impl Decoder {
             causal: true,
             isa: Isa::detect(),
         };
-        queries.apply_op2_no_bwd(kv, &attention)
+        attended.inplace_op3(qkv, kv, &attention)
     }
 
-    fn feed_forward(&self, layer: &Layer, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
-        let normed = self.normed(x, layer.feed_forward_norm.as_ref())?;
+    fn feed_forward(&self, layer: &Layer, x: &Tensor, adapters: &AdapterRows, work: &mut Workspace) -> Result<()> {
+        let normed = self.normed(x, layer.feed_forward_norm.as_ref(), work)?;
         let post_norm = layer.post_feed_forward_norm.as_ref();
         match &layer.feed_forward {
             FeedForward::Dense(network) => {
-                let inner = self.inner(network, &normed, adapters)?;
-                self.project(x, &inner, (&network.down, adapters), post_norm)
+                let gated = self.inner(network, &normed, adapters, work)?;
+                self.project(x, &gated, (&network.down, adapters, post_norm), work)
             }
-            FeedForward::Experts(experts) => self.join(x, &self.experts(experts, &normed)?, post_norm),
+            FeedForward::Experts(experts) => {
+                let delta = self.experts(experts, &normed)?;
+                self.join(x, &delta, post_norm, work)
+            }
         }
     }
 
     /// What the first layer of a network makes of `x`.
-    fn inner(&self, network: &Network, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
-        gated(&network.gate_up.apply(x, adapters)?, self.spec.activation)
+    fn inner(&self, network: &Network, x: &Tensor, adapters: &AdapterRows, work: &mut Workspace) -> Result<Tensor> {
+        let tokens = x.dims2()?.0;
+        let gate_up = work.gate_up.rows(tokens, network.gate_up.rows())?;
+        network.gate_up.apply(x, adapters, &gate_up, work)?;
+        let gated_rows = work.gated.rows(tokens, network.down.depth())?;
+        gated(&gate_up, self.spec.activation, &gated_rows)?;
+        Ok(gated_rows)
     }
 
-    /// Each expert computes the rows that chose it, experts in parallel.
+    /// Each expert computes the rows that chose it, experts in parallel, each in memory of its own.
     fn experts(&self, Experts { spec, router, networks }: &Experts, x: &Tensor) -> Result<Tensor> {
-        let routing = route(&linear(x, router)?, spec.num_experts_per_tok, spec.norm_topk_prob)?;
+        let mut work = Workspace::default();
+        let scores = work.delta.rows(x.dims2()?.0, router.rows())?;
+        linear(x, router, &scores, &mut work.linear)?;
+        let routing = route(&scores, spec.num_experts_per_tok, spec.norm_topk_prob)?;
         let unchanged = AdapterRows::default();
         let chosen = networks.par_iter().zip(&routing.tokens).filter(|(_, tokens)| !tokens.is_empty());
         let results = chosen.map(|(network, tokens)| {
+            let mut work = Workspace::default();
             let rows = x.index_select(&Tensor::new(tokens.as_slice(), &Device::Cpu)?, 0)?;
-            network.down.apply(&self.inner(network, &rows, &unchanged)?, &unchanged)
+            let inner = self.inner(network, &rows, &unchanged, &mut work)?;
+            let result = work.delta.rows(tokens.len(), network.down.rows())?;
+            network.down.apply(&inner, &unchanged, &result, &mut work).map(|()| result)
         });
         let results = results.collect::<Result<Vec<_>>>()?;
         if results.is_empty() {
@@ -165,8 +207,12 @@ impl Decoder {
         routing.combine(&Tensor::cat(&results, 0)?)
     }
 
-    fn normed(&self, x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
-        weight.map_or(Ok(x.clone()), |weight| rms_norm(x, weight, self.spec.rms_norm_eps))
+    fn normed(&self, x: &Tensor, weight: Option<&Tensor>, work: &mut Workspace) -> Result<Tensor> {
+        let Some(weight) = weight else { return Ok(x.clone()) };
+        let (tokens, width) = x.dims2()?;
+        let normed = work.normed.rows(tokens, width)?;
+        rms_norm(x, weight, self.spec.rms_norm_eps, &normed)?;
+        Ok(normed)
     }
 
     /// Adds `inner · matrixᵀ` to the residual stream `x`, in one operation where nothing is done to it before.
@@ -174,21 +220,19 @@ impl Decoder {
         &self,
         x: &Tensor,
         inner: &Tensor,
-        (matrix, adapters): (&Projection, &AdapterRows),
-        post_norm: Option<&Tensor>,
-    ) -> Result<Tensor> {
+        (matrix, adapters, post_norm): (&Projection, &AdapterRows, Option<&Tensor>),
+        work: &mut Workspace,
+    ) -> Result<()> {
         if post_norm.is_none() && self.spec.residual_multiplier == 1.0 {
-            return matrix.apply_add(inner, x, adapters);
+            return matrix.apply_add(inner, adapters, x, work);
         }
-        self.join(x, &matrix.apply(inner, adapters)?, post_norm)
+        let delta = work.delta.rows(inner.dims2()?.0, matrix.rows())?;
+        matrix.apply(inner, adapters, &delta, work)?;
+        self.join(x, &delta, post_norm, work)
     }
 
     /// Adds what a layer computed to the residual stream `x`.
-    fn join(&self, x: &Tensor, delta: &Tensor, post_norm: Option<&Tensor>) -> Result<Tensor> {
-        x + scaled(self.normed(delta, post_norm)?, self.spec.residual_multiplier)?
+    fn join(&self, x: &Tensor, delta: &Tensor, post_norm: Option<&Tensor>, work: &mut Workspace) -> Result<()> {
+        add_scaled(x, &self.normed(delta, post_norm, work)?, self.spec.residual_multiplier)
     }
-}
-
-fn scaled(x: Tensor, factor: f32) -> Result<Tensor> {
-    if factor == 1.0 { Ok(x) } else { x * f64::from(factor) }
 }

@@ -1,15 +1,16 @@
 //! A bidirectional encoder: each token sees the whole of its text, which is computed at once.
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::input::ModelInput;
 use super::slots::{EncoderSlot, Slot};
 use super::weights::WeightLoader;
+use super::workspace::Workspace;
 use crate::error::LoadError;
 use crate::kernels::{
-    Attention, HeadShape, Isa, KvWrite, LANES, MAX_HEAD_DIM, PackedMatrix, QuerySpan, RotaryTable, embed, gelu,
-    layer_norm, linear, linear_add, rotate_queries,
+    Attention, HeadShape, Isa, KvWrite, LANES, MAX_HEAD_DIM, PackedMatrix, QuerySpan, QueryTiles, RotaryTable,
+    add_scaled, embed, gelu, layer_norm, linear, linear_add,
 };
 
 /// The architecture of BERT (Devlin and others, <https://arxiv.org/abs/1810.04805>): learned positions, biases everywhere,
@@ -112,8 +113,8 @@ pub(crate) struct Encoder {
     pub(super) spec: EncoderSpec,
     words: PackedMatrix,
     positions: PackedMatrix,
-    /// What is added to a text's tokens because of their kind.
-    token_type: Tensor,
+    /// One row for each kind of token.
+    types: PackedMatrix,
     embedding_norm: Norm,
     layers: Vec<EncoderLayer>,
 }
@@ -149,7 +150,7 @@ impl Encoder {
         Ok(Self {
             words: table(WORDS, spec.vocab_size)?,
             positions: table(POSITIONS, spec.max_position_embeddings)?,
-            token_type: embed(&[0], &table(TYPES, spec.type_vocab_size)?)?,
+            types: table(TYPES, spec.type_vocab_size)?,
             embedding_norm: Norm::load(&loader, EMBEDDING_NORM, hidden)?,
             layers: layers.collect::<std::result::Result<_, _>>()?,
             spec,
@@ -161,27 +162,50 @@ impl Encoder {
     ///
     /// # Errors
     /// If a text does not begin with its first token, or is too long: a mistake of the caller.
-    pub(crate) fn forward(&self, input: &ModelInput) -> Result<Tensor> {
+    pub(crate) fn forward(&self, input: &ModelInput, work: &mut Workspace) -> Result<Tensor> {
         let texts = Texts::new(&self.spec, input)?;
-        let mut x = self.normed(&self.embedded(input)?, &self.embedding_norm)?;
+        let x = self.embedded(input, work)?;
+        self.normalise(&x, &self.embedding_norm)?;
         for layer in &self.layers {
-            let attended = texts.attend(&linear(&x, &layer.qkv)?)?;
-            x = self.normed(&linear_add(&attended, &layer.output, &x)?, &layer.attention_norm)?;
-            let inner = gelu(&linear(&x, &layer.up)?)?;
-            x = self.normed(&linear_add(&inner, &layer.down, &x)?, &layer.final_norm)?;
+            self.attention(layer, &x, &texts, work)?;
+            self.feed_forward(layer, &x, work)?;
         }
         x.index_select(&Tensor::new(input.logit_rows.as_slice(), &Device::Cpu)?, 0)
     }
 
     /// Word, kind and position of each token.
-    fn embedded(&self, input: &ModelInput) -> Result<Tensor> {
-        let offset = self.spec.position_offset as u32;
+    fn embedded(&self, input: &ModelInput, work: &mut Workspace) -> Result<Tensor> {
+        let (tokens, hidden, offset) = (input.num_tokens(), self.spec.hidden_size, self.spec.position_offset as u32);
+        let (x, part) = (work.hidden.rows(tokens, hidden)?, work.delta.rows(tokens, hidden)?);
+        embed(&input.token_ids, &self.words, &x)?;
+        embed(&vec![0; tokens], &self.types, &part)?;
+        add_scaled(&x, &part, 1.0)?;
         let positions: Vec<u32> = input.positions.iter().map(|position| position + offset).collect();
-        let words = embed(&input.token_ids, &self.words)?.broadcast_add(&self.token_type)?;
-        words + embed(&positions, &self.positions)?
+        embed(&positions, &self.positions, &part)?;
+        add_scaled(&x, &part, 1.0)?;
+        Ok(x)
     }
 
-    fn normed(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
+    fn attention(&self, layer: &EncoderLayer, x: &Tensor, texts: &Texts<'_>, work: &mut Workspace) -> Result<()> {
+        let tokens = x.dims2()?.0;
+        let qkv = work.qkv.rows(tokens, layer.qkv.rows())?;
+        linear(x, &layer.qkv, &qkv, &mut work.linear)?;
+        let attended = work.attended.rows(tokens, layer.output.depth())?;
+        let keys_and_values = work.keys_and_values.rows(texts.num_blocks, texts.heads.block_len())?;
+        texts.attend(&qkv, &keys_and_values, &attended)?;
+        linear_add(&attended, &layer.output, x, &mut work.linear)?;
+        self.normalise(x, &layer.attention_norm)
+    }
+
+    fn feed_forward(&self, layer: &EncoderLayer, x: &Tensor, work: &mut Workspace) -> Result<()> {
+        let inner = work.gated.rows(x.dims2()?.0, layer.up.rows())?;
+        linear(x, &layer.up, &inner, &mut work.linear)?;
+        gelu(&inner)?;
+        linear_add(&inner, &layer.down, x, &mut work.linear)?;
+        self.normalise(x, &layer.final_norm)
+    }
+
+    fn normalise(&self, x: &Tensor, norm: &Norm) -> Result<()> {
         layer_norm(x, &norm.0, &norm.1, self.spec.layer_norm_eps)
     }
 }
@@ -208,17 +232,18 @@ impl Norm {
     }
 }
 
-/// Where the texts of a step lie, and the keys and values of the layer that is computed: nothing of them outlives the step.
+/// Where the texts of a step lie. Their keys and values are those of one layer at a time: nothing of them outlives the step.
 struct Texts<'a> {
     positions: &'a [u32],
     /// Each text with blocks of its own.
     spans: Vec<QuerySpan>,
+    tiles: QueryTiles,
     /// Of each token, in its block.
     slots: Vec<u32>,
+    num_blocks: usize,
     heads: HeadShape,
     /// Turns nothing.
     table: RotaryTable,
-    keys_and_values: Tensor,
 }
 
 impl<'a> Texts<'a> {
@@ -239,25 +264,24 @@ impl<'a> Texts<'a> {
             spans.push(QuerySpan { block_table: (first..num_blocks).collect(), ..span.clone() });
         }
         let heads = spec.heads();
-        let table = RotaryTable::new(&[], 1.0, spec.max_len());
-        let keys_and_values = Tensor::zeros(num_blocks as usize * heads.block_len(), DType::F32, &Device::Cpu)?;
-        Ok(Self { positions: &input.positions, spans, slots, heads, table, keys_and_values })
+        let (tiles, table) = (QueryTiles::new(&spans, heads), RotaryTable::new(&[], 1.0, spec.max_len()));
+        Ok(Self { positions: &input.positions, spans, tiles, slots, num_blocks: num_blocks as usize, heads, table })
     }
 
-    /// Each token over all tokens of its text.
-    fn attend(&self, qkv: &Tensor) -> Result<Tensor> {
+    /// Each token over all tokens of its text. Nothing turns the queries.
+    fn attend(&self, qkv: &Tensor, keys_and_values: &Tensor, attended: &Tensor) -> Result<()> {
         let Self { positions, slots, heads, table, .. } = self;
-        let heads = *heads;
-        self.keys_and_values.inplace_op2(qkv, &KvWrite { positions, slots, heads, table })?;
+        keys_and_values.inplace_op2(qkv, &KvWrite { positions, slots, heads: *heads, table })?;
         let attention = Attention {
             spans: &self.spans,
-            heads,
+            tiles: &self.tiles,
+            heads: *heads,
             scale: 1.0 / (heads.head_dim as f32).sqrt(),
             soft_cap: None,
             window: None,
             causal: false,
             isa: Isa::detect(),
         };
-        rotate_queries(qkv, positions, heads, table)?.apply_op2_no_bwd(&self.keys_and_values, &attention)
+        attended.inplace_op3(qkv, keys_and_values, &attention)
     }
 }

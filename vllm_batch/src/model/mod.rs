@@ -25,6 +25,7 @@ mod slots;
 mod source;
 mod spec;
 mod weights;
+mod workspace;
 
 pub use source::{HubModel, ModelSource};
 
@@ -34,6 +35,7 @@ pub(crate) use decoder::Decoder;
 pub(crate) use files::ModelFiles;
 pub(crate) use input::ModelInput;
 pub(crate) use network::{ModelSpec, Network};
+pub(crate) use workspace::Workspace;
 
 #[cfg(test)]
 mod tests;

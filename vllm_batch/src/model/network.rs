@@ -7,6 +7,7 @@ use super::decoder::Decoder;
 use super::encoder::{Encoder, EncoderSpec};
 use super::input::ModelInput;
 use super::spec::DecoderSpec;
+use super::workspace::Workspace;
 
 /// An architecture, as data.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,24 +60,26 @@ pub(crate) enum Network {
 
 impl Network {
     /// Computes the input's tokens and returns the last hidden states of those that are wanted: shape
-    /// `[rows, hidden_size]`. A decoder writes keys and values into `cache`; an encoder has no use for one.
+    /// `[rows, hidden_size]`, which the next call with this workspace may overwrite. A decoder writes keys and values into
+    /// `cache`; an encoder has no use for one.
     ///
     /// # Errors
     /// If the input does not fit: a mistake of the caller.
-    pub(crate) fn forward(&self, input: &ModelInput, cache: &mut KvCache) -> Result<Tensor> {
+    pub(crate) fn forward(&self, input: &ModelInput, cache: &mut KvCache, work: &mut Workspace) -> Result<Tensor> {
         match self {
-            Self::Decoder(decoder) => decoder.forward(input, cache),
-            Self::Encoder(encoder) => encoder.forward(input),
+            Self::Decoder(decoder) => decoder.forward(input, cache, work),
+            Self::Encoder(encoder) => encoder.forward(input, work),
         }
     }
 
-    /// The logits that belong to hidden states, of shape `[rows, vocab_size]`.
+    /// The logits that belong to hidden states, of shape `[rows, vocab_size]`, in the workspace, where the next call
+    /// overwrites them.
     ///
     /// # Errors
     /// If the network is an encoder, or the hidden states are of another model.
-    pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+    pub(crate) fn logits(&self, hidden: &Tensor, work: &mut Workspace) -> Result<Tensor> {
         match self {
-            Self::Decoder(decoder) => decoder.logits(hidden),
+            Self::Decoder(decoder) => decoder.logits(hidden, work),
             Self::Encoder(_) => bail!("an encoder has no logits"),
         }
     }

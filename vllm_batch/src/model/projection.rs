@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
+use super::workspace::Workspace;
 use crate::kernels::{AddRows, PackedMatrix, linear, linear_add};
 
 /// The rows of a step that each adapter changes, by the adapter's number, in ascending order.
@@ -49,28 +50,43 @@ impl Projection {
         self.changes.push(changes);
     }
 
-    /// `x · matrixᵀ + bias`, and what the adapters add to their rows.
-    pub(super) fn apply(&self, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
-        self.changed(linear(x, &self.matrix)?, x, adapters)
+    /// Numbers in a row of the result.
+    pub(super) fn rows(&self) -> usize {
+        self.matrix.rows()
     }
 
-    /// The same, added to `addend`.
-    pub(super) fn apply_add(&self, x: &Tensor, addend: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
-        self.changed(linear_add(x, &self.matrix, addend)?, x, adapters)
+    /// Numbers in a row of what it is applied to.
+    pub(super) fn depth(&self) -> usize {
+        self.matrix.depth()
+    }
+
+    /// `y = x · matrixᵀ + bias`, and what the adapters add to their rows.
+    pub(super) fn apply(&self, x: &Tensor, adapters: &AdapterRows, y: &Tensor, work: &mut Workspace) -> Result<()> {
+        linear(x, &self.matrix, y, &mut work.linear)?;
+        self.add_changes(x, adapters, y, work)
+    }
+
+    /// The same, added to `y`.
+    pub(super) fn apply_add(&self, x: &Tensor, adapters: &AdapterRows, y: &Tensor, work: &mut Workspace) -> Result<()> {
+        linear_add(x, &self.matrix, y, &mut work.linear)?;
+        self.add_changes(x, adapters, y, work)
     }
 
     /// The rows of an adapter are multiplied by themselves: what is computed for a row does not depend on the others.
-    fn changed(&self, y: Tensor, x: &Tensor, adapters: &AdapterRows) -> Result<Tensor> {
+    fn add_changes(&self, x: &Tensor, adapters: &AdapterRows, y: &Tensor, work: &mut Workspace) -> Result<()> {
         for (rows, changes) in adapters.0.iter().zip(&self.changes) {
             if rows.is_empty() || changes.is_empty() {
                 continue;
             }
             let x = x.index_select(&Tensor::new(rows.as_slice(), &Device::Cpu)?, 0)?;
             for Change { a, b, column, scale } in changes {
-                let part = linear(&linear(&x, a)?, b)?;
-                y.inplace_op2(&part, &AddRows { rows, column: *column, scale: *scale })?;
+                let low_rank = work.low_rank.rows(rows.len(), a.rows())?;
+                linear(&x, a, &low_rank, &mut work.linear)?;
+                let change = work.change.rows(rows.len(), b.rows())?;
+                linear(&low_rank, b, &change, &mut work.linear)?;
+                y.inplace_op2(&change, &AddRows { rows, column: *column, scale: *scale })?;
             }
         }
-        Ok(y)
+        Ok(())
     }
 }

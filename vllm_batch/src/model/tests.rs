@@ -96,7 +96,9 @@ fn logits(decoder: &Decoder, token_ids: &[u32], chunk: usize) -> Vec<Vec<f32>> {
 }
 
 fn forward(decoder: &Decoder, input: &ModelInput, cache: &mut KvCache) -> Vec<Vec<f32>> {
-    decoder.forward(input, cache).and_then(|hidden| decoder.logits(&hidden)).unwrap().to_vec2().unwrap()
+    let mut work = Workspace::default();
+    let hidden = decoder.forward(input, cache, &mut work).unwrap();
+    decoder.logits(&hidden, &mut work).unwrap().to_vec2().unwrap()
 }
 
 fn argmax(row: &[f32]) -> u32 {

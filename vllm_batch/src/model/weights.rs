@@ -261,7 +261,9 @@ mod tests {
 
     fn all_rows(matrix: &PackedMatrix) -> Vec<f32> {
         let rows: Vec<u32> = (0..matrix.rows() as u32).collect();
-        embed(&rows, matrix).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+        let y = Tensor::zeros((rows.len(), matrix.depth()), candle_core::DType::F32, &Device::Cpu).unwrap();
+        embed(&rows, matrix, &y).unwrap();
+        y.flatten_all().unwrap().to_vec1().unwrap()
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub(in crate::kernels) const CHUNK_ROWS: usize = 24;
 
 /// Quantised rows, in chunks of [`CHUNK_ROWS`] neighbours, the last of which may have fewer. Within a chunk, the first blocks of all rows come first, then the
 /// second blocks, and so on: what a tile multiplies at once lies side by side.
+#[derive(Debug, Default)]
 pub(in crate::kernels) struct Activations {
     pub(super) blocks: Vec<Block>,
     /// Blocks of a row.
@@ -45,21 +46,20 @@ pub(in crate::kernels) struct Chunk<'a> {
 }
 
 impl Activations {
-    /// Quantises rows of `depth` numbers, a multiple of [`BLOCK`], on the current thread pool.
-    pub(in crate::kernels) fn quantize(x: &[f32], depth: usize, isa: Isa) -> Self {
-        let per_row = depth / BLOCK;
-        let mut blocks = vec![Block::default(); x.len() / BLOCK];
+    /// Takes rows of `depth` numbers, a multiple of [`BLOCK`], instead of what was here, on the current thread pool.
+    pub(in crate::kernels) fn quantize(&mut self, x: &[f32], depth: usize, isa: Isa) {
+        let (per_row, rows) = (depth / BLOCK, x.len() / depth.max(1));
+        self.per_row = per_row;
+        self.blocks.resize(rows * per_row, Block::default());
         // A task is a range of depth in a chunk.
-        let out = Shared::new(&mut blocks);
-        let chunks: Vec<_> = x.chunks((CHUNK_ROWS * depth).max(1)).collect();
-        for_each(chunks.len() * per_row, CHUNK_ROWS * BLOCK, |task| {
-            let (chunk, block) = (task / per_row, task % per_row);
-            let rows = chunks[chunk].len() / depth;
+        let out = Shared::new(&mut self.blocks);
+        for_each(rows.div_ceil(CHUNK_ROWS) * per_row, CHUNK_ROWS * BLOCK, |task| {
+            let (first, block) = (task / per_row * CHUNK_ROWS, task % per_row);
+            let rows = CHUNK_ROWS.min(rows - first);
             // SAFETY: each task writes the blocks of its own depth in its own chunk.
-            let target = unsafe { out.part(chunk * CHUNK_ROWS * per_row + block * rows, rows) };
-            quantize_blocks(isa, &chunks[chunk][block * BLOCK..], depth, target);
+            let target = unsafe { out.part(first * per_row + block * rows, rows) };
+            quantize_blocks(isa, &x[first * depth + block * BLOCK..], depth, target);
         });
-        Self { blocks, per_row }
     }
 
     /// Chunk number `index`.
@@ -138,8 +138,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn quantized(x: &[f32; BLOCK]) -> Block {
-        let blocks = Isa::available().into_iter().map(|isa| Activations::quantize(x, BLOCK, isa).blocks[0]);
-        let blocks: Vec<Block> = blocks.collect();
+        let mut activations = Activations::default();
+        let mut quantize = |isa| {
+            activations.quantize(x, BLOCK, isa);
+            activations.blocks[0]
+        };
+        let blocks: Vec<Block> = Isa::available().into_iter().map(&mut quantize).collect();
         let bits = |block: &Block| (block.codes, block.scale.to_bits(), block.sums);
         assert!(blocks.iter().all(|block| bits(block) == bits(&blocks[0])), "{blocks:?}");
         blocks[0]

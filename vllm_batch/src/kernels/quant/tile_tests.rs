@@ -10,6 +10,12 @@ fn chunks(x: &Activations) -> impl Iterator<Item = Chunk<'_>> {
     (0..rows.div_ceil(CHUNK_ROWS)).map(|index| x.chunk(index))
 }
 
+fn quantized(x: &[f32], depth: usize, isa: Isa) -> Activations {
+    let mut activations = Activations::default();
+    activations.quantize(x, depth, isa);
+    activations
+}
+
 /// `out[row][column]` by the definition in the module's documentation.
 fn expected(x: &Activations, format: QuantFormat, bytes: &[u8], depth: usize, init: f32) -> Vec<Vec<f32>> {
     let columns: Vec<_> = bytes.chunks_exact(format.row_bytes(depth).unwrap()).collect();
@@ -60,7 +66,7 @@ fn bits(results: &[Vec<f32>]) -> Vec<Vec<u32>> {
 
 fn check(x: &[f32], format: QuantFormat, bytes: &[u8], (columns, depth): (usize, usize), what: &str) {
     let weights = QuantMatrix::pack(format, bytes, (columns, depth)).unwrap();
-    let activations = Activations::quantize(x, depth, Isa::Baseline);
+    let activations = quantized(x, depth, Isa::Baseline);
     let expected = bits(&expected(&activations, format, bytes, depth, 0.25));
     for isa in Isa::available() {
         let actual = bits(&product(isa, &activations, &weights, 0.25));
@@ -90,9 +96,9 @@ fn a_row_does_not_depend_on_the_number_of_rows() {
     let weights = QuantMatrix::pack(format, &random_blocks(format, columns, depth, 1), (columns, depth)).unwrap();
     let x = numbers(130 * depth, 3);
     for isa in Isa::available() {
-        let all = product(isa, &Activations::quantize(&x, depth, isa), &weights, 0.0);
+        let all = product(isa, &quantized(&x, depth, isa), &weights, 0.0);
         for rows in 1..130 {
-            let some = Activations::quantize(&x[..rows * depth], depth, isa);
+            let some = quantized(&x[..rows * depth], depth, isa);
             assert!(product(isa, &some, &weights, 0.0) == all[..rows], "{rows} rows, {isa:?}");
         }
     }
@@ -129,7 +135,7 @@ fn what_is_not_finite_reaches_every_column_of_its_row_and_no_other() {
             check(&x, format, &bytes, (columns, depth), "not finite");
             let weights = QuantMatrix::pack(format, &bytes, (columns, depth)).unwrap();
             for isa in Isa::available() {
-                let results = product(isa, &Activations::quantize(&x, depth, isa), &weights, 0.0);
+                let results = product(isa, &quantized(&x, depth, isa), &weights, 0.0);
                 for (row, result) in results.iter().enumerate() {
                     assert!(result.iter().all(|y| y.is_nan() == (row == 4)), "{format:?} {isa:?} row {row}");
                 }
@@ -147,7 +153,7 @@ fn scales_that_are_not_numbers_show_in_their_own_column() {
         bytes[3 * row_bytes..3 * row_bytes + 2].copy_from_slice(&bad.to_le_bytes());
         check(&numbers(2 * depth, 1), format, &bytes, (columns, depth), "scale");
         let weights = QuantMatrix::pack(format, &bytes, (columns, depth)).unwrap();
-        let x = Activations::quantize(&numbers(2 * depth, 1), depth, Isa::Baseline);
+        let x = quantized(&numbers(2 * depth, 1), depth, Isa::Baseline);
         for (column, y) in product(Isa::detect(), &x, &weights, 0.0)[1].iter().enumerate() {
             assert_eq!(y.is_finite(), column != 3, "{column}");
         }

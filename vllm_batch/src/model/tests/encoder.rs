@@ -38,7 +38,7 @@ fn hidden(encoder: &Encoder, texts: &[&[u32]]) -> Vec<Vec<f32>> {
     for text in texts {
         input.push(text, 0, vec![9; text.len().div_ceil(BLOCK_SIZE)], 0..text.len());
     }
-    encoder.forward(&input).unwrap().to_vec2().unwrap()
+    encoder.forward(&input, &mut Workspace::default()).unwrap().to_vec2().unwrap()
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn wanted_rows_are_those_of_the_whole() {
     for rows in [0..1, 5..9, text.len() - 1..text.len()] {
         let mut input = ModelInput::default();
         input.push(text, 0, vec![0; 4], rows.clone());
-        assert_eq!(encoder.forward(&input).unwrap().to_vec2::<f32>().unwrap(), all[rows]);
+        assert_eq!(encoder.forward(&input, &mut Workspace::default()).unwrap().to_vec2::<f32>().unwrap(), all[rows]);
     }
 }
 
@@ -77,7 +77,7 @@ fn parts_of_texts_and_texts_that_are_too_long_are_errors() {
     for (len, position, fits) in [(70, 0, true), (71, 0, false), (1, 16, false)] {
         let mut input = ModelInput::default();
         input.push(&vec![5; len], position, vec![0; 5], 0..1);
-        assert_eq!(encoder.forward(&input).is_ok(), fits, "{len} tokens from {position}");
+        assert_eq!(encoder.forward(&input, &mut Workspace::default()).is_ok(), fits, "{len} tokens from {position}");
     }
 }
 
