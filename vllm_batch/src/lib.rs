@@ -48,6 +48,7 @@
 //! [`kv`], [`sched`], [`sample`] and [`text`] are public for those who build an engine of their own.
 
 pub mod batch;
+pub mod curate;
 pub mod engine;
 pub mod error;
 pub mod guide;

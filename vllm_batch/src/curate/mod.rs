@@ -1,0 +1,33 @@
+//! What is a good answer?
+//!
+//! One [`TaskSchema`] says what a person or a model is shown ([`Field`]s), and what is asked ([`Question`]s). From it follow the
+//! prompt, the format that answers are held to, what is checked, the review page, agreement, and training data.
+//!
+//! Names are those of Argilla and Label Studio: records have fields, questions have suggestions (by models) and responses (by
+//! people).
+
+mod answer;
+mod compile;
+mod diagnostic;
+mod field;
+mod ident;
+mod question;
+mod record;
+mod schema;
+mod text;
+
+pub use answer::{Answer, Answers, LabelSpan, Preference};
+pub use compile::CompiledSchema;
+pub use diagnostic::{Diagnostic, Severity};
+pub use field::{Display, Field, FieldKind, Pii, TextFormat};
+pub use ident::{Ident, InvalidIdent};
+pub use question::{
+    Condition, DateGranularity, Level, NumberQuestion, Question, QuestionKind, QuestionOption, Role as QuestionRole,
+    Scale, TaxonomyNode, TextQuestion,
+};
+pub use record::{
+    Agent, AgentKind, Provenance, Record, Response, ResponseStatus, ScoreKind, Suggestion, SuggestionSet,
+};
+pub use schema::{AutoGold, ExportSpec, GoldPolicy, Layout, Migration, PromptSpec, Rendering, SchemaRef, TaskSchema};
+pub use semver::Version;
+pub use text::LocalizedText;
