@@ -6,6 +6,7 @@
 //! Names are those of Argilla and Label Studio: records have fields, questions have suggestions (by models) and responses (by
 //! people).
 
+pub mod agreement;
 mod answer;
 mod compile;
 mod diagnostic;
