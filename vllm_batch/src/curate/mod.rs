@@ -15,6 +15,7 @@ mod ident;
 mod question;
 mod record;
 mod schema;
+mod select;
 mod text;
 
 pub use answer::{Answer, Answers, LabelSpan, Preference};
@@ -30,5 +31,6 @@ pub use record::{
     Agent, AgentKind, Provenance, Record, Response, ResponseStatus, ScoreKind, Suggestion, SuggestionSet,
 };
 pub use schema::{AutoGold, ExportSpec, GoldPolicy, Layout, Migration, PromptSpec, Rendering, SchemaRef, TaskSchema};
+pub use select::{Selected, Strategy, select};
 pub use semver::Version;
 pub use text::LocalizedText;
