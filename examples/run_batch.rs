@@ -20,7 +20,8 @@ use clap::{ArgAction, Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use vllm_batch::batch::{BatchRequestOutput, Contract, PlanPolicy, RunStatus};
 use vllm_batch::{
-    BatchReport, BatchRunner, CancellationToken, EngineBuilder, LocalEngine, PoolingType, Progress, WeightDtype,
+    BatchReport, BatchRunner, CancellationToken, EngineBuilder, KvCacheDtype, LocalEngine, PoolingType, Progress,
+    WeightDtype,
 };
 
 /// Answer a file of OpenAI batch requests with a model in this process.
@@ -74,6 +75,9 @@ struct Options {
     /// Memory for keys and values, in MiB
     #[arg(long, default_value_t = 512)]
     kv_cache_memory: usize,
+    /// How keys and values are kept in memory: `auto` is `float32` for weights of float32 and `float16` for all others
+    #[arg(long, value_enum, default_value_t = CacheDtype::Auto)]
+    kv_cache_dtype: CacheDtype,
     /// Compute every prompt anew instead of sharing common beginnings
     #[arg(long)]
     no_enable_prefix_caching: bool,
@@ -111,6 +115,13 @@ enum Dtype {
     Q8,
     #[value(name = "q4_0")]
     Q4,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CacheDtype {
+    Auto,
+    Float32,
+    Float16,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -234,6 +245,11 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
     builder = builder
         .auto_tune(options.auto_tune)
         .kv_cache_memory(options.kv_cache_memory.saturating_mul(1 << 20))
+        .kv_cache_dtype(match options.kv_cache_dtype {
+            CacheDtype::Auto => KvCacheDtype::Auto,
+            CacheDtype::Float32 => KvCacheDtype::F32,
+            CacheDtype::Float16 => KvCacheDtype::F16,
+        })
         .enable_prefix_caching(!options.no_enable_prefix_caching)
         .dtype(match options.dtype {
             Dtype::Auto => WeightDtype::Auto,

@@ -70,10 +70,10 @@ pub use engine::{
 #[cfg(feature = "remote")]
 pub use engine::{Flavour, RemoteEngine, RemoteEngineBuilder};
 pub use error::{EngineError, LoadError, RequestError};
-pub use kernels::WeightDtype;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use kernels::bench;
+pub use kernels::{KvCacheDtype, WeightDtype};
 pub use model::{HubModel, ModelSource};
 pub use output::{
     CompletionOutput, EmbeddingRequestOutput, FinishReason, LabelScore, OutputEvent, RequestOutput,

@@ -11,8 +11,8 @@ use common::{BLOCK, builder, model};
 use futures::StreamExt;
 use futures::executor::block_on;
 use vllm_batch::{
-    BatchEngine, BatchEngineExt, EngineBuilder, FinishReason, LocalEngine, Message, OutputEvent, Prompt, Request,
-    RequestError, RequestOutput, SamplingParams, StopReason,
+    BatchEngine, BatchEngineExt, EngineBuilder, FinishReason, KvCacheDtype, LocalEngine, Message, OutputEvent, Prompt,
+    Request, RequestError, RequestOutput, SamplingParams, StopReason,
 };
 
 /// 40 requests of mixed lengths: greedy and sampled, with and without a common beginning.
@@ -54,8 +54,16 @@ fn shuffled(mut requests: Vec<Request>) -> Vec<Request> {
     requests
 }
 
+/// What a cache may hold, and the bytes of a block of the tiny model.
+const CACHES: [(KvCacheDtype, usize); 2] = [(KvCacheDtype::F32, BLOCK), (KvCacheDtype::F16, BLOCK / 2)];
+
 #[test]
 fn answers_do_not_depend_on_how_requests_are_batched() {
+    CACHES.into_iter().for_each(check_batching);
+}
+
+fn check_batching((cache, block): (KvCacheDtype, usize)) {
+    let builder = || builder().kv_cache_dtype(cache);
     let expected = answers(builder().max_num_seqs(1).enable_prefix_caching(false), requests());
     let ways = [
         ("batched", builder().max_num_seqs(64), requests()),
@@ -63,18 +71,18 @@ fn answers_do_not_depend_on_how_requests_are_batched() {
         ("in small chunks", builder().max_num_batched_tokens(3), requests()),
         ("in measured steps", builder().auto_tune(true), requests()),
         ("without prefix cache", builder().enable_prefix_caching(false), requests()),
-        ("preempted", builder().max_model_len(160).kv_cache_memory(10 * BLOCK), requests()),
+        ("preempted", builder().max_model_len(160).kv_cache_memory(10 * block), requests()),
         ("on two threads", builder().threads(2), requests()),
         ("on five threads, shuffled", builder().threads(5), shuffled(requests())),
     ];
     for (name, engine, requests) in ways {
-        assert_eq!(answers(engine, requests), expected, "{name}");
+        assert_eq!(answers(engine, requests), expected, "{name}, {cache:?}");
     }
     for (request, expected) in requests().into_iter().step_by(9).map(|request| {
         let id = request.request_id.clone();
         (request, expected.iter().find(|answer| answer.0 == id).unwrap())
     }) {
-        assert_eq!(&answers(builder(), vec![request])[0], expected, "alone");
+        assert_eq!(&answers(builder(), vec![request])[0], expected, "alone, {cache:?}");
     }
 }
 
@@ -279,8 +287,30 @@ fn options_outside_their_domain_are_named() {
 
 #[test]
 fn the_context_is_shortened_to_what_fits_unless_a_length_was_asked_for() {
-    let engine = builder().kv_cache_memory(2 * BLOCK).build().unwrap();
-    assert_eq!(engine.spec().max_model_len, 32);
+    for (cache, block) in CACHES {
+        let engine = builder().kv_cache_dtype(cache).kv_cache_memory(2 * block).build().unwrap();
+        assert_eq!(engine.spec().max_model_len, 32);
+        let error =
+            builder().kv_cache_dtype(cache).max_model_len(48).kv_cache_memory(3 * block - 1).build().unwrap_err();
+        assert!(error.to_string().contains(&format!("needs {} bytes", 3 * block)), "{error}");
+    }
+}
+
+#[test]
+fn each_kind_of_cache_has_its_own_revision_and_automatic_is_that_of_the_weights() {
+    use vllm_batch::WeightDtype::{self, Auto, Bf16, F16, F32, Q4_0, Q8_0};
+    let revision = |dtype: WeightDtype, cache| {
+        let engine = builder().dtype(dtype).kv_cache_dtype(cache).build().unwrap();
+        engine.spec().revision.clone()
+    };
+    for (dtype, automatic) in [Auto, F32]
+        .map(|dtype| (dtype, KvCacheDtype::F32))
+        .into_iter()
+        .chain([F16, Bf16, Q8_0, Q4_0].map(|dtype| (dtype, KvCacheDtype::F16)))
+    {
+        assert_eq!(revision(dtype, KvCacheDtype::Auto), revision(dtype, automatic), "{dtype:?}");
+        assert_ne!(revision(dtype, KvCacheDtype::F32), revision(dtype, KvCacheDtype::F16), "{dtype:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::local::LocalEngine;
 use super::lower::Lowering;
 use super::tune::{Tuned, tune};
 use crate::error::LoadError;
-use crate::kernels::WeightDtype;
+use crate::kernels::{KvCacheDtype, WeightDtype};
 use crate::model::{BLOCK_SIZE, KvCache, ModelFiles, ModelSource, ModelSpec, Network};
 use crate::request::{PoolingType, TaskKind};
 use crate::sched::{Scheduler, SchedulerConfig};
@@ -48,6 +48,7 @@ pub struct EngineBuilder {
     max_num_batched_tokens: Option<usize>,
     auto_tune: bool,
     max_model_len: Option<usize>,
+    kv_cache_dtype: KvCacheDtype,
     kv_cache_memory: usize,
     enable_prefix_caching: bool,
     threads: Option<usize>,
@@ -76,6 +77,7 @@ impl EngineBuilder {
             max_num_batched_tokens: None,
             auto_tune: false,
             max_model_len: None,
+            kv_cache_dtype: KvCacheDtype::default(),
             kv_cache_memory: DEFAULT_KV_CACHE_MEMORY,
             enable_prefix_caching: true,
             threads: None,
@@ -127,6 +129,13 @@ impl EngineBuilder {
     /// `sentence_bert_config.json`, if it has one), or what fits [`kv_cache_memory`](Self::kv_cache_memory) if that is less.
     pub fn max_model_len(mut self, max_model_len: usize) -> Self {
         self.max_model_len = Some(max_model_len);
+        self
+    }
+
+    /// How keys and values are kept in memory: two bytes a number hold twice the tokens of four. Default:
+    /// [`KvCacheDtype::Auto`]. An encoder keeps none.
+    pub fn kv_cache_dtype(mut self, kv_cache_dtype: KvCacheDtype) -> Self {
+        self.kv_cache_dtype = kv_cache_dtype;
         self
     }
 
@@ -236,7 +245,9 @@ impl EngineBuilder {
         let names = self.names(&files)?;
         let limits = self.limits(&files)?;
         let mut cache = match &files.spec {
-            ModelSpec::Decoder(spec) => KvCache::new(spec, limits.num_blocks)?,
+            ModelSpec::Decoder(spec) => {
+                KvCache::new(spec, files.cache_dtype(self.kv_cache_dtype, self.dtype), limits.num_blocks)?
+            }
             ModelSpec::Encoder(_) => KvCache::empty(),
         };
         // Before the weights are read, so that a wrong option is told at once.
@@ -295,7 +306,10 @@ impl EngineBuilder {
             return Err(LoadError::InvalidOption { option: "max_model_len", message });
         }
         match &files.spec {
-            ModelSpec::Decoder(spec) => self.decoder_limits(KvCache::bytes_per_block(spec), wanted),
+            ModelSpec::Decoder(spec) => {
+                let dtype = files.cache_dtype(self.kv_cache_dtype, self.dtype);
+                self.decoder_limits(KvCache::bytes_per_block(spec, dtype), wanted)
+            }
             ModelSpec::Encoder(_) => Ok(self.encoder_limits(wanted)),
         }
     }
@@ -360,11 +374,12 @@ impl EngineBuilder {
         let other = self.pooling_type.filter(|pooling_type| *pooling_type != own_pooling_type(files));
         let pooling_type = other.map_or_else(String::new, |other| format!("-{other}"));
         let encodes = files.spec.is_encoder();
+        let cache = if encodes { "" } else { files.cache_dtype(self.kv_cache_dtype, self.dtype).revision() };
         EngineSpec {
             served_model_names,
             adapters: self.lora_adapters.iter().map(|(name, _)| name.clone()).collect(),
             revision: format!(
-                "{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{pooling_type}{}",
+                "{revision}-{dtype}-{max_model_len}-{seed}-{NUMERICS_VERSION}{cache}{pooling_type}{}",
                 self.parsers.revision()
             ),
             max_model_len,

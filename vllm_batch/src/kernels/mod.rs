@@ -18,6 +18,7 @@ mod add_rows;
 mod attention;
 #[cfg(feature = "bench")]
 pub mod bench;
+mod cache;
 mod dtype;
 mod embedding;
 mod exp;
@@ -36,8 +37,9 @@ mod storage;
 mod tanh;
 mod tile;
 
-pub use dtype::WeightDtype;
+pub use dtype::{KvCacheDtype, WeightDtype};
 
+pub(crate) use dtype::CacheDtype;
 pub(crate) use packed::PackedMatrix;
 pub(crate) use quant::QuantFormat;
 pub(crate) use rotary::RotaryTable;

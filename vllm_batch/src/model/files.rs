@@ -19,7 +19,7 @@ use super::slots::{Format, TensorNames};
 use super::source::{LocalFiles, ModelSource};
 use super::weights::{TensorSource, WeightLoader, read_range};
 use crate::error::LoadError;
-use crate::kernels::WeightDtype;
+use crate::kernels::{CacheDtype, KvCacheDtype, WeightDtype};
 use crate::text::{ChatTemplate, GgufVocabulary, SpecialTokens, Tokenizer};
 
 /// A model whose small files were read; the weights are read by [`load`](Self::load).
@@ -97,6 +97,15 @@ impl ModelFiles {
         let adapter = LoraAdapter::open(folder)?;
         adapter.check(&*self.tensors)?;
         Ok(adapter)
+    }
+
+    /// What the numbers of a cache are, for weights that are kept as `dtype` says.
+    pub(crate) fn cache_dtype(&self, kv_cache: KvCacheDtype, dtype: WeightDtype) -> CacheDtype {
+        let all_f32 = match dtype {
+            WeightDtype::Auto => !self.tensors.has_quantized(),
+            other => other == WeightDtype::F32,
+        };
+        kv_cache.resolve(all_f32)
     }
 
     /// Reads and packs the weights on the current thread pool.
