@@ -7,6 +7,9 @@
 //! people).
 
 mod answer;
+#[cfg(test)]
+pub(crate) mod arbitrary;
+mod check;
 mod compile;
 mod diagnostic;
 mod field;
@@ -17,6 +20,7 @@ mod schema;
 mod text;
 
 pub use answer::{Answer, Answers, LabelSpan, Preference};
+pub use check::{AnswerError, AnswerErrorKind, FieldError, FieldErrorKind};
 pub use compile::CompiledSchema;
 pub use diagnostic::{Diagnostic, Severity};
 pub use field::{Display, Field, FieldKind, Pii, TextFormat};
