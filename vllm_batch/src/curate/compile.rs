@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use super::check::Checkers;
+use super::decode::Formats;
 use super::{Diagnostic, TaskSchema};
 
 /// A schema that was checked as a whole, with all that follows from it.
@@ -15,6 +16,7 @@ pub struct CompiledSchema {
     schema: TaskSchema,
     sha256: String,
     checkers: Checkers,
+    formats: Formats,
     warnings: Vec<Diagnostic>,
 }
 
@@ -44,7 +46,13 @@ impl TaskSchema {
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Err(diagnostics);
         }
-        Ok(CompiledSchema { sha256: sha256(&self), checkers, schema: self, warnings: diagnostics })
+        Ok(CompiledSchema {
+            sha256: sha256(&self),
+            checkers,
+            formats: Formats::new(&self),
+            schema: self,
+            warnings: diagnostics,
+        })
     }
 }
 
@@ -62,6 +70,11 @@ impl CompiledSchema {
     /// What checks its questions and fields.
     pub(super) fn checkers(&self) -> &Checkers {
         &self.checkers
+    }
+
+    /// The JSON Schemas of its answers.
+    pub(super) fn formats(&self) -> &Formats {
+        &self.formats
     }
 
     /// What may not be as it was meant.
