@@ -18,7 +18,8 @@ pub enum Answer {
     Rating(i64),
     /// Yes or no.
     Boolean(bool),
-    /// A finite number.
+    /// A finite number. Whole ones are written without a fraction.
+    #[serde(serialize_with = "serialize_number")]
     Number(f64),
     /// A text.
     Text(String),
@@ -36,6 +37,16 @@ pub enum Answer {
     Taxonomy(Vec<Vec<String>>),
     /// Labelled stretches of text, by their beginning.
     Spans(Vec<LabelSpan>),
+}
+
+/// Writes whole numbers that a double holds exactly without a fraction.
+fn serialize_number<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2⁵³
+    if number.fract() == 0.0 && number.abs() <= EXACT {
+        serializer.serialize_i64(*number as i64)
+    } else {
+        serializer.serialize_f64(*number)
+    }
 }
 
 /// Which of two is better.

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
+use super::check::Checkers;
+use super::decode::Formats;
 use super::{Diagnostic, TaskSchema};
 
 /// A schema that was checked as a whole, with all that follows from it.
@@ -13,6 +15,8 @@ use super::{Diagnostic, TaskSchema};
 pub struct CompiledSchema {
     schema: TaskSchema,
     sha256: String,
+    checkers: Checkers,
+    formats: Formats,
     warnings: Vec<Diagnostic>,
 }
 
@@ -38,10 +42,17 @@ impl TaskSchema {
     pub fn compile(self) -> Result<CompiledSchema, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
         check_ids(&self, &mut diagnostics);
+        let checkers = Checkers::new(&self, &mut diagnostics);
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Err(diagnostics);
         }
-        Ok(CompiledSchema { sha256: sha256(&self), schema: self, warnings: diagnostics })
+        Ok(CompiledSchema {
+            sha256: sha256(&self),
+            checkers,
+            formats: Formats::new(&self),
+            schema: self,
+            warnings: diagnostics,
+        })
     }
 }
 
@@ -54,6 +65,16 @@ impl CompiledSchema {
     /// SHA-256 of the document's canonical JSON, in hexadecimal digits.
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// What checks its questions and fields.
+    pub(super) fn checkers(&self) -> &Checkers {
+        &self.checkers
+    }
+
+    /// The JSON Schemas of its answers.
+    pub(super) fn formats(&self) -> &Formats {
+        &self.formats
     }
 
     /// What may not be as it was meant.

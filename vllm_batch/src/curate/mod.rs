@@ -8,8 +8,13 @@
 
 pub mod agreement;
 mod answer;
+#[cfg(test)]
+pub(crate) mod arbitrary;
+mod check;
 mod compile;
+mod decode;
 mod diagnostic;
+mod embed;
 mod field;
 mod ident;
 mod question;
@@ -19,6 +24,7 @@ mod select;
 mod text;
 
 pub use answer::{Answer, Answers, LabelSpan, Preference};
+pub use check::{AnswerError, AnswerErrorKind, FieldError, FieldErrorKind};
 pub use compile::CompiledSchema;
 pub use diagnostic::{Diagnostic, Severity};
 pub use field::{Display, Field, FieldKind, Pii, TextFormat};
