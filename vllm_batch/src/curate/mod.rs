@@ -16,11 +16,13 @@ mod decode;
 mod diagnostic;
 mod embed;
 mod field;
+mod gold;
 mod ident;
 mod question;
 mod record;
 mod schema;
 mod select;
+mod snapshot;
 mod text;
 
 pub use answer::{Answer, Answers, LabelSpan, Preference};
@@ -28,6 +30,7 @@ pub use check::{AnswerError, AnswerErrorKind, FieldError, FieldErrorKind};
 pub use compile::CompiledSchema;
 pub use diagnostic::{Diagnostic, Severity};
 pub use field::{Display, Field, FieldKind, Pii, TextFormat};
+pub use gold::{GoldDecision, GoldReason, mark_gold};
 pub use ident::{Ident, InvalidIdent};
 pub use question::{
     Condition, DateGranularity, Level, NumberQuestion, Question, QuestionKind, QuestionOption, Role as QuestionRole,
@@ -39,4 +42,5 @@ pub use record::{
 pub use schema::{AutoGold, ExportSpec, GoldPolicy, Layout, Migration, PromptSpec, Rendering, SchemaRef, TaskSchema};
 pub use select::{Selected, Strategy, select};
 pub use semver::Version;
+pub use snapshot::{GoldRow, GoldSnapshot, SnapshotError};
 pub use text::LocalizedText;
