@@ -114,6 +114,54 @@ fn a_repeated_prompt_is_cached_but_for_its_last_block() {
     assert_eq!(cached(&builder().enable_prefix_caching(false).build().unwrap()), [0, 0]);
 }
 
+/// A tiny model whose layers all have a window of 16 tokens; its blocks are as large as those of the other one.
+fn windowed() -> tempfile::TempDir {
+    let (folder, arch) = (tempfile::tempdir().unwrap(), model().parent().unwrap().to_owned());
+    for file in ["mistral_swa/config.json", "mistral_swa/model.safetensors", "llama/tokenizer.json"] {
+        let name = Path::new(file).file_name().unwrap();
+        std::fs::copy(arch.join(file), folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+/// Requests of up to some 250 tokens, far more than a window.
+fn long_requests() -> Vec<Request> {
+    let request = |i: u32| {
+        let (shared, own) = (if i.is_multiple_of(2) { 70 } else { 0 }, 20 + (i * 37) % 90);
+        let token_ids: Vec<u32> = (0..shared).chain((0..own).map(|j| (i * 31 + j * 17) % 512)).collect();
+        let params = SamplingParams::default().with_seed(u64::from(i)).with_temperature((i % 2) as f32);
+        let params = params.with_max_tokens(20 + (i * 29) % 70).with_ignore_eos(true);
+        Request::new(format!("row-{i}"), Prompt::TokenIds(token_ids)).with_sampling_params(params)
+    };
+    (0..12).map(request).collect()
+}
+
+#[test]
+fn a_window_needs_its_own_blocks_only_and_answers_stay_the_same() {
+    let folder = windowed();
+    for (cache, block) in CACHES {
+        let builder = || LocalEngine::builder(folder.path()).threads(1).kv_cache_dtype(cache);
+        let all = builder().max_num_seqs(1).enable_prefix_caching(false).max_num_batched_tokens(300);
+        let expected = answers(all, long_requests());
+        let ways = [
+            ("batched", builder()),
+            ("in two blocks", builder().max_model_len(400).kv_cache_memory(2 * block)),
+            ("in five blocks", builder().max_model_len(400).kv_cache_memory(5 * block)),
+            ("in five blocks and small chunks", builder().max_num_batched_tokens(7).kv_cache_memory(5 * block)),
+            ("in thirty blocks", builder().max_num_batched_tokens(40).kv_cache_memory(30 * block)),
+            ("without prefix cache", builder().enable_prefix_caching(false).kv_cache_memory(30 * block)),
+        ];
+        for (way, engine) in ways {
+            assert_eq!(answers(engine, long_requests()), expected, "{way}, {cache:?}");
+        }
+        let context = |builder: EngineBuilder| builder.build().map(|engine| engine.spec().max_model_len);
+        assert_eq!(context(builder().kv_cache_memory(2 * block)).unwrap(), 512);
+        assert_eq!(context(builder().kv_cache_memory(block)).unwrap(), 16);
+        let error = context(builder().max_model_len(17).kv_cache_memory(block)).unwrap_err().to_string();
+        assert!(error.contains(&format!("needs {} bytes", 2 * block)) && error.contains("fits is 16"), "{error}");
+    }
+}
+
 /// The greedy answer to a fixed prompt, without any stop.
 fn free_answer(engine: &LocalEngine) -> RequestOutput {
     let params = SamplingParams::greedy().with_max_tokens(12).with_ignore_eos(true);

@@ -280,6 +280,7 @@ impl EngineBuilder {
             num_blocks: limits.num_blocks,
             enable_prefix_caching: self.enable_prefix_caching && !spec.is_encoder(),
             enable_chunked_prefill: !spec.is_encoder(),
+            sliding_window: spec.sliding_window().filter(|window| *window < limits.max_model_len),
         }
     }
 
@@ -308,7 +309,7 @@ impl EngineBuilder {
         match &files.spec {
             ModelSpec::Decoder(spec) => {
                 let dtype = files.cache_dtype(self.kv_cache_dtype, self.dtype);
-                self.decoder_limits(KvCache::bytes_per_block(spec, dtype), wanted)
+                self.decoder_limits(KvCache::bytes_per_block(spec, dtype), wanted, &files.spec)
             }
             ModelSpec::Encoder(_) => Ok(self.encoder_limits(wanted)),
         }
@@ -328,18 +329,21 @@ impl EngineBuilder {
         Limits { max_model_len, num_blocks, steps: Tuned { max_num_seqs, max_num_batched_tokens } }
     }
 
-    fn decoder_limits(&self, bytes_per_block: usize, wanted: usize) -> Result<Limits, LoadError> {
+    fn decoder_limits(&self, bytes_per_block: usize, wanted: usize, spec: &ModelSpec) -> Result<Limits, LoadError> {
         let steps = self.steps(DEFAULTS);
         // A token's slot in the cache is a number of 32 bits.
         let num_blocks = (self.kv_cache_memory / bytes_per_block).min(u32::MAX as usize / BLOCK_SIZE);
-        let fits = num_blocks * BLOCK_SIZE;
-        if wanted <= fits {
-            return Ok(Limits { max_model_len: wanted, num_blocks, steps });
+        let limits = Limits { max_model_len: wanted, num_blocks, steps };
+        let needed = self.scheduler_config(&limits, spec).min_blocks_for(wanted);
+        if needed <= num_blocks {
+            return Ok(limits);
         }
+        // Where a window does not fit, a sequence that is no longer than the cache does.
+        let fits = num_blocks * BLOCK_SIZE;
         if self.max_model_len.is_some() || fits < 2 {
             return Err(LoadError::KvCacheTooSmall {
                 max_model_len: wanted,
-                needed: wanted.div_ceil(BLOCK_SIZE).saturating_mul(bytes_per_block),
+                needed: needed.saturating_mul(bytes_per_block),
                 available: self.kv_cache_memory,
                 largest_max_model_len: fits,
             });

@@ -12,7 +12,7 @@ use super::guided::Guided;
 use super::lower::{LoweredRequest, Lowering};
 use super::{EngineSpec, builder::Loaded};
 use crate::error::{EngineError, RequestError};
-use crate::model::{KvCache, ModelInput, Network, Workspace};
+use crate::model::{HeldBlocks, KvCache, ModelInput, Network, Workspace};
 use crate::output::{OutputEvent, RequestOutput, TextDelta, TokenLogprobs};
 use crate::request::Request;
 use crate::sample::SampleScratch;
@@ -214,7 +214,9 @@ impl EngineCore {
     fn push_part(&self, part: &ScheduledSequence, input: &mut ModelInput, rows: &mut Vec<LogitRow>) {
         let Some(sequence) = self.scheduler.get(part.id) else { return };
         let (id, start, end) = (part.id, part.start, part.start + part.num_tokens);
-        let block_table = sequence.block_table().block_ids().iter().map(|block| block.0).collect();
+        let table = sequence.block_table();
+        let ids = table.block_ids().iter().map(|block| block.0).collect();
+        let block_table = HeldBlocks { first: table.first(), ids };
         let wanted = self.active.wanted_rows(part, sequence.num_prompt_tokens());
         input.push(&sequence.token_ids()[start..end], start, block_table, wanted.start - start..wanted.end - start);
         if let Some(adapter) = sequence.adapter() {

@@ -1,7 +1,6 @@
 //! Attention over a paged cache of keys and values, for any mix of sequences.
 
 use std::cell::RefCell;
-use std::ops::Range;
 
 use candle_core::{CpuStorage, InplaceOp3, Layout, Result, bail};
 use half::f16;
@@ -13,6 +12,7 @@ use super::norm::sum_lane;
 use super::parallel::{Shared, for_each};
 use super::registers::Registers;
 use super::rotary::HeadShape;
+use super::spans::{BLOCKS_PER_STEP, HeldBlocks, MAX_ROWS, QuerySpan, QueryTiles, Segment};
 use super::storage::{f32_slice, f32_slice_mut};
 use super::tanh::tanh;
 use super::tile::{Rows, multiply};
@@ -22,25 +22,8 @@ use super::{LANES, Lane};
 pub(crate) const MAX_HEAD_DIM: usize = 256;
 /// Registers that such a head takes.
 pub(super) const MAX_PANELS: usize = MAX_HEAD_DIM / LANES;
-/// Rows of queries that go over the keys together.
-const MAX_ROWS: usize = 16;
-/// Blocks of keys that share one step of the running softmax.
-const BLOCKS_PER_STEP: usize = 4;
 /// So many rows read a narrow cache as it is; for more of them, what they read is widened first, once for all.
 const MAX_NARROW_ROWS: usize = 6;
-
-/// The tokens of one sequence that are computed in this step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct QuerySpan {
-    /// Index of its first token in the packed input.
-    pub(crate) query_start: usize,
-    /// Number of tokens.
-    pub(crate) query_len: usize,
-    /// Position of its first token in the sequence.
-    pub(crate) position: usize,
-    /// The blocks that hold the sequence's keys and values, from position 0 on.
-    pub(crate) block_table: Vec<u32>,
-}
 
 /// `softmax(cap(q · kᵀ · scale)) · v` per head, each query over the keys at and before its own position, or over all of its
 /// span's if it is not causal, and within its window. Written to `[tokens, num_heads * head_dim]`; the operands are `qkv`,
@@ -95,63 +78,15 @@ impl InplaceOp3 for Attention<'_> {
     }
 }
 
-/// Which query rows go over the keys together: the same for all layers of a step. Row `r` of a sequence is token
-/// `r / group`, head `r % group` of the query heads that share a key head.
-#[derive(Debug)]
-pub(crate) struct QueryTiles {
-    tiles: Vec<Vec<Segment>>,
-    group: usize,
-}
-
-/// Some query rows of one sequence.
-#[derive(Debug, Clone)]
-struct Segment {
-    /// Index of the sequence.
-    span: usize,
-    rows: Range<usize>,
-}
-
-impl QueryTiles {
-    /// Sequences that share the first blocks, and have few rows, get into one tile: its keys and values are read once.
-    pub(crate) fn new(spans: &[QuerySpan], heads: HeadShape) -> Self {
-        let group = heads.num_heads / heads.num_kv_heads;
-        let mut order: Vec<usize> = (0..spans.len()).filter(|span| spans[*span].query_len > 0).collect();
-        order.sort_by(|a, b| spans[*a].block_table.cmp(&spans[*b].block_table));
-        let mut tiles: Vec<Vec<Segment>> = Vec::new();
-        let mut room = 0;
-        for (i, span) in order.iter().enumerate() {
-            let rows = spans[*span].query_len * group;
-            let shares = i > 0 && share_first_blocks(&spans[order[i - 1]], &spans[*span]);
-            match tiles.last_mut() {
-                Some(tile) if shares && rows <= room => tile.push(Segment { span: *span, rows: 0..rows }),
-                _ => {
-                    room = MAX_ROWS;
-                    let starts = (0..rows).step_by(MAX_ROWS);
-                    let segment = |first: usize| Segment { span: *span, rows: first..rows.min(first + MAX_ROWS) };
-                    tiles.extend(starts.map(|first| vec![segment(first)]));
-                }
-            }
-            room = room.saturating_sub(rows);
-        }
-        Self { tiles, group }
-    }
-}
-
-/// Whether both see the same keys in at least one step of the softmax.
-fn share_first_blocks(a: &QuerySpan, b: &QuerySpan) -> bool {
-    let first = |span: &QuerySpan| span.block_table.first_chunk::<BLOCKS_PER_STEP>().copied();
-    first(a).is_some() && first(a) == first(b)
-}
-
 impl Attention<'_> {
     fn check(&self, qkv: &[f32], cache_len: usize, out: &[f32]) -> Result<()> {
         let blocks = cache_len / self.heads.block_len();
         let rows = (qkv.len() / self.heads.qkv_width()).min(out.len() / (self.heads.num_heads * self.heads.head_dim));
         for span in self.spans {
-            let needed = (span.position + span.query_len).div_ceil(LANES);
-            let in_cache = span.block_table.iter().all(|block| (*block as usize) < blocks);
+            let needed = self.first_visible(span.position) / LANES..(span.position + span.query_len).div_ceil(LANES);
+            let in_cache = span.block_table.ids.iter().all(|block| (*block as usize) < blocks);
             let in_rows = span.query_start + span.query_len <= rows;
-            if span.block_table.len() < needed || !in_cache || !in_rows {
+            if !span.block_table.hold(needed) || !in_cache || !in_rows {
                 bail!("attention: {span:?} does not fit {blocks} blocks and {rows} rows");
             }
         }
@@ -260,11 +195,12 @@ struct Part<'a> {
     first_block: usize,
     /// to the block of the last one.
     end_block: usize,
-    block_table: &'a [u32],
+    block_table: &'a HeldBlocks,
 }
 
 impl<'a> Part<'a> {
-    const NOTHING: Self = Self { first_row: 0, end_row: 0, first_block: 0, end_block: 0, block_table: &[] };
+    const NOTHING: Self =
+        Self { first_row: 0, end_row: 0, first_block: 0, end_block: 0, block_table: &HeldBlocks::NONE };
 
     /// The parts of a tile; those that follow have no keys.
     fn all(tile: &Tile<'a>) -> [Self; MAX_ROWS] {
@@ -285,11 +221,12 @@ impl<'a> Part<'a> {
         parts
     }
 
-    /// The blocks of the step that begins with the sequence's block number `first`; none if no row sees them.
+    /// The blocks of the step that begins with the sequence's block number `first`, and the number of the first one that
+    /// is there; none if no row sees them. What is not there is seen by no row.
     #[inline(always)]
-    fn blocks(&self, first: usize) -> &'a [u32] {
+    fn blocks(&self, first: usize) -> (usize, &'a [u32]) {
         let end = self.end_block.min(first + BLOCKS_PER_STEP);
-        if first < self.first_block || end <= first { &[] } else { &self.block_table[first..end] }
+        if first < self.first_block || end <= first { (first, &[]) } else { self.block_table.within(first..end) }
     }
 }
 
@@ -327,12 +264,13 @@ fn attend_to<V: Registers, T: CacheNumber>(
     for first in (first..end).step_by(BLOCKS_PER_STEP) {
         let mut next = 0;
         while next < parts.len() {
-            let (blocks, first_row) = (parts[next].blocks(first), parts[next].first_row);
+            let (held, first_row) = (parts[next].blocks(first), parts[next].first_row);
             next += 1;
             // Sequences go together as far as they share blocks.
-            while next < parts.len() && parts[next].blocks(first) == blocks {
+            while next < parts.len() && parts[next].blocks(first) == held {
                 next += 1;
             }
+            let (first_held, blocks) = held;
             let rows = first_row..parts[next - 1].end_row;
             if !blocks.is_empty() {
                 let state = Running {
@@ -341,7 +279,7 @@ fn attend_to<V: Registers, T: CacheNumber>(
                     weights: &mut weights[..rows.len() * blocks.len()],
                     wide: &mut *wide,
                 };
-                attend_step::<V, T>((tile, cache), rows.start, (first * LANES, blocks), state);
+                attend_step::<V, T>((tile, cache), rows.start, (first_held * LANES, blocks), state);
             }
         }
     }

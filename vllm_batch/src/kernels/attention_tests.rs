@@ -51,6 +51,12 @@ impl Case {
         (0..count).map(|i| (i * self.qkv.len() + sequence) as u32).collect()
     }
 
+    /// The blocks that tokens from `position` on see.
+    fn held(&self, position: usize, mut block_table: Vec<u32>) -> HeldBlocks {
+        let first = self.window.map_or(0, |window| (position + 1).saturating_sub(window) / LANES);
+        HeldBlocks { first, ids: block_table.split_off(first) }
+    }
+
     /// Computes every sequence in chunks of `chunk` tokens, all sequences side by side; returns `[tokens, q]` for each.
     fn run(&self, chunk: usize, isa: Isa) -> Vec<Vec<f32>> {
         let longest = (0..self.qkv.len()).map(|i| self.len(i)).max().unwrap_or(0);
@@ -75,7 +81,12 @@ impl Case {
                 positions.push(p as u32);
                 slots.push(block_table[p / LANES] * LANES as u32 + (p % LANES) as u32);
             }
-            spans.push(QuerySpan { query_start: positions.len() - query_len, query_len, position, block_table });
+            spans.push(QuerySpan {
+                query_start: positions.len() - query_len,
+                query_len,
+                position,
+                block_table: self.held(position, block_table),
+            });
             owners.push(sequence);
         }
         let qkv = Tensor::from_slice(&qkv, (positions.len(), width), &Device::Cpu).unwrap();
@@ -203,7 +214,7 @@ fn sequences_that_share_blocks_go_together_and_get_the_bits_they_get_alone() {
             query_start: i * query_len,
             query_len,
             position,
-            block_table: block_table.clone(),
+            block_table: block_table.clone().into(),
         };
         let spans: Vec<QuerySpan> = tables.iter().zip(positions).enumerate().map(span).collect();
         assert!(QueryTiles::new(&spans, heads).tiles.len() < spans.len());
@@ -234,4 +245,20 @@ fn a_key_that_is_too_large_for_the_cache_does_not_make_results_nan() {
     assert!(results.iter().flatten().all(|x| x.is_finite() && x.abs() <= 65_504.0));
     // The first token sees itself alone.
     assert_eq!(results[0][5], -65_504.0);
+}
+
+#[test]
+fn a_block_that_is_seen_and_gone_is_an_error() {
+    let heads = HeadShape { num_heads: 2, num_kv_heads: 1, head_dim: 16 };
+    let run = |first: usize, window: usize| {
+        let block_table = HeldBlocks { first, ids: vec![0, 1, 2] };
+        let spans = [QuerySpan { query_start: 0, query_len: 1, position: 16 * (first + 3) - 1, block_table }];
+        let tiles = &QueryTiles::new(&spans, heads);
+        let (window, isa) = (Some(window), Isa::detect());
+        let op = Attention { spans: &spans, tiles, heads, scale: 0.3, soft_cap: None, window, causal: true, isa };
+        let zeros = |shape: (usize, usize)| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        zeros((1, 32)).inplace_op3(&zeros((1, heads.qkv_width())), &zeros((3, heads.block_len())), &op)
+    };
+    assert!(run(0, 100).is_ok() && run(5, 48).is_ok());
+    assert!(run(5, 49).is_err());
 }

@@ -33,6 +33,7 @@ mod quant;
 mod registers;
 mod rotary;
 mod scaled;
+mod spans;
 mod storage;
 mod tanh;
 mod tile;
@@ -46,7 +47,7 @@ pub(crate) use rotary::RotaryTable;
 
 pub(crate) use activation::{Activation, gated, gelu};
 pub(crate) use add_rows::AddRows;
-pub(crate) use attention::{Attention, MAX_HEAD_DIM, QuerySpan, QueryTiles};
+pub(crate) use attention::{Attention, MAX_HEAD_DIM};
 pub(crate) use embedding::embed;
 pub(crate) use isa::Isa;
 pub(crate) use layer_norm::layer_norm;
@@ -55,6 +56,7 @@ pub(crate) use moe::route;
 pub(crate) use norm::{QkNorm, rms_norm, rms_norm_rows};
 pub(crate) use rotary::{HeadShape, KvWrite, RotateQueries};
 pub(crate) use scaled::{add_scaled, scale};
+pub(crate) use spans::{HeldBlocks, QuerySpan, QueryTiles};
 pub(crate) use tanh::soft_cap;
 
 /// Numbers in a vector register of the widest instruction set; also the width of a weight panel and the number of

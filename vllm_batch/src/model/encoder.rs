@@ -261,7 +261,7 @@ impl<'a> Texts<'a> {
             let first = num_blocks;
             num_blocks += span.query_len.div_ceil(LANES) as u32;
             slots.extend((0..span.query_len as u32).map(|token| first * LANES as u32 + token));
-            spans.push(QuerySpan { block_table: (first..num_blocks).collect(), ..span.clone() });
+            spans.push(QuerySpan { block_table: (first..num_blocks).collect::<Vec<_>>().into(), ..span.clone() });
         }
         let heads = spec.heads();
         let (tiles, table) = (QueryTiles::new(&spans, heads), RotaryTable::new(&[], 1.0, spec.max_len()));

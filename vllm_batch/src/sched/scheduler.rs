@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::output::{AddError, FinishedSequence, ScheduledSequence, SchedulerOutput};
 use super::sequence::{NewSequence, Rank, Sequence, SequenceId, SequenceStatus};
 use crate::error::LoadError;
-use crate::kv::BlockPool;
+use crate::kv::{BlockPool, SlidingWindow};
 
 /// The limits of a [`Scheduler`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,24 @@ pub struct SchedulerConfig {
     /// Whether a step may compute a part of what a sequence lacks. Otherwise a sequence waits until the budget has room for
     /// all of it, and none is taken that could have more tokens than the budget.
     pub enable_chunked_prefill: bool,
+    /// Tokens that each token sees, its own and those before it, where no part of the model sees more: a sequence gives
+    /// back the blocks that it has left behind. All if absent, and where sequences are computed whole.
+    pub sliding_window: Option<usize>,
+}
+
+impl SchedulerConfig {
+    /// The fewest blocks with which a sequence can come to have `num_tokens` tokens.
+    #[must_use]
+    pub fn min_blocks_for(&self, num_tokens: usize) -> usize {
+        let all = num_tokens.div_ceil(self.block_size);
+        self.window().map_or(all, |window| all.min(window.num_blocks(1)))
+    }
+
+    /// The window, if blocks can be left behind.
+    fn window(&self) -> Option<SlidingWindow> {
+        let num_tokens = self.sliding_window.filter(|_| self.enable_chunked_prefill)?;
+        Some(SlidingWindow { num_tokens, block_size: self.block_size })
+    }
 }
 
 /// Decides what each step computes, and owns the sequences and the blocks.
@@ -38,6 +56,7 @@ pub struct SchedulerConfig {
 ///     num_blocks: 16,
 ///     enable_prefix_caching: true,
 ///     enable_chunked_prefill: true,
+///     sliding_window: None,
 /// })?;
 /// let id = SequenceId(1);
 /// scheduler.add(NewSequence {
@@ -85,6 +104,7 @@ impl Scheduler {
             ("max_num_batched_tokens", config.max_num_batched_tokens),
             ("block_size", config.block_size),
             ("num_blocks", config.num_blocks),
+            ("sliding_window", config.sliding_window.unwrap_or(1)),
         ];
         if let Some((option, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(LoadError::InvalidOption { option, message: "must be at least 1".to_owned() });
@@ -92,14 +112,11 @@ impl Scheduler {
         if u32::try_from(config.num_blocks).is_err() {
             return Err(LoadError::InvalidOption { option: "num_blocks", message: "must be below 2^32".to_owned() });
         }
-        Ok(Self {
-            config,
-            pool: BlockPool::new(config.num_blocks, config.block_size, config.enable_prefix_caching),
-            running: Vec::new(),
-            waiting: BTreeMap::new(),
-            ranks: HashMap::new(),
-            num_arrivals: 0,
-        })
+        let mut pool = BlockPool::new(config.num_blocks, config.block_size, config.enable_prefix_caching);
+        if let Some(window) = config.window() {
+            pool = pool.with_sliding_window(window, config.max_num_batched_tokens);
+        }
+        Ok(Self { config, pool, running: Vec::new(), waiting: BTreeMap::new(), ranks: HashMap::new(), num_arrivals: 0 })
     }
 
     /// Takes a sequence, which waits until there is room.
@@ -270,7 +287,7 @@ impl Scheduler {
             Err(AddError::Empty)
         } else if num_prompt_tokens > max_num_tokens {
             Err(AddError::PromptTooLong { num_prompt_tokens, max_num_tokens })
-        } else if max_num_tokens > capacity {
+        } else if self.config.min_blocks_for(max_num_tokens) > self.config.num_blocks {
             Err(AddError::ExceedsCache { max_num_tokens, capacity })
         } else if !enable_chunked_prefill && max_num_tokens > max_num_batched_tokens {
             Err(AddError::ExceedsBudget { max_num_tokens, max_num_batched_tokens })
@@ -281,8 +298,12 @@ impl Scheduler {
         }
     }
 
-    /// Gives each running sequence blocks for all its known tokens, by rank, at the cost of the last by rank.
+    /// Takes the blocks that running sequences have left behind, and gives each one blocks for its known tokens, by rank,
+    /// at the cost of the last by rank.
     fn make_room(&mut self, preempted: &mut Vec<SequenceId>) {
+        for sequence in &mut self.running {
+            self.pool.slide(&mut sequence.block_table, sequence.num_computed_tokens);
+        }
         let mut index = 0;
         while let Some(sequence) = self.running.get_mut(index) {
             if self.pool.grow(&mut sequence.block_table, sequence.token_ids.len()) {
@@ -336,7 +357,7 @@ impl Scheduler {
         }
     }
 
-    /// The first waiting sequence, with blocks for all its known tokens, if `reserve` blocks stay free, and `budget` is
+    /// The first waiting sequence, with blocks for its known tokens, if `reserve` blocks stay free, and `budget` is
     /// enough where it must be computed whole.
     fn take_admissible(&mut self, reserve: usize, budget: usize) -> Option<Sequence> {
         let mut entry = self.waiting.first_entry()?;
@@ -378,14 +399,16 @@ impl Scheduler {
             && sequence.block_hashes.len() == num_hashes
             && num_underway <= sequence.num_tokens()
             && sequence.block_table.num_registered() <= num_underway / block_size
-            && num_underway <= sequence.block_table.len() * block_size
+            && num_underway <= sequence.block_table.end() * block_size
+            && sequence.block_table.first() <= self.pool.first_visible_block(sequence.num_computed_tokens)
             && (runs || (sequence.block_table.is_empty() && num_underway == 0))
     }
 }
 
 /// Takes tokens of a sequence that has blocks for them from the budget; `None` if there is no token or no budget.
 fn schedule_chunk(pool: &mut BlockPool, sequence: &mut Sequence, budget: &mut usize) -> Option<ScheduledSequence> {
-    let num_tokens = sequence.num_pending_tokens().min(*budget);
+    let room = sequence.block_table.end() * pool.block_size() - sequence.num_computed_tokens;
+    let num_tokens = sequence.num_pending_tokens().min(*budget).min(room);
     if num_tokens == 0 {
         return None;
     }

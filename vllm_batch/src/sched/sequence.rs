@@ -148,7 +148,8 @@ impl Sequence {
         self.num_cached_tokens
     }
 
-    /// The blocks of its keys and values: room for all known tokens while it runs, none while it waits.
+    /// The blocks of its keys and values: room for all known tokens while it runs, none while it waits. With a sliding
+    /// window, room for those that the next steps compute, and for what these see.
     pub fn block_table(&self) -> &BlockTable {
         &self.block_table
     }
@@ -159,9 +160,12 @@ impl Sequence {
     }
 
     /// Tokens beyond its blocks for which room should be kept: an eighth of what it wrote so far, because who wrote much
-    /// is likely to write more, and half a block, but not beyond its bound.
+    /// is likely to write more, and half a block, but not beyond its bound. One that leaves blocks behind grows no more.
     pub(super) fn expected_growth(&self, block_size: usize) -> usize {
-        let most = self.max_num_tokens.saturating_sub(self.block_table.len() * block_size);
+        if self.block_table.first() > 0 {
+            return 0;
+        }
+        let most = self.max_num_tokens.saturating_sub(self.block_table.end() * block_size);
         most.min(block_size / 2 + self.output_token_ids().len() / 8)
     }
 

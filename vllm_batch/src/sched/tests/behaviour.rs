@@ -71,6 +71,7 @@ fn limits_of_zero_are_refused_by_name() {
         (SchedulerConfig { block_size: 0, ..CONFIG }, "block_size"),
         (SchedulerConfig { num_blocks: 0, ..CONFIG }, "num_blocks"),
         (SchedulerConfig { num_blocks: 1 << 32, ..CONFIG }, "num_blocks"),
+        (SchedulerConfig { sliding_window: Some(0), ..CONFIG }, "sliding_window"),
     ];
     for (config, expected) in cases {
         let error = Scheduler::new(config).expect_err(expected);
@@ -346,4 +347,57 @@ fn no_token_is_added_beyond_the_bound() {
     let mut scheduler = scheduler(CONFIG);
     scheduler.add(sequence(0, 3, 3)).expect("it fits");
     scheduler.append_token(SequenceId(0), 1);
+}
+
+#[test]
+fn a_window_takes_its_own_blocks_only_however_long_the_sequence_is() {
+    // Of a window of 6 tokens and one more, at most 4 blocks of 2; and 3 with the chunk's last.
+    let config = SchedulerConfig {
+        block_size: 2,
+        num_blocks: 4,
+        max_num_batched_tokens: 3,
+        sliding_window: Some(6),
+        enable_prefix_caching: true,
+        ..CONFIG
+    };
+    let mut scheduler = scheduler(config);
+    let error = AddError::ExceedsCache { max_num_tokens: 100, capacity: 6 };
+    let smaller = Scheduler::new(SchedulerConfig { num_blocks: 3, ..config }).expect("limits").add(sequence(0, 9, 100));
+    assert_eq!(smaller, Err(error));
+    scheduler.add(sequence(0, 9, 100)).expect("it fits");
+    let starts: Vec<usize> = (0..94)
+        .map(|_| {
+            let (scheduled, preempted) = step(&mut scheduler, 7);
+            assert!(preempted.is_empty());
+            scheduled[0].1
+        })
+        .collect();
+    // The chunks of the prompt, the last of them cut to what the cache has room for, then one token after the other.
+    let expected: Vec<usize> = [0, 3, 6, 8].into_iter().chain(9..99).collect();
+    assert_eq!(starts, expected);
+    let sequence = scheduler.get(SequenceId(0)).expect("it runs");
+    assert_eq!((sequence.num_tokens(), sequence.block_table().first(), sequence.block_table().len()), (100, 46, 4));
+}
+
+#[test]
+fn a_prompt_is_found_by_the_blocks_that_the_rest_of_it_sees() {
+    let config = SchedulerConfig {
+        block_size: 2,
+        num_blocks: 8,
+        max_num_batched_tokens: 4,
+        sliding_window: Some(5),
+        enable_prefix_caching: true,
+        ..CONFIG
+    };
+    let mut scheduler = scheduler(config);
+    let prompt = || NewSequence { prompt_token_ids: (0..21).collect(), ..sequence(0, 1, 40) };
+    scheduler.add(prompt()).expect("it fits");
+    while scheduler.get(SequenceId(0)).is_some_and(|sequence| sequence.num_tokens() == 21) {
+        step(&mut scheduler, 7);
+    }
+    scheduler.finish(SequenceId(0));
+    // Its first blocks were lent again long ago; token 20 sees those of 16 to 20.
+    scheduler.add(prompt()).expect("it fits");
+    assert_eq!(step(&mut scheduler, 7), (vec![(0, 20, 1, true)], vec![]));
+    assert_eq!(scheduler.get(SequenceId(0)).expect("it runs").block_table().first(), 8);
 }

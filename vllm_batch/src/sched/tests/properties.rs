@@ -86,7 +86,9 @@ impl World {
         let (id, num_prompt_tokens) = (SequenceId(self.num_added), prompt_token_ids.len());
         let num_final_tokens = num_prompt_tokens + num_output_tokens;
         let capacity = self.cache.len();
-        let max_num_tokens = (num_final_tokens + spare_tokens).min(capacity.max(num_final_tokens));
+        let has_window = self.scheduler.config().sliding_window.is_some();
+        let most = if has_window { usize::MAX } else { capacity.max(num_final_tokens) };
+        let max_num_tokens = (num_final_tokens + spare_tokens).min(most);
         let new = NewSequence {
             id,
             prompt_token_ids: prompt_token_ids.clone(),
@@ -96,7 +98,7 @@ impl World {
             adapter,
         };
         let added = self.scheduler.add(new);
-        if max_num_tokens > capacity {
+        if self.scheduler.config().min_blocks_for(max_num_tokens) > self.scheduler.config().num_blocks {
             assert_eq!(added, Err(AddError::ExceedsCache { max_num_tokens, capacity }));
             return;
         }
@@ -190,7 +192,8 @@ impl World {
         }
         for part in &output.scheduled {
             let expected = &self.expected[&part.id];
-            for position in 0..part.start + part.num_tokens {
+            let window = self.scheduler.config().sliding_window.unwrap_or(usize::MAX);
+            for position in (part.start + 1).saturating_sub(window)..part.start + part.num_tokens {
                 assert_eq!(self.cache[self.slot(part.id, position)], expected.content(position), "{part:?}");
             }
         }
@@ -198,8 +201,9 @@ impl World {
 
     fn slot(&self, id: SequenceId, position: usize) -> usize {
         let block_size = self.scheduler.config().block_size;
-        let block_ids = self.scheduler.get(id).expect("it is unfinished").block_table().block_ids();
-        block_ids[position / block_size].index() * block_size + position % block_size
+        let block_table = self.scheduler.get(id).expect("it is unfinished").block_table();
+        let block = block_table.get(position / block_size).expect("what is seen or computed has its block");
+        block.index() * block_size + position % block_size
     }
 
     fn finish(&mut self, id: SequenceId) {
@@ -232,7 +236,8 @@ fn name(token_ids: &[u32]) -> u64 {
 }
 
 fn config() -> impl Strategy<Value = SchedulerConfig> {
-    let switches = (prop::bool::weighted(0.8), prop::bool::weighted(0.7));
+    let window = prop_oneof![Just(None), (1usize..12).prop_map(Some)];
+    let switches = (prop::bool::weighted(0.8), prop::bool::weighted(0.7), window);
     (1usize..6, 1usize..32, 1usize..5, 3usize..16, switches).prop_map(
         |(max_num_seqs, max_num_batched_tokens, block_size, num_blocks, switches)| SchedulerConfig {
             max_num_seqs,
@@ -241,6 +246,8 @@ fn config() -> impl Strategy<Value = SchedulerConfig> {
             num_blocks,
             enable_prefix_caching: switches.0,
             enable_chunked_prefill: switches.1,
+            // Sequences that are computed whole keep all their blocks.
+            sliding_window: switches.2.filter(|_| switches.1),
         },
     )
 }
@@ -303,7 +310,7 @@ fn the_worlds_do_preempt_and_share() {
         block_size: 2,
         num_blocks: 8,
         enable_prefix_caching: true,
-        enable_chunked_prefill: true,
+        ..CONFIG
     };
     let mut world = World::new(config);
     for _ in 0..6 {
