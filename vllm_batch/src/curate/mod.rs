@@ -9,29 +9,37 @@
 mod answer;
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod builtin;
 mod check;
 mod compile;
 mod diagnostic;
 mod field;
 mod ident;
 mod question;
+mod read;
 mod record;
+mod registry;
 mod schema;
 mod text;
 
 pub use answer::{Answer, Answers, LabelSpan, Preference};
 pub use check::{AnswerError, AnswerErrorKind, FieldError, FieldErrorKind};
 pub use compile::CompiledSchema;
-pub use diagnostic::{Diagnostic, Severity};
+pub use diagnostic::{Diagnostic, InvalidSchema, Severity};
 pub use field::{Display, Field, FieldKind, Pii, TextFormat};
 pub use ident::{Ident, InvalidIdent};
 pub use question::{
     Condition, DateGranularity, Level, NumberQuestion, Question, QuestionKind, QuestionOption, Role as QuestionRole,
     Scale, TaxonomyNode, TextQuestion,
 };
+pub use read::{OptionValues, ReadSchema, SchemaReader};
 pub use record::{
     Agent, AgentKind, Provenance, Record, Response, ResponseStatus, ScoreKind, Suggestion, SuggestionSet,
 };
+pub use registry::{
+    Bump, Change, ChangeKind, ChangedAnswer, LossReason, LostAnswer, MigrationReport, RecordMigration, RecordsReport,
+    RegistryError, SchemaDiff, SchemaFile, SchemaFolder, SchemaRegistry,
+};
 pub use schema::{AutoGold, ExportSpec, GoldPolicy, Layout, Migration, PromptSpec, Rendering, SchemaRef, TaskSchema};
-pub use semver::Version;
+pub use semver::{Version, VersionReq};
 pub use text::LocalizedText;

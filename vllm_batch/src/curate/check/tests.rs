@@ -311,7 +311,7 @@ fn what_cannot_be_compiled_is_reported() {
             ident("s"),
             QuestionKind::Structured { schema: json!({"$ref": "https://example.com/x"}) },
         ));
-    let found: Vec<_> = schema.compile().unwrap_err().into_iter().map(|one| (one.code, one.path)).collect();
+    let found: Vec<_> = schema.compile().unwrap_err().errors().map(|one| (one.code, one.path.clone())).collect();
     let expected = [
         ("invalid_json_schema", "/fields/0/schema"),
         ("invalid_pattern", "/questions/0/pattern"),
