@@ -282,7 +282,8 @@ fn records_are_checked_field_by_field() {
     }
     let mut with_default = Field::new(ident("words"), FieldKind::Number);
     with_default.default = Some(json!(3));
-    let schema = schema.with_field(with_default).compile().unwrap();
+    let question = Question::new(ident("q"), text(TextQuestion::default()));
+    let schema = schema.with_field(with_default).with_question(question).compile().unwrap();
     let errors: Vec<_> = schema.check_record(&record).iter().map(ToString::to_string).collect();
     assert_eq!(errors, expected);
 

@@ -30,6 +30,9 @@ const MAX_PROPERTIES: usize = 5000;
 
 /// Warns of what cannot be decoded everywhere. Whether the schema is one is checked where it is compiled.
 pub(super) fn check(place: &mut Place<'_>, schema: &Value) {
+    if !schema.is_object() {
+        return place.error("invalid_json_schema", "the answers' schema is an object, and says what they consist of");
+    }
     let mut totals = Totals::default();
     check_schema(place, schema, 1, &mut totals);
     let Totals { levels, enum_values, properties } = totals;

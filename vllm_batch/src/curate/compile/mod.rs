@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use super::check::Checkers;
+use super::decode::Formats;
 use super::diagnostic::sort_by_place;
 use super::{Diagnostic, InvalidSchema, QuestionRole, TaskSchema};
 use place::Place;
@@ -43,6 +44,7 @@ pub struct CompiledSchema {
     schema: TaskSchema,
     sha256: String,
     checkers: Checkers,
+    formats: Formats,
     warnings: Vec<Diagnostic>,
 }
 
@@ -77,7 +79,13 @@ impl TaskSchema {
         if found.iter().any(Diagnostic::is_error) {
             return Err(InvalidSchema::new(found));
         }
-        Ok(CompiledSchema { sha256: sha256(&self), checkers, schema: self, warnings: found })
+        Ok(CompiledSchema {
+            sha256: sha256(&self),
+            checkers,
+            formats: Formats::new(&self),
+            schema: self,
+            warnings: found,
+        })
     }
 }
 
@@ -95,6 +103,11 @@ impl CompiledSchema {
     /// What checks its questions and fields.
     pub(super) fn checkers(&self) -> &Checkers {
         &self.checkers
+    }
+
+    /// The JSON Schemas of its answers.
+    pub(super) fn formats(&self) -> &Formats {
+        &self.formats
     }
 
     /// What may not be as it was meant.
@@ -176,3 +189,6 @@ fn sha256(schema: &TaskSchema) -> String {
         hex
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,10 +95,9 @@ fn check_labels(place: &mut Place<'_>, options: &[QuestionOption]) {
             LocalizedText::Plain(text) => vec![("", text)],
             LocalizedText::ByLocale(texts) => texts.iter().map(|(locale, text)| (&**locale, &**text)).collect(),
         };
-        let first = labels.into_iter().filter_map(|label| seen.insert(label, at)).next();
-        if let Some(first) = first {
-            let message = format!("{:?} is the label of option {first} too", option.label.as_str());
-            place.at(at).at("label").error("duplicate_label", message);
+        let twice = labels.into_iter().find_map(|label| Some((seen.insert(label, at)?, label.1)));
+        if let Some((first, label)) = twice {
+            place.at(at).at("label").error("duplicate_label", format!("{label:?} is the label of option {first} too"));
         }
     }
 }

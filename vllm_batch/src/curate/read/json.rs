@@ -17,16 +17,25 @@ pub(super) const MAX_DEPTH: usize = 64;
 pub(super) fn parse(text: &str) -> Result<(Value, Vec<Diagnostic>), Diagnostic> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let (value, twice) = deserialize(&mut deserializer).map_err(|error| invalid(text, &error))?;
-    deserializer.end().map_err(|error| invalid(text, &error))?;
-    Ok((value, twice))
+    let seen = Seen::default();
+    let value = Strict::new(&seen).deserialize(&mut deserializer);
+    let value = value.and_then(|value| deserializer.end().map(|()| value));
+    match (value, seen.too_deep.into_inner()) {
+        (_, Some(path)) => Err(too_deep(path)),
+        (value, None) => Ok((value.map_err(|error| invalid(text, &error))?, seen.twice.into_inner())),
+    }
 }
 
 /// As [`parse`], from anything that can be deserialized.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(Value, Vec<Diagnostic>), D::Error> {
-    let twice = RefCell::new(Vec::new());
-    let value = Strict { path: String::new(), depth: 0, twice: &twice }.deserialize(deserializer)?;
-    Ok((value, twice.into_inner()))
+    let seen = Seen::default();
+    let value = Strict::new(&seen).deserialize(deserializer)?;
+    Ok((value, seen.twice.into_inner()))
+}
+
+/// What a document that has too much within each other is told.
+pub(super) fn too_deep(path: String) -> Diagnostic {
+    Diagnostic::error("too_deep", path, format!("more than {MAX_DEPTH} objects and lists are within each other"))
 }
 
 fn invalid(text: &str, error: &serde_json::Error) -> Diagnostic {
@@ -36,18 +45,32 @@ fn invalid(text: &str, error: &serde_json::Error) -> Diagnostic {
     Diagnostic::error("invalid_json", "", format!("this is not JSON: {error}"))
 }
 
+/// What was seen besides values.
+#[derive(Default)]
+struct Seen {
+    /// Keys that are there twice.
+    twice: RefCell<Vec<Diagnostic>>,
+    /// Where there is too much within each other.
+    too_deep: RefCell<Option<String>>,
+}
+
 struct Strict<'r> {
     path: String,
     depth: usize,
-    twice: &'r RefCell<Vec<Diagnostic>>,
+    seen: &'r Seen,
 }
 
-impl Strict<'_> {
+impl<'r> Strict<'r> {
+    fn new(seen: &'r Seen) -> Self {
+        Self { path: String::new(), depth: 0, seen }
+    }
+
     fn below<E: serde::de::Error>(&self, key: &str) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
+            *self.seen.too_deep.borrow_mut() = Some(self.path.clone());
             return Err(E::custom(format_args!("more than {MAX_DEPTH} objects and lists within each other")));
         }
-        Ok(Self { path: format!("{}/{}", self.path, escape(key)), depth: self.depth + 1, twice: self.twice })
+        Ok(Self { path: format!("{}/{}", self.path, escape(key)), depth: self.depth + 1, seen: self.seen })
     }
 }
 
@@ -109,7 +132,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
             let below = self.below::<A::Error>(&key)?;
             if object.contains_key(&key) && twice.insert(key.clone()) {
                 let message = format!("the object has the key {key:?} more than once");
-                self.twice.borrow_mut().push(Diagnostic::error("duplicate_key", &below.path, message));
+                self.seen.twice.borrow_mut().push(Diagnostic::error("duplicate_key", &below.path, message));
             }
             let value = members.next_value_seed(below)?;
             object.insert(key, value);

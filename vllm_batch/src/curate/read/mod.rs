@@ -96,8 +96,7 @@ impl SchemaReader {
     /// As [`read_json`](Self::read_json), but for keys that an object has twice: a [`Value`] has the last of them only.
     pub fn read_value(self, document: &Value) -> Result<ReadSchema, InvalidSchema> {
         if json::is_too_deep(document) {
-            let message = format!("more than {} objects and lists within each other", json::MAX_DEPTH);
-            return Err(InvalidSchema::of(Diagnostic::error("too_deep", "", message)));
+            return Err(InvalidSchema::of(json::too_deep(String::new())));
         }
         self.read(document, Vec::new())
     }

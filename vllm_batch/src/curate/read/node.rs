@@ -169,11 +169,9 @@ impl<'a> Object<'_, 'a> {
         match self.node(key) {
             Some(node) => T::read(&node),
             None => {
-                let named = match key.legacy.filter(|_| self.node.report.legacy) {
-                    Some(legacy) => format!("`{legacy}`"),
-                    None => format!("`{}`", key.name),
-                };
-                self.node.error("missing_key", format!("{named} is missing"))
+                let legacy = key.legacy.filter(|_| self.node.report.legacy);
+                let or = legacy.map(|legacy| format!(" (or `{legacy}`)")).unwrap_or_default();
+                self.node.error("missing_key", format!("`{}`{or} is missing", key.name))
             }
         }
     }
