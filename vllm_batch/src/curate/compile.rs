@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::check::Checkers;
 use super::decode::Formats;
+use super::prompt::Templates;
 use super::{Diagnostic, TaskSchema};
 
 /// A schema that was checked as a whole, with all that follows from it.
@@ -17,6 +18,7 @@ pub struct CompiledSchema {
     sha256: String,
     checkers: Checkers,
     formats: Formats,
+    templates: Templates,
     warnings: Vec<Diagnostic>,
 }
 
@@ -43,6 +45,7 @@ impl TaskSchema {
         let mut diagnostics = Vec::new();
         check_ids(&self, &mut diagnostics);
         let checkers = Checkers::new(&self, &mut diagnostics);
+        let templates = Templates::new(&self, &mut diagnostics);
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Err(diagnostics);
         }
@@ -50,6 +53,7 @@ impl TaskSchema {
             sha256: sha256(&self),
             checkers,
             formats: Formats::new(&self),
+            templates,
             schema: self,
             warnings: diagnostics,
         })
@@ -77,6 +81,11 @@ impl CompiledSchema {
         &self.formats
     }
 
+    /// Its own templates.
+    pub(super) fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
     /// What may not be as it was meant.
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
@@ -102,7 +111,12 @@ fn check_ids(schema: &TaskSchema, diagnostics: &mut Vec<Diagnostic>) {
 
 fn sha256(schema: &TaskSchema) -> String {
     let json = serde_json::to_vec(schema).unwrap_or_default();
-    Sha256::digest(json).iter().fold(String::new(), |mut hex, byte| {
+    hex(&Sha256::digest(json))
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
     })
