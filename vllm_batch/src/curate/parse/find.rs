@@ -131,7 +131,11 @@ fn lines(schema: &TaskSchema, text: &str) -> Vec<Entry> {
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         let named = line.split_once(':').filter(|(label, _)| label.chars().count() <= 80);
-        let named = named.and_then(|(label, _)| Some((question(schema, label)?.0, at + label.len() + 1)));
+        let named = named.and_then(|(label, value)| {
+            // The end of bold type, as in `**Tone:** formal`.
+            let bold = if label.contains("**") && value.starts_with("**") { 2 } else { 0 };
+            Some((question(schema, label)?.0, at + label.len() + 1 + bold))
+        });
         at += line.len();
         match (named, found.last_mut()) {
             (Some((question, start)), _) => found.push((&question.id, start..at)),

@@ -229,12 +229,7 @@ fn answers_are_found_in_any_wrapping() {
         ("{\"tone\": \"yes\", \"clarity\": 4, \"note\": \"x", good, "truncated_json", ""),
         ("{\"tone\": \"yes\", \"clarity\": ", "tone=yes", "truncated_json", "clarity:missing_answer"),
         ("{\"tone\": \"rude\", \"clarity\": 4}", "clarity=4", "", "tone:unknown_option"),
-        (
-            "**Tone:** yes\nClarity: 4/5\nAdditional Notes: x",
-            with_note,
-            "lines tone:option_by_spelling clarity:number_from_text note:key_by_title",
-            "",
-        ),
+        ("**Tone:** yes\nClarity: 4/5\nAdditional Notes: x", with_note, "lines clarity:number_from_text", ""),
         ("Tone: yes\nClarity: 4\n", good, "lines clarity:number_from_text", ""),
         ("no idea", "", "", "tone:missing_answer clarity:missing_answer"),
         ("{}", "", "", "tone:missing_answer clarity:missing_answer"),
