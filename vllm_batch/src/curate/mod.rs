@@ -12,11 +12,14 @@ pub(crate) mod arbitrary;
 mod builtin;
 mod check;
 mod compile;
+mod confidence;
 mod decode;
 mod diagnostic;
 mod embed;
 mod field;
 mod ident;
+mod parse;
+mod prompt;
 mod question;
 mod read;
 mod record;
@@ -27,9 +30,12 @@ mod text;
 pub use answer::{Answer, Answers, LabelSpan, Preference};
 pub use check::{AnswerError, AnswerErrorKind, FieldError, FieldErrorKind};
 pub use compile::CompiledSchema;
+pub use confidence::{Suggested, vote};
 pub use diagnostic::{Diagnostic, InvalidSchema, Severity};
 pub use field::{Display, Field, FieldKind, Pii, TextFormat};
 pub use ident::{Ident, InvalidIdent};
+pub use parse::{Parsed, Repair, RepairKind};
+pub use prompt::{AnswerForm, Example, PromptError, RecordPrompt, RequestOptions};
 pub use question::{
     Condition, DateGranularity, Level, NumberQuestion, Question, QuestionKind, QuestionOption, Role as QuestionRole,
     Scale, TaxonomyNode, TextQuestion,

@@ -8,7 +8,7 @@ mod migrations;
 mod names;
 mod options;
 mod place;
-mod templates;
+mod prompts;
 
 use std::fmt::Write as _;
 
@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::check::Checkers;
 use super::decode::Formats;
 use super::diagnostic::sort_by_place;
+use super::prompt::Templates;
 use super::{Diagnostic, InvalidSchema, QuestionRole, TaskSchema};
 use place::Place;
 
@@ -45,6 +46,7 @@ pub struct CompiledSchema {
     sha256: String,
     checkers: Checkers,
     formats: Formats,
+    templates: Templates,
     warnings: Vec<Diagnostic>,
 }
 
@@ -70,8 +72,9 @@ impl TaskSchema {
     /// ```
     pub fn compile(self) -> Result<CompiledSchema, InvalidSchema> {
         let mut found = Vec::new();
-        check(&self, &mut found);
         let checkers = Checkers::new(&self, &mut found);
+        let templates = Templates::new(&self, &mut found);
+        check(&self, &templates, &mut found);
         // Found thing by thing; told place by place.
         if !found.is_empty() {
             sort_by_place(&mut found, &serde_json::to_value(&self).unwrap_or_default());
@@ -83,6 +86,7 @@ impl TaskSchema {
             sha256: sha256(&self),
             checkers,
             formats: Formats::new(&self),
+            templates,
             schema: self,
             warnings: found,
         })
@@ -110,18 +114,24 @@ impl CompiledSchema {
         &self.formats
     }
 
+    /// Its own templates.
+    pub(super) fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
     /// What may not be as it was meant.
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
     }
 }
 
-fn check(schema: &TaskSchema, found: &mut Vec<Diagnostic>) {
+fn check(schema: &TaskSchema, templates: &Templates, found: &mut Vec<Diagnostic>) {
     let mut root = Place::root(found);
     check_root(&mut root, schema);
     check_fields(&mut root.at("fields"), schema);
+    prompts::check_fields(&mut root.at("fields"), schema, templates);
     check_questions(&mut root.at("questions"), schema);
-    templates::check(&mut root.at("prompt"), schema);
+    prompts::check(&mut root.at("prompt"), schema, templates);
     exports::check_gold(&mut root.at("gold"), &schema.gold);
     exports::check_export(&mut root.at("export"), schema);
     migrations::check(&mut root.at("migrations"), schema);
@@ -156,7 +166,6 @@ fn check_fields(place: &mut Place<'_>, schema: &TaskSchema) {
                 .error("crossed_bounds", "nothing of the field would be left: take it out of the prompt");
         }
     }
-    templates::check_fields(place, schema);
 }
 
 fn check_questions(place: &mut Place<'_>, schema: &TaskSchema) {
@@ -184,7 +193,12 @@ fn check_questions(place: &mut Place<'_>, schema: &TaskSchema) {
 
 fn sha256(schema: &TaskSchema) -> String {
     let json = serde_json::to_vec(schema).unwrap_or_default();
-    Sha256::digest(json).iter().fold(String::new(), |mut hex, byte| {
+    hex(&Sha256::digest(json))
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
     })
