@@ -10,16 +10,22 @@ pub mod agreement;
 mod answer;
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod builtin;
 mod check;
 mod compile;
+mod confidence;
 mod decode;
 mod diagnostic;
 mod embed;
 mod field;
 mod gold;
 mod ident;
+mod parse;
+mod prompt;
 mod question;
+mod read;
 mod record;
+mod registry;
 mod schema;
 mod select;
 mod snapshot;
@@ -28,19 +34,27 @@ mod text;
 pub use answer::{Answer, Answers, LabelSpan, Preference};
 pub use check::{AnswerError, AnswerErrorKind, FieldError, FieldErrorKind};
 pub use compile::CompiledSchema;
-pub use diagnostic::{Diagnostic, Severity};
+pub use confidence::{Suggested, vote};
+pub use diagnostic::{Diagnostic, InvalidSchema, Severity};
 pub use field::{Display, Field, FieldKind, Pii, TextFormat};
 pub use gold::{GoldDecision, GoldReason, mark_gold};
 pub use ident::{Ident, InvalidIdent};
+pub use parse::{Parsed, Repair, RepairKind};
+pub use prompt::{AnswerForm, Example, PromptError, RecordPrompt, RequestOptions};
 pub use question::{
     Condition, DateGranularity, Level, NumberQuestion, Question, QuestionKind, QuestionOption, Role as QuestionRole,
     Scale, TaxonomyNode, TextQuestion,
 };
+pub use read::{OptionValues, ReadSchema, SchemaReader};
 pub use record::{
     Agent, AgentKind, Provenance, Record, Response, ResponseStatus, ScoreKind, Suggestion, SuggestionSet,
 };
+pub use registry::{
+    Bump, Change, ChangeKind, ChangedAnswer, LossReason, LostAnswer, MigrationReport, RecordMigration, RecordsReport,
+    RegistryError, SchemaDiff, SchemaFile, SchemaFolder, SchemaRegistry,
+};
 pub use schema::{AutoGold, ExportSpec, GoldPolicy, Layout, Migration, PromptSpec, Rendering, SchemaRef, TaskSchema};
 pub use select::{Selected, Strategy, select};
-pub use semver::Version;
+pub use semver::{Version, VersionReq};
 pub use snapshot::{GoldRow, GoldSnapshot, SnapshotError};
 pub use text::LocalizedText;

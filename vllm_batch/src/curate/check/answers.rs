@@ -161,7 +161,7 @@ impl CompiledSchema {
         pairs.find(|(question, _)| question.id == id).ok_or_else(|| self.unknown_question(id))
     }
 
-    fn unknown_question(&self, id: &str) -> AnswerError {
+    pub(in crate::curate) fn unknown_question(&self, id: &str) -> AnswerError {
         let nearest = nearest(id, self.schema().questions.iter().map(|question| question.id.as_str()));
         AnswerError::new(id, AnswerErrorKind::UnknownQuestion { nearest })
     }
