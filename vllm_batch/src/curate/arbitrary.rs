@@ -1,4 +1,4 @@
-//! Questions of every kind with answers that hold, for property tests.
+//! Questions of every kind with answers that hold, and whole schemas, for property tests.
 
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -6,8 +6,9 @@ use proptest::sample::subsequence;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Answer, DateGranularity, Ident, LabelSpan, NumberQuestion, Preference, Question, QuestionKind, QuestionOption,
-    Scale, TaxonomyNode, TextQuestion,
+    Answer, AutoGold, Condition, DateGranularity, Display, Field, FieldKind, Ident, LabelSpan, Layout, LocalizedText,
+    Migration, NumberQuestion, Pii, Preference, Question, QuestionKind, QuestionOption, QuestionRole, Scale,
+    TaskSchema, TaxonomyNode, TextFormat, TextQuestion, Version,
 };
 
 /// A question, an answer to it, and the fields of a record that the answer holds for.
@@ -45,11 +46,15 @@ pub(crate) fn ident(text: &str) -> Ident {
     text.parse().unwrap()
 }
 
-/// Some options with distinct values; labels are any printable text.
+/// Some options with distinct values and labels; labels are any printable text.
 pub(crate) fn options() -> impl Strategy<Value = Vec<QuestionOption>> {
     let values = btree_set("[a-z0-9é字]([a-z0-9_ +-]{0,6}[a-z0-9])?", 1..6);
     (values, vec("[ -~äß語]{1,12}", 6)).prop_map(|(values, labels)| {
-        values.into_iter().zip(labels).map(|(value, label)| QuestionOption::new(value, label)).collect()
+        let labelled = values.into_iter().zip(labels).map(|(value, label)| {
+            let label = format!("{label}{value}");
+            QuestionOption::new(value, label)
+        });
+        labelled.collect()
     })
 }
 
@@ -77,13 +82,13 @@ fn choices() -> impl Strategy<Value = Pair> {
         (Just(options), subsequence(values.clone(), 0..=values.len()))
     };
     (options().prop_flat_map(chosen), any::<bool>()).prop_map(|((options, values), bounded)| {
-        let (min, max) = if bounded { (values.len(), Some(values.len())) } else { (0, None) };
+        let (min, max) = if bounded && !values.is_empty() { (values.len(), Some(values.len())) } else { (0, None) };
         (QuestionKind::Choice { options, multiple: true, min, max }, Answer::Options(values))
     })
 }
 
 fn range() -> impl Strategy<Value = Pair> {
-    (-20i64..20, 0i64..12, any::<prop::sample::Index>()).prop_map(|(min, width, index)| {
+    (-20i64..20, 1i64..12, any::<prop::sample::Index>()).prop_map(|(min, width, index)| {
         let value = min + index.index(width as usize + 1) as i64;
         (QuestionKind::Rating { scale: Scale::Range { min, max: min + width } }, Answer::Rating(value))
     })
@@ -208,4 +213,137 @@ fn spans() -> impl Strategy<Value = Triple> {
             (QuestionKind::Span { field: ident("doc"), labels, overlap: false }, Answer::Spans(spans), fields)
         },
     )
+}
+
+/// A schema that compiles, with fields `doc`, `items`, `a` and `b`, and questions `q0`, `q1` and so on.
+pub(crate) fn schema() -> impl Strategy<Value = TaskSchema> {
+    let questions = vec((asked(), question_parts()), 1..5);
+    (questions, field_parts(), document_parts()).prop_map(|(questions, fields, document)| {
+        let mut schema = TaskSchema::new(ident("task"), Version::new(2, 1, 0));
+        schema.fields = fields;
+        for (at, (asked, parts)) in questions.into_iter().enumerate() {
+            schema.questions.push(parts.apply(at, asked));
+        }
+        document.apply(schema)
+    })
+}
+
+/// A text in one language or in two.
+pub(crate) fn localized() -> impl Strategy<Value = LocalizedText> {
+    prop_oneof![
+        "[a-zäß語 ]{0,8}[a-z]".prop_map(LocalizedText::Plain),
+        ("[a-z]{1,8}", "[a-z]{1,8}")
+            .prop_map(|(en, de)| LocalizedText::ByLocale([("de".to_owned(), de), ("en".to_owned(), en)].into())),
+    ]
+}
+
+#[derive(Debug, Clone)]
+struct QuestionParts {
+    title: LocalizedText,
+    help: Option<LocalizedText>,
+    required: bool,
+    has_default: bool,
+    is_review: bool,
+    condition: usize,
+    weight: f64,
+    pii: Pii,
+}
+
+fn question_parts() -> impl Strategy<Value = QuestionParts> {
+    let pii = prop_oneof![Just(Pii::None), Just(Pii::Keep), Just(Pii::Mask), Just(Pii::Drop)];
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), 0usize..5);
+    (localized(), prop::option::of(localized()), flags, 0.0..8.0, pii).prop_map(|(title, help, flags, weight, pii)| {
+        let (required, has_default, is_review, condition) = flags;
+        QuestionParts { title, help, required, has_default, is_review, condition, weight, pii }
+    })
+}
+
+impl QuestionParts {
+    fn apply(self, at: usize, asked: Asked) -> Question {
+        let Asked { mut question, answer, .. } = asked;
+        question.id = ident(&format!("q{at}"));
+        question.default = self.has_default.then_some(answer);
+        question.role = if self.is_review { QuestionRole::Review } else { QuestionRole::Output };
+        (question.title, question.help, question.required) = (self.title, self.help, self.required);
+        (question.weight, question.pii) = (self.weight, self.pii);
+        let earlier = Condition::Answered(ident("q0"));
+        let field = Condition::Field { field: ident("a"), any_of: vec![json!("x"), json!("y")] };
+        question.visible_when = match self.condition {
+            1 if at > 0 => Some(earlier),
+            2 => Some(Condition::Not(Box::new(field))),
+            3 if at > 0 => Some(Condition::Any(vec![field, Condition::All(vec![earlier])])),
+            _ => None,
+        };
+        question
+    }
+}
+
+fn field_parts() -> impl Strategy<Value = Vec<Field>> {
+    let shown = prop_oneof![Just(Display::Body), Just(Display::Hidden), Just(Display::Timeline), Just(Display::Table)];
+    let one = || (localized(), any::<bool>(), any::<bool>(), prop::option::of(1usize..9));
+    (vec(one(), 4), shown).prop_map(|(parts, display)| {
+        let text = |format| FieldKind::Text { format };
+        let kinds = [
+            ("doc", text(TextFormat::Plain)),
+            ("items", FieldKind::Structured { schema: Some(json!({"type": "array"})) }),
+            ("a", text(TextFormat::Markdown)),
+            ("b", text(TextFormat::Html)),
+        ];
+        let fields = kinds.into_iter().zip(parts).map(|((id, kind), (title, required, in_prompt, max_chars))| Field {
+            title,
+            required,
+            in_prompt,
+            max_chars,
+            display,
+            ..Field::new(ident(id), kind)
+        });
+        fields.collect()
+    })
+}
+
+#[derive(Debug, Clone)]
+struct DocumentParts {
+    name: LocalizedText,
+    guidelines: Option<LocalizedText>,
+    prompt: Option<String>,
+    agreement: Option<f64>,
+    flags: (bool, bool, bool),
+    extra: Vec<(String, i64)>,
+}
+
+fn document_parts() -> impl Strategy<Value = DocumentParts> {
+    let prompt = prop_oneof![Just("{doc}: {a}".to_owned()), Just("{{ doc }} {% if a %}{{ a }}{% endif %}".to_owned())];
+    let texts = (localized(), prop::option::of(localized()), prop::option::of(prompt));
+    let extra = vec(("x_[a-z/~]{1,4}", any::<i64>()), 0..3);
+    let rest = (prop::option::of(0.0..=1.0), any::<(bool, bool, bool)>(), extra);
+    (texts, rest).prop_map(|((name, guidelines, prompt), (agreement, flags, extra))| DocumentParts {
+        name,
+        guidelines,
+        prompt,
+        agreement,
+        flags,
+        extra,
+    })
+}
+
+impl DocumentParts {
+    fn apply(self, mut schema: TaskSchema) -> TaskSchema {
+        let (show, migrate, grid) = self.flags;
+        (schema.name, schema.guidelines, schema.prompt.user) = (self.name, self.guidelines, self.prompt);
+        schema.prompt.num_examples = usize::from(show);
+        schema.rendering.show_suggestions = show;
+        schema.rendering.layout = if grid { Layout::Grid } else { Layout::SingleColumn };
+        schema.gold.auto = self.agreement.map(|min_agreement| AutoGold { min_agreement, ..AutoGold::default() });
+        schema.export.inputs = show.then(|| vec![ident("doc"), ident("b")]);
+        schema.export.group_by = grid.then(|| ident("a"));
+        if migrate {
+            let since = Version::new(2, 0, 0);
+            schema.migrations = vec![
+                Migration::DropQuestion { since: since.clone(), question: ident("gone") },
+                Migration::RenameQuestion { since, from: ident("older"), to: ident("q0") },
+            ];
+        }
+        schema.extra = self.extra.into_iter().map(|(key, value)| (key, json!(value))).collect();
+        schema
+    }
 }

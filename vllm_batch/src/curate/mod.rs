@@ -9,6 +9,7 @@
 mod answer;
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod builtin;
 mod check;
 mod compile;
 mod confidence;
@@ -20,7 +21,9 @@ mod ident;
 mod parse;
 mod prompt;
 mod question;
+mod read;
 mod record;
+mod registry;
 mod schema;
 mod text;
 
@@ -28,7 +31,7 @@ pub use answer::{Answer, Answers, LabelSpan, Preference};
 pub use check::{AnswerError, AnswerErrorKind, FieldError, FieldErrorKind};
 pub use compile::CompiledSchema;
 pub use confidence::{Suggested, vote};
-pub use diagnostic::{Diagnostic, Severity};
+pub use diagnostic::{Diagnostic, InvalidSchema, Severity};
 pub use field::{Display, Field, FieldKind, Pii, TextFormat};
 pub use ident::{Ident, InvalidIdent};
 pub use parse::{Parsed, Repair, RepairKind};
@@ -37,9 +40,14 @@ pub use question::{
     Condition, DateGranularity, Level, NumberQuestion, Question, QuestionKind, QuestionOption, Role as QuestionRole,
     Scale, TaxonomyNode, TextQuestion,
 };
+pub use read::{OptionValues, ReadSchema, SchemaReader};
 pub use record::{
     Agent, AgentKind, Provenance, Record, Response, ResponseStatus, ScoreKind, Suggestion, SuggestionSet,
 };
+pub use registry::{
+    Bump, Change, ChangeKind, ChangedAnswer, LossReason, LostAnswer, MigrationReport, RecordMigration, RecordsReport,
+    RegistryError, SchemaDiff, SchemaFile, SchemaFolder, SchemaRegistry,
+};
 pub use schema::{AutoGold, ExportSpec, GoldPolicy, Layout, Migration, PromptSpec, Rendering, SchemaRef, TaskSchema};
-pub use semver::Version;
+pub use semver::{Version, VersionReq};
 pub use text::LocalizedText;

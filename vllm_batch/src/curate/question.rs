@@ -307,7 +307,7 @@ pub struct TaxonomyNode {
 }
 
 /// Levels of measurement (Stevens 1946): which differences between two answers mean something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Level {

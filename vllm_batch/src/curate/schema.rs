@@ -298,3 +298,17 @@ pub enum Migration {
         question: Ident,
     },
 }
+
+impl Migration {
+    /// The version that brought the step: answers of older ones need it.
+    pub fn since(&self) -> &Version {
+        match self {
+            Self::RenameQuestion { since, .. }
+            | Self::MapOptions { since, .. }
+            | Self::MapScale { since, .. }
+            | Self::ChoiceToBoolean { since, .. }
+            | Self::SetDefault { since, .. }
+            | Self::DropQuestion { since, .. } => since,
+        }
+    }
+}

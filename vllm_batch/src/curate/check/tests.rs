@@ -282,7 +282,8 @@ fn records_are_checked_field_by_field() {
     }
     let mut with_default = Field::new(ident("words"), FieldKind::Number);
     with_default.default = Some(json!(3));
-    let schema = schema.with_field(with_default).compile().unwrap();
+    let question = Question::new(ident("q"), text(TextQuestion::default()));
+    let schema = schema.with_field(with_default).with_question(question).compile().unwrap();
     let errors: Vec<_> = schema.check_record(&record).iter().map(ToString::to_string).collect();
     assert_eq!(errors, expected);
 
@@ -311,7 +312,7 @@ fn what_cannot_be_compiled_is_reported() {
             ident("s"),
             QuestionKind::Structured { schema: json!({"$ref": "https://example.com/x"}) },
         ));
-    let found: Vec<_> = schema.compile().unwrap_err().into_iter().map(|one| (one.code, one.path)).collect();
+    let found: Vec<_> = schema.compile().unwrap_err().errors().map(|one| (one.code, one.path.clone())).collect();
     let expected = [
         ("invalid_json_schema", "/fields/0/schema"),
         ("invalid_pattern", "/questions/0/pattern"),
