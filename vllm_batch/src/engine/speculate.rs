@@ -258,6 +258,6 @@ mod tests {
     fn there_are_no_more_guesses_than_there_is_room() {
         let (config, mut drafter) = (SpeculativeConfig::ngram(7), Drafter::new());
         assert_eq!(drafter.propose(&config, &[6; 40], 2), [6, 6]);
-        assert_eq!(drafter.propose(&config, &[1, 2, 3], 9), []);
+        assert!(drafter.propose(&config, &[1, 2, 3], 9).is_empty());
     }
 }
