@@ -148,9 +148,14 @@ impl Answer {
         RequestError::invalid(self.rules.restriction, message)
     }
 
-    /// At most `room` guesses of the tokens after those of `sequence`.
-    pub(super) fn propose(&mut self, config: &SpeculativeConfig, sequence: &Sequence, room: usize) -> Vec<u32> {
-        self.drafter.propose(config, sequence.token_ids(), room)
+    /// Guesses of the tokens after those of `sequence`: at most as many as there is room for, in a step of so many tokens.
+    pub(super) fn propose(
+        &mut self,
+        config: &SpeculativeConfig,
+        sequence: &Sequence,
+        (room, num_tokens): (usize, usize),
+    ) -> Vec<u32> {
+        self.drafter.propose(config, sequence.token_ids(), (room, num_tokens))
     }
 
     /// Takes the chosen token, which `sequence` has already. The token that ends an answer is not part of the text,

@@ -21,8 +21,8 @@ use crate::sched::{ScheduledSequence, Scheduler, SchedulerOutput, Sequence, Sequ
 
 /// So many rows of logits are in memory at the same time.
 const MAX_LOGIT_ROWS: usize = 64;
-/// Guesses fill steps up to so many tokens: TODO.
-const MAX_DRAFTED_STEP: usize = 8;
+/// Guesses fill steps up to so many tokens. In larger ones, little of the time is left that reading the weights takes.
+const MAX_DRAFTED_STEP: usize = 16;
 
 /// The engine without its thread: for programs that want to own the loop.
 ///
@@ -222,9 +222,11 @@ impl EngineCore {
     fn schedule(&mut self) -> SchedulerOutput {
         let mut step = self.scheduler.schedule();
         if let Some(config) = &self.speculative_config {
-            let active = &mut self.active;
+            let (active, num_tokens) = (&mut self.active, step.num_tokens());
             self.scheduler.draft(&mut step, MAX_DRAFTED_STEP, |sequence, room| {
-                active.answer_mut(sequence.id()).map_or_else(Vec::new, |answer| answer.propose(config, sequence, room))
+                active
+                    .answer_mut(sequence.id())
+                    .map_or_else(Vec::new, |answer| answer.propose(config, sequence, (room, num_tokens)))
             });
             self.num_draft_tokens += step.num_draft_tokens() as u64;
         }
