@@ -21,7 +21,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use vllm_batch::batch::{BatchRequestOutput, Contract, PlanPolicy, RunStatus};
 use vllm_batch::{
     BatchReport, BatchRunner, CancellationToken, EngineBuilder, KvCacheDtype, LocalEngine, PoolingType, Progress,
-    WeightDtype,
+    SpeculativeConfig, WeightDtype,
 };
 
 /// Answer a file of OpenAI batch requests with a model in this process.
@@ -81,6 +81,16 @@ struct Options {
     /// Compute every prompt anew instead of sharing common beginnings
     #[arg(long)]
     no_enable_prefix_caching: bool,
+    /// The most tokens that are guessed ahead by looking up what was said before, where few requests run; 0 for none. Answers do
+    /// not depend on it
+    #[arg(long, default_value_t = SpeculativeConfig::default().num_speculative_tokens)]
+    num_speculative_tokens: usize,
+    /// The most tokens that are looked up
+    #[arg(long, default_value_t = SpeculativeConfig::default().prompt_lookup_max)]
+    prompt_lookup_max: usize,
+    /// The fewest tokens that must match
+    #[arg(long, default_value_t = SpeculativeConfig::default().prompt_lookup_min)]
+    prompt_lookup_min: usize,
     /// How weights are kept in memory: `auto` leaves quantised tensors as they are, `float32` and the like widen them,
     /// `q8_0` and `q4_0` quantise dense ones as well
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
@@ -259,6 +269,7 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
             Dtype::Q8 => WeightDtype::Q8_0,
             Dtype::Q4 => WeightDtype::Q4_0,
         })
+        .speculative_config(speculative_config(options))
         .pooling_type(options.pooling_type)
         .seed(options.seed);
     if let Some(max_num_seqs) = options.max_num_seqs {
@@ -274,6 +285,12 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
         builder = builder.threads(threads);
     }
     options.served_model_name.iter().fold(builder, EngineBuilder::served_model_name)
+}
+
+fn speculative_config(options: &Options) -> Option<SpeculativeConfig> {
+    let config = SpeculativeConfig::ngram(options.num_speculative_tokens)
+        .with_prompt_lookup(options.prompt_lookup_min, options.prompt_lookup_max);
+    (options.num_speculative_tokens > 0).then_some(config)
 }
 
 /// The first Ctrl-C ends the run after the rows that are being written; the second one ends the process.

@@ -66,6 +66,7 @@ pub mod text;
 pub use batch::{BatchReport, BatchRunner, CancellationToken, Progress, RunError};
 pub use engine::{
     BatchEngine, BatchEngineExt, Device, EngineBuilder, EngineCore, EngineSpec, LocalEngine, OutputStream,
+    SpeculativeConfig,
 };
 #[cfg(feature = "remote")]
 pub use engine::{Flavour, RemoteEngine, RemoteEngineBuilder};

@@ -9,6 +9,7 @@ use super::conversation::Parsers;
 use super::core::EngineCore;
 use super::local::LocalEngine;
 use super::lower::Lowering;
+use super::speculate::SpeculativeConfig;
 use super::tune::{Tuned, tune};
 use crate::error::LoadError;
 use crate::kernels::{KvCacheDtype, WeightDtype};
@@ -51,6 +52,7 @@ pub struct EngineBuilder {
     kv_cache_dtype: KvCacheDtype,
     kv_cache_memory: usize,
     enable_prefix_caching: bool,
+    speculative_config: Option<SpeculativeConfig>,
     threads: Option<usize>,
     seed: u64,
     pooling_type: Option<PoolingType>,
@@ -80,6 +82,7 @@ impl EngineBuilder {
             kv_cache_dtype: KvCacheDtype::default(),
             kv_cache_memory: DEFAULT_KV_CACHE_MEMORY,
             enable_prefix_caching: true,
+            speculative_config: Some(SpeculativeConfig::default()),
             threads: None,
             seed: 0,
             pooling_type: None,
@@ -149,6 +152,23 @@ impl EngineBuilder {
     /// Whether requests that begin with the same tokens share their keys and values. Default true.
     pub fn enable_prefix_caching(mut self, enable_prefix_caching: bool) -> Self {
         self.enable_prefix_caching = enable_prefix_caching;
+        self
+    }
+
+    /// How tokens are guessed ahead where few requests run: a guess that comes true saves a step. `None` for not at all.
+    /// Default: [`SpeculativeConfig::default`]. Answers do not depend on it, to the bit.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use vllm_batch::{LocalEngine, SpeculativeConfig};
+    ///
+    /// let config = SpeculativeConfig::ngram(4).with_prompt_lookup(2, 4);
+    /// let engine = LocalEngine::builder("model.gguf").speculative_config(config).build()?;
+    /// let without = LocalEngine::builder("model.gguf").speculative_config(None).build()?;
+    /// # Ok::<(), vllm_batch::LoadError>(())
+    /// ```
+    pub fn speculative_config(mut self, config: impl Into<Option<SpeculativeConfig>>) -> Self {
+        self.speculative_config = config.into();
         self
     }
 
@@ -239,6 +259,7 @@ impl EngineBuilder {
     /// As [`build`](Self::build).
     pub fn build_core(self) -> Result<EngineCore, LoadError> {
         let threads = self.thread_pool()?;
+        self.speculative_config.map_or(Ok(()), |config| config.validate())?;
         let mut files = threads.install(|| ModelFiles::open(&self.source))?;
         self.lora_paths.iter().try_for_each(|folder| files.merge_lora(folder))?;
         self.lora_adapters.iter().try_for_each(|(name, folder)| files.add_lora(name, folder))?;
@@ -261,7 +282,8 @@ impl EngineBuilder {
         let spec = self.spec(&files, names, limits.max_model_len, scheduler.max_num_seqs());
         let pooling_type = self.pooling_type.unwrap_or_else(|| own_pooling_type(&files));
         let lowering = Lowering::new(files, spec.clone(), (self.parsers, self.seed, pooling_type));
-        Ok(EngineCore::new(Loaded { spec, lowering, network, cache, scheduler, threads }))
+        let speculative_config = self.speculative_config;
+        Ok(EngineCore::new(Loaded { spec, lowering, network, cache, scheduler, speculative_config, threads }))
     }
 
     /// The options that are set, and otherwise what is given.
@@ -414,5 +436,6 @@ pub(super) struct Loaded {
     pub(super) network: Network,
     pub(super) cache: KvCache,
     pub(super) scheduler: Scheduler,
+    pub(super) speculative_config: Option<SpeculativeConfig>,
     pub(super) threads: ThreadPool,
 }
