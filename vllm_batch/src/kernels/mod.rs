@@ -31,6 +31,8 @@ mod packed;
 mod parallel;
 mod quant;
 mod registers;
+#[cfg(target_arch = "aarch64")]
+mod registers_neon;
 mod rotary;
 mod scaled;
 mod spans;

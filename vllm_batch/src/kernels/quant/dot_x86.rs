@@ -97,9 +97,9 @@ impl Dot for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn quad(activations: *const [i8; 4]) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const i8) -> Self::Quad {
         // SAFETY: as the caller promises.
-        unsafe { _mm256_set1_epi32(activations.cast::<i32>().read_unaligned()) }
+        unsafe { _mm256_set1_epi32(group.cast::<i32>().add(I).read_unaligned()) }
     }
 
     #[inline(always)]
@@ -110,7 +110,12 @@ impl Dot for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn add(mut sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, max_code: u8) -> Self::Sums {
+    unsafe fn add<const I: usize>(
+        mut sums: Self::Sums,
+        codes: Self::Codes,
+        quad: Self::Quad,
+        max_code: u8,
+    ) -> Self::Sums {
         for (i, narrow) in sums.narrow.iter_mut().enumerate() {
             // SAFETY: the caller runs on AVX2.
             unsafe {
@@ -177,9 +182,9 @@ impl Dot for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn quad(activations: *const [i8; 4]) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const i8) -> Self::Quad {
         // SAFETY: as the caller promises.
-        unsafe { Avx2::quad(activations) }
+        unsafe { Avx2::quad::<I>(group) }
     }
 
     #[inline(always)]
@@ -189,7 +194,7 @@ impl Dot for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn add(sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, _: u8) -> Self::Sums {
+    unsafe fn add<const I: usize>(sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, _: u8) -> Self::Sums {
         // SAFETY: the caller runs on AVX-VNNI.
         unsafe { [_mm256_dpbusd_avx_epi32(sums[0], codes[0], quad), _mm256_dpbusd_avx_epi32(sums[1], codes[1], quad)] }
     }
@@ -242,9 +247,9 @@ impl Dot for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn quad(activations: *const [i8; 4]) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const i8) -> Self::Quad {
         // SAFETY: as the caller promises.
-        unsafe { _mm512_set1_epi32(activations.cast::<i32>().read_unaligned()) }
+        unsafe { _mm512_set1_epi32(group.cast::<i32>().add(I).read_unaligned()) }
     }
 
     #[inline(always)]
@@ -254,7 +259,7 @@ impl Dot for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn add(sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, _: u8) -> Self::Sums {
+    unsafe fn add<const I: usize>(sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, _: u8) -> Self::Sums {
         // SAFETY: the caller runs on AVX-512 with VNNI.
         unsafe { _mm512_dpbusd_epi32(sums, codes, quad) }
     }

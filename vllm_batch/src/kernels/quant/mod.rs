@@ -12,6 +12,8 @@
 
 mod activations;
 mod dot;
+#[cfg(target_arch = "aarch64")]
+mod dot_neon;
 #[cfg(target_arch = "x86_64")]
 mod dot_x86;
 #[cfg(test)]
