@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use chrono::{NaiveDate, NaiveTime};
 use clap::{ArgAction, Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use vllm_batch::batch::{BatchRequestOutput, Contract, PlanPolicy, RunStatus};
@@ -90,6 +91,9 @@ struct Options {
     /// Seed for requests without one of their own
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// The day that chat templates see, such as 2026-01-31: to resume a run that began on another day [default: today, UTC]
+    #[arg(long)]
+    chat_template_date: Option<NaiveDate>,
     /// Progress as a bar, as JSON lines on standard error, or not at all [default: a bar on a terminal]
     #[arg(long, value_enum)]
     progress: Option<Show>,
@@ -256,6 +260,9 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
     }
     if let Some(threads) = options.threads {
         builder = builder.threads(threads);
+    }
+    if let Some(date) = options.chat_template_date {
+        builder = builder.chat_template_time(date.and_time(NaiveTime::MIN).and_utc().into());
     }
     options.served_model_name.iter().fold(builder, EngineBuilder::served_model_name)
 }

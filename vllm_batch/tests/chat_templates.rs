@@ -1,5 +1,7 @@
 //! Chat templates that models were released with, as transformers renders them.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../../examples/demo_model/mod.rs"]
 mod demo_model;
 
@@ -99,4 +101,10 @@ fn difference(found: &str, wanted: &str) -> String {
 #[test]
 fn templates_render_as_in_transformers() {
     check("golden.jsonl", &data());
+}
+
+/// Those of Llama and Gemma 2, and more that are not kept in this repository.
+#[test]
+fn templates_of_llama_cpp_render_as_in_transformers() {
+    check("golden_llama_cpp.jsonl", &demo_model::llama_cpp_templates().unwrap());
 }
