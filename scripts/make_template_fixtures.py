@@ -51,7 +51,6 @@ LLAMA_CPP = {
     "meta-llama-Llama-3.3-70B-Instruct": LLAMA,
     "google-gemma-2-2b-it": {"bos_token": "<bos>", "eos_token": "<eos>"},
     "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": LLAMA,
-    "NousResearch-Hermes-3-Llama-3.1-8B-tool_use": LLAMA,
 }
 
 PARAMETERS = {

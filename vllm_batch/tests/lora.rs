@@ -250,7 +250,7 @@ fn what_does_not_fit_a_gguf_file_is_refused() {
     let renamed = |name: &str| name.replace("layers.2", "layers.3");
     let strange = halves.iter().map(|(name, tensor)| (renamed(name), tensor.clone())).collect();
     assert_eq!(code(builder().lora_adapter("x", write(&config(4), &strange).path())), Err("missing_tensor"));
-    assert_eq!(code(builder().lora_adapter("x", write(&config(5), &halves).path())), Err("wrong_shape"));
+    assert_eq!(code(builder().lora_adapter("x", write(&config(5), &halves).path())), Err("wrong_tensor_shape"));
 }
 
 fn two(adapters: &[TempDir; 2]) -> EngineBuilder {

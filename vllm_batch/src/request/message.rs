@@ -187,7 +187,7 @@ mod tests {
         let calls = vec![ToolCall::new("1", "f", r#"{"b":[1],"a":null}"#), ToolCall::new("2", "g", "")];
         let value = Message::assistant("x").with_reasoning("hm").with_tool_calls(calls).to_template_value().unwrap();
         let expected = json!({
-            "role": "assistant", "content": "x", "reasoning": "hm", "reasoning_content": "hm",
+            "thinking": "hm", "role": "assistant", "content": "x", "reasoning": "hm", "reasoning_content": "hm",
             "tool_calls": [
                 {"id": "1", "type": "function", "function": {"name": "f", "arguments": {"b": [1], "a": null}}},
                 {"id": "2", "type": "function", "function": {"name": "g", "arguments": {}}},

@@ -88,7 +88,7 @@ mod tests {
                     "a\n\r\t\\",
                     "\u{7}\u{a0}é🙂e\u{301}\u{200b}\u{e0001}\u{ffff}"
                 ]),
-                r#"["it's", '"', '\'"', 'a\n\r\t\\', '\x07\xa0é🙂é\u200b\U000e0001\uffff']"#,
+                concat!(r#"["it's", '"', '\'"', 'a\n\r\t\\', '\x07\xa0é🙂"#, "e\u{301}", r"\u200b\U000e0001\uffff']"),
             ),
             (serde_json::json!({"b": [], "a": {"x": null}, "c": true}), "{'b': [], 'a': {'x': None}, 'c': True}"),
             (serde_json::json!(null), "None"),

@@ -28,6 +28,7 @@ use crate::{
 /// are written out in the Hermes format.
 /// They may call `raise_exception(message)` and `strftime_now(format)` (in UTC, see [`with_time`](Self::with_time)), Python's
 /// methods of strings and dictionaries, and `tojson` with Python's spelling of JSON. A template that runs away is stopped.
+/// Two things are not as in Python: a loop over `none` does nothing, and `~` writes `true` and `none` in small letters.
 ///
 /// # Example
 /// ```
@@ -356,6 +357,13 @@ mod tests {
         }
         let (unclosed, kept) = cases[cases.len() - 1];
         assert_eq!(without_generation_marks(unclosed), kept);
+    }
+
+    /// Python fails at the first, and writes `aTrueNone` for the second.
+    #[test]
+    fn what_differs_from_python_is_known() {
+        assert_eq!(render("{% for x in none %}x{% endfor %}|").as_deref(), Ok("|"));
+        assert_eq!(render("{{ 'a' ~ true ~ none }}").as_deref(), Ok("atruenone"));
     }
 
     #[test]
