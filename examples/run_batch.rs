@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{NaiveDate, NaiveTime};
 use clap::{ArgAction, Parser, ValueEnum};
@@ -92,8 +92,8 @@ struct Options {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The day that chat templates see, such as 2026-01-31: to resume a run that began on another day [default: today, UTC]
-    #[arg(long)]
-    chat_template_date: Option<NaiveDate>,
+    #[arg(long, value_parser = beginning_of)]
+    chat_template_date: Option<SystemTime>,
     /// Progress as a bar, as JSON lines on standard error, or not at all [default: a bar on a terminal]
     #[arg(long, value_enum)]
     progress: Option<Show>,
@@ -262,9 +262,17 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
         builder = builder.threads(threads);
     }
     if let Some(date) = options.chat_template_date {
-        builder = builder.chat_template_time(date.and_time(NaiveTime::MIN).and_utc().into());
+        builder = builder.chat_template_time(date);
     }
     options.served_model_name.iter().fold(builder, EngineBuilder::served_model_name)
+}
+
+fn beginning_of(day: &str) -> Result<SystemTime, String> {
+    let day: NaiveDate = day.parse().map_err(|error| format!("{error}; write it as 2026-01-31"))?;
+    let seconds = day.and_time(NaiveTime::MIN).and_utc().timestamp();
+    u64::try_from(seconds)
+        .map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds))
+        .map_err(|_| "it is before 1970".into())
 }
 
 /// The first Ctrl-C ends the run after the rows that are being written; the second one ends the process.

@@ -48,22 +48,21 @@ pub(super) fn float(number: f64) -> String {
 /// `repr` of a string: in single quotes, or in double ones if it has single ones only.
 fn quoted(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    let mut output = quote.to_string();
-    for c in text.chars() {
-        match c {
-            '\n' => output += "\\n",
-            '\r' => output += "\\r",
-            '\t' => output += "\\t",
-            '\\' => output += "\\\\",
-            c if c == quote => output.extend(['\\', c]),
-            c if is_printable(c) => output.push(c),
-            c if u32::from(c) < 0x100 => output += &format!("\\x{:02x}", u32::from(c)),
-            c if u32::from(c) < 0x1_0000 => output += &format!("\\u{:04x}", u32::from(c)),
-            c => output += &format!("\\U{:08x}", u32::from(c)),
-        }
+    let inner: String = text.chars().map(|c| if c == quote { format!("\\{c}") } else { escaped(c) }).collect();
+    format!("{quote}{inner}{quote}")
+}
+
+fn escaped(c: char) -> String {
+    match (c, u32::from(c)) {
+        ('\n', _) => "\\n".to_owned(),
+        ('\r', _) => "\\r".to_owned(),
+        ('\t', _) => "\\t".to_owned(),
+        ('\\', _) => "\\\\".to_owned(),
+        (c, _) if is_printable(c) => c.to_string(),
+        (_, code @ ..0x100) => format!("\\x{code:02x}"),
+        (_, code @ ..0x1_0000) => format!("\\u{code:04x}"),
+        (_, code) => format!("\\U{code:08x}"),
     }
-    output.push(quote);
-    output
 }
 
 /// Rust shows what Python shows. A character that changes the one before it needs one to be shown.
@@ -75,7 +74,7 @@ fn is_printable(c: char) -> bool {
 mod tests {
     use super::*;
 
-    /// What CPython 3.11 prints.
+    /// What Python 3.11 prints.
     #[test]
     fn values_are_written_as_python_writes_them() {
         let cases: [(serde_json::Value, &str); 6] = [
@@ -100,7 +99,7 @@ mod tests {
         }
     }
 
-    /// What CPython 3.11 prints.
+    /// What Python 3.11 prints.
     #[test]
     fn floats_have_exponents_where_python_has_them() {
         let cases = [
