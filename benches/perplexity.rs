@@ -87,7 +87,8 @@ impl Reading {
             Request::new(index.to_string(), Prompt::TokenIds(piece.clone())).with_sampling_params(params.clone())
         };
         let outputs = answers(model, dtype, pieces.iter().enumerate().map(request).collect())?;
-        let places: Vec<_> = outputs.into_iter().filter_map(|output| output.prompt_logprobs).flatten().flatten().collect();
+        let places: Vec<_> =
+            outputs.into_iter().filter_map(|output| output.prompt_logprobs).flatten().flatten().collect();
         Ok(Self {
             chosen: places.iter().map(|place| place.chosen.logprob).collect(),
             likeliest: places.iter().map(|place| place.top[0].token_id).collect(),

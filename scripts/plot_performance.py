@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws docs/performance/*.svg from what benches/peers/growth.py measured.
 
-The same figures give the same bytes with the same version of matplotlib. Needs `pip install matplotlib==3.11.0`.
+The same figures give the same bytes with the same version of matplotlib. Needs `pip install matplotlib==3.11.2`.
 Usage: plot_performance.py [docs/performance/growth.json]
 """
 import json

@@ -39,7 +39,8 @@ def sampling(row):
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
-    held = StructuredOutputsParams(json=json.dumps(row.schema)) if row.schema else None
+    # Without whitespace, as this engine's and llama.cpp's answers; otherwise some go on with blanks to the last token.
+    held = StructuredOutputsParams(json=json.dumps(row.schema), disable_any_whitespace=True) if row.schema else None
     return SamplingParams(temperature=0, max_tokens=row.max_tokens, ignore_eos=row.ignore_eos, structured_outputs=held)
 
 

@@ -45,7 +45,8 @@ def arguments():
                         help="only the first so many rows: a number, a list such as A=64,D=6, or `all` [default: %(default)s]")
     parser.add_argument("--slots", type=listed, default=["64"], help="sequences of the peers; the faster one counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of transformers and vLLM")
+    parser.add_argument("--dtypes", type=listed, default=["float32", "bfloat16"],
+                        help="what transformers and vLLM compute in; the faster one counts")
     parser.add_argument("--transformers-python", default=sys.executable, help="the Python that has transformers")
     parser.add_argument("--vllm-python", default=sys.executable, help="the Python that has vLLM")
     parser.add_argument("--run-batch", default=str(HERE.parents[1] / "target/release/examples/run_batch"))
@@ -107,8 +108,12 @@ def vllm_batch(options, model, file, folder):
     return measured([*command, "--output", output, "--threads", options.threads, "--report", "json"], accepted=(0, 3))
 
 
-def fastest(options, command):
-    runs = [measured([*command, "--threads", options.threads, "--slots", slots]) for slots in options.slots]
+def fastest(options, command, dtypes=()):
+    """The best of all settings."""
+    settings = [["--slots", slots] for slots in options.slots]
+    if dtypes:
+        settings = [[*setting, "--dtype", dtype] for setting in settings for dtype in dtypes]
+    runs = [measured([*command, "--threads", options.threads, *setting]) | {"settings": setting} for setting in settings]
     return min(runs, key=lambda run: run["elapsed_seconds"])
 
 
@@ -117,13 +122,15 @@ def llama_cpp(options, model, file, _):
 
 
 def transformers(options, model, file, folder):
-    command = [options.transformers_python, HERE / "bench_transformers.py", widened(options, model, folder), file]
-    return fastest(options, [*command, "--dtype", options.dtype])
+    return python_peer(options, options.transformers_python, "bench_transformers.py", widened(options, model, folder), file)
 
 
 def vllm(options, model, file, folder):
-    command = [options.vllm_python, HERE / "bench_vllm.py", widened(options, model, folder), file]
-    return fastest(options, [*command, "--dtype", options.dtype])
+    return python_peer(options, options.vllm_python, "bench_vllm.py", widened(options, model, folder), file)
+
+
+def python_peer(options, python, program, folder, file):
+    return fastest(options, [python, HERE / program, folder, file], options.dtypes)
 
 
 PEERS = {"llama.cpp": llama_cpp, "transformers": transformers, "vllm": vllm}
@@ -172,7 +179,8 @@ def rounds(options, models, files, folder):
 
 def totals(run):
     tokens = run["prompt_tokens"] + run["generated_tokens"]
-    return {"seconds": round(run["elapsed_seconds"], 3), "tokens": tokens, "megabytes": round(run["megabytes"])}
+    return {"seconds": round(run["elapsed_seconds"], 3), "tokens": tokens, "megabytes": round(run["megabytes"]),
+            "settings": run.get("settings", [])}
 
 
 def markdown(options, runs):
