@@ -18,13 +18,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, Gene
 import workload
 
 
-def common_prefix(prompts):
-    first, last = min(prompts), max(prompts)
-    length = next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))
-    # `generate` wants at least one token that is not in the cache.
-    return min(length, min(map(len, prompts)) - 1) if len(prompts) > 1 and length >= 32 else 0
-
-
 def computed(model, tokens):
     """The cache of a beginning."""
     cache = DynamicCache(config=model.config)
@@ -52,7 +45,9 @@ def answer(model, batch, shared):
 
 class Shared:
     def __init__(self, model, rows):
-        self.tokens = rows[0].prompt[: common_prefix([row.prompt for row in rows])]
+        prompts = [row.prompt for row in rows]
+        # `generate` wants at least one token that is not in the cache.
+        self.tokens = rows[0].prompt[: min(workload.common_prefix(prompts), min(map(len, prompts)) - 1)]
         self.cache = computed(model, self.tokens)
 
 

@@ -15,12 +15,13 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
 import llama_cpp as llama
+
+from workload import measured, run
 
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "vllm_batch"
@@ -80,24 +81,6 @@ def widened(options, model, folder):
     if not target.exists():
         run([options.transformers_python, HERE / "export_model.py", model, target])
     return target
-
-
-def run(command, accepted=(0,)):
-    """What the command printed, and its peak memory in MB."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(list(map(str, command)), stdout=out, stderr=err)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0), err.seek(0)
-        if process.returncode not in accepted:
-            sys.exit(f"{err.read()[-4000:].decode()}\n{command[0]} failed with {process.returncode}")
-        return out.read().decode(), usage.ru_maxrss / 1024
-
-
-def measured(command, accepted=(0,)):
-    """The JSON object in the last line that the command prints, and its peak memory."""
-    text, megabytes = run(command, accepted)
-    return json.loads(text.splitlines()[-1]) | {"megabytes": megabytes}
 
 
 def vllm_batch(options, model, file, folder):

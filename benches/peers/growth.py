@@ -10,9 +10,9 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
+
+import workload
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -82,15 +82,10 @@ def run(options, rows, prompt, answer, common=0, max_num_seqs=64):
         file.write_text("".join(json.dumps(line(row, prompt, answer, common)) + "\n" for row in range(rows)), encoding="utf-8")
         command = [options.run_batch, "--served-model-name", "demo", "-i", str(file), "-o", f"{folder}/out.jsonl", "--report", "json",
                    "--threads", str(options.threads), "--max-num-seqs", str(max_num_seqs)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
-        report = json.load(process.stdout)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)} failed with {process.returncode}")
+        report = workload.measured(command)
     assert report["prompt_tokens"] == rows * prompt and report["generated_tokens"] == rows * answer, report
     return {"seconds": report["elapsed_seconds"], "prompt_tokens": report["prompt_tokens"],
-            "generated_tokens": report["generated_tokens"], "megabytes": usage.ru_maxrss / 1024}
+            "generated_tokens": report["generated_tokens"], "megabytes": report["megabytes"]}
 
 
 def median(runs):

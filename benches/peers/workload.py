@@ -1,7 +1,10 @@
-"""What the programs beside `llama_workload.py` share: their options, the rows of a batch file, and the object they print."""
+"""What the programs here share: options, the rows of a batch file, the object that they print, and how one is measured."""
 import argparse
 import json
 import os
+import subprocess
+import sys
+import tempfile
 
 
 def parser(doc):
@@ -36,3 +39,28 @@ def report(seconds, all_rows, num_generated):
         "prompt_tokens": sum(len(row.prompt) for row in all_rows),
         "generated_tokens": num_generated,
     }))
+
+
+def common_prefix(prompts):
+    """How many tokens all prompts begin with; 0 where that is not worth its own computation."""
+    first, last = min(prompts), max(prompts)
+    length = next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))
+    return length if len(prompts) > 1 and length >= 32 else 0
+
+
+def run(command, accepted=(0,)):
+    """What the command printed, and its peak memory in MB."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(list(map(str, command)), stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0), err.seek(0)
+        if process.returncode not in accepted:
+            sys.exit(f"{err.read()[-4000:].decode()}\n{command[0]} failed with {process.returncode}")
+        return out.read().decode(), usage.ru_maxrss / 1024
+
+
+def measured(command, accepted=(0,)):
+    """The JSON object in the last line that the command prints, and its peak memory."""
+    text, megabytes = run(command, accepted)
+    return json.loads(text.splitlines()[-1]) | {"megabytes": megabytes}
