@@ -111,7 +111,7 @@ unsafe fn tile<V: Registers, const R: usize, const P: usize>(
                 // Each weight is needed once, and takes no register from the sums.
                 let factor = V::splat(*rows.start.add(k));
                 for p in 0..P {
-                    sums[0][p] = factor.mul_add(V::load(panels[p].as_ptr().add(k)), sums[0][p]);
+                    sums[0][p] = factor.mul_add(Stored::load(panels[p].as_ptr().add(k)), sums[0][p]);
                 }
                 continue;
             }
