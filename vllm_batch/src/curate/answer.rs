@@ -40,6 +40,7 @@ pub enum Answer {
 }
 
 /// Writes whole numbers that a double holds exactly without a fraction.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form.
 fn serialize_number<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     const EXACT: f64 = 9_007_199_254_740_992.0; // 2⁵³
     if number.fract() == 0.0 && number.abs() <= EXACT {
@@ -99,13 +100,11 @@ impl Answers {
 
     /// Answers a question; an earlier answer to it is given back.
     pub fn insert(&mut self, question: Ident, answer: Answer) -> Option<Answer> {
-        match self.0.iter_mut().find(|(id, _)| *id == question) {
-            Some((_, old)) => Some(std::mem::replace(old, answer)),
-            None => {
-                self.0.push((question, answer));
-                None
-            }
+        if let Some((_, old)) = self.0.iter_mut().find(|(id, _)| *id == question) {
+            return Some(std::mem::replace(old, answer));
         }
+        self.0.push((question, answer));
+        None
     }
 
     /// Takes the answer to a question away.

@@ -140,7 +140,7 @@ fn answer(question: &Question, form: Form) -> Value {
         QuestionKind::Choice { options, multiple: false, .. }
         | QuestionKind::Rating { scale: Scale::Levels { levels: options } } => one_of(options),
         QuestionKind::Choice { options, min, max, .. } => {
-            list(one_of(options), *min, Some(max.unwrap_or(options.len())), form)
+            list(&one_of(options), *min, Some(max.unwrap_or(options.len())), form)
         }
         QuestionKind::Rating { scale: Scale::Range { min, max } } => {
             let scale = NumberQuestion {
@@ -153,7 +153,7 @@ fn answer(question: &Question, form: Form) -> Value {
         }
         QuestionKind::Boolean { .. } => json!({"type": "boolean"}),
         QuestionKind::Number(question) => number(question, form),
-        QuestionKind::Text(question) if question.many => list(text(question, form), 0, None, form),
+        QuestionKind::Text(question) if question.many => list(&text(question, form), 0, None, form),
         QuestionKind::Text(question) => text(question, form),
         QuestionKind::Date { only } => date(*only),
         QuestionKind::Structured { schema } => structured(question, schema, form),
@@ -161,13 +161,13 @@ fn answer(question: &Question, form: Form) -> Value {
             let all = ["left", "right", "tie"];
             json!({"type": "string", "enum": all[..if *tie { 3 } else { 2 }]})
         }
-        QuestionKind::Ranking { .. } => list(json!({"type": "string"}), 0, None, form),
+        QuestionKind::Ranking { .. } => list(&json!({"type": "string"}), 0, None, form),
         QuestionKind::Taxonomy { tree, multiple } => {
             let paths = paths(tree);
             let (min, max) = if *multiple { (0, paths.len()) } else { (1, 1) };
-            list(json!({"type": "array", "enum": paths}), min, Some(max), form)
+            list(&json!({"type": "array", "enum": paths}), min, Some(max), form)
         }
-        QuestionKind::Span { labels, .. } => list(span(labels), 0, None, form),
+        QuestionKind::Span { labels, .. } => list(&span(labels), 0, None, form),
     };
     or_null(question, schema)
 }
@@ -182,7 +182,7 @@ fn one_of(options: &[QuestionOption]) -> Value {
 }
 
 /// A list of things that differ from each other, unless they are texts.
-fn list(items: Value, min: usize, max: Option<usize>, form: Form) -> Value {
+fn list(items: &Value, min: usize, max: Option<usize>, form: Form) -> Value {
     let is_text = items["type"] == "string" && items.get("enum").is_none();
     let mut schema = json!({"type": "array", "items": items});
     if min > 0 {
@@ -204,9 +204,9 @@ fn number(question: &NumberQuestion, form: Form) -> Value {
         schema["enum"] = numbers;
         return schema;
     }
-    let (up, down): (fn(f64) -> f64, fn(f64) -> f64) =
-        if question.integer { (f64::ceil, f64::floor) } else { (|x| x, |x| x) };
-    let bounds = [("minimum", question.min.map(up)), ("maximum", question.max.map(down))];
+    let whole = |bound: f64, whole: fn(f64) -> f64| if question.integer { whole(bound) } else { bound };
+    let (min, max) = (question.min.map(|min| whole(min, f64::ceil)), question.max.map(|max| whole(max, f64::floor)));
+    let bounds = [("minimum", min), ("maximum", max)];
     for (key, bound) in bounds {
         if let Some(bound) = bound.filter(|bound| bound.abs() <= MAX_BOUND) {
             schema[key] = super::Answer::Number(bound).to_json();
@@ -375,7 +375,7 @@ mod tests {
                 json!({"type": "integer", "minimum": 1, "maximum": 1000}),
             ),
             (numbers(None, Some(1e300), None, false), json!({"type": "number"})),
-            (numbers(Some(1.0), Some(f64::NAN), None, true), json!({"type": "integer", "minimum": 1})),
+            (numbers(Some(1.0), None, None, true), json!({"type": "integer", "minimum": 1})),
             (texts(Some("a+"), Some(5), false), json!({"type": "string", "pattern": "^(?:a+)$"})),
             (texts(Some("(?i)a"), Some(5), false), json!({"type": "string", "minLength": 1, "maxLength": 5})),
             (

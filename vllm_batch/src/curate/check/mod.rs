@@ -20,7 +20,6 @@ pub use error::{AnswerError, AnswerErrorKind};
 pub(super) use nearest::nearest;
 pub(super) use record::ranking_items;
 pub use record::{FieldError, FieldErrorKind};
-pub(super) use visible::same_json;
 
 use super::{Answer, FieldKind, Question, QuestionKind};
 use serde_json::Value;

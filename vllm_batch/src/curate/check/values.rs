@@ -18,10 +18,11 @@ pub(super) fn check(kind: &QuestionKind, checker: &Checker, answer: &Answer) -> 
             check_options(options, values)?;
             check_count(values.len(), *min, *max)
         }
-        (QuestionKind::Choice { options, multiple: false, .. }, Answer::Option(value))
-        | (QuestionKind::Rating { scale: Scale::Levels { levels: options } }, Answer::Option(value)) => {
-            check_option(options, value)
-        }
+        (
+            QuestionKind::Choice { options, multiple: false, .. }
+            | QuestionKind::Rating { scale: Scale::Levels { levels: options } },
+            Answer::Option(value),
+        ) => check_option(options, value),
         (QuestionKind::Rating { scale: Scale::Range { min, max } }, Answer::Rating(value)) => {
             check_range(*value as f64, Some(*min as f64), Some(*max as f64))
         }
@@ -34,7 +35,7 @@ pub(super) fn check(kind: &QuestionKind, checker: &Checker, answer: &Answer) -> 
         (QuestionKind::Date { only }, Answer::Date(text)) => check_date(*only, text),
         (QuestionKind::Structured { .. }, Answer::Structured(value)) => check_structured(checker, value),
         (QuestionKind::Preference { tie, .. }, Answer::Preference(preference)) => check_preference(*tie, *preference),
-        (QuestionKind::Ranking { .. }, Answer::Ranking(items)) => check_distinct(items, |item| item.clone()),
+        (QuestionKind::Ranking { .. }, Answer::Ranking(items)) => check_distinct(items, Clone::clone),
         (QuestionKind::Taxonomy { tree, multiple }, Answer::Taxonomy(paths)) => {
             check_each(paths, |path| check_path(tree, path))?;
             check_distinct(paths, |path| path.join(" > "))?;

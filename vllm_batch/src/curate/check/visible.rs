@@ -59,7 +59,7 @@ fn is_any_of(value: &Value, any_of: &[Value]) -> bool {
 }
 
 /// Whether two JSON values say the same: numbers by their values, objects in any order of keys.
-pub(in crate::curate) fn same_json(a: &Value, b: &Value) -> bool {
+fn same_json(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(x), Value::Number(y)) => x == y || x.as_f64() == y.as_f64(),
         (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same_json(x, y)),

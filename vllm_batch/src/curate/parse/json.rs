@@ -36,7 +36,7 @@ pub(super) fn read_value(text: &str) -> Option<Value> {
     (reader.at == text.len()).then_some(value)
 }
 
-/// The compiler of JSON Schemas, and serde_json, stop here, too.
+/// About where strict readers of JSON stop, too.
 const MAX_DEPTH: usize = 120;
 
 struct Reader<'a> {
@@ -195,7 +195,7 @@ impl<'a> Reader<'a> {
             'b' => '\u{8}',
             'f' => '\u{c}',
             '"' | '\\' | '/' => character,
-            'u' => return self.unicode(out),
+            'u' => return Some(self.unicode(out)),
             other => {
                 out.push(other);
                 return Some(false);
@@ -206,14 +206,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Four hexadecimal digits, or twice four for a character beyond the first 65 536; half of such a pair is U+FFFD.
-    fn unicode(&mut self, out: &mut String) -> Option<bool> {
+    fn unicode(&mut self, out: &mut String) -> bool {
         let unit = |reader: &mut Self| {
             let digits = reader.rest().get(..4)?;
             let unit = u16::from_str_radix(digits, 16).ok()?;
             reader.at += 4;
             Some(unit)
         };
-        let Some(first) = unit(self) else { return Some(false) };
+        let Some(first) = unit(self) else { return false };
         let mut units = vec![first];
         if (0xD800..0xDC00).contains(&first) && self.rest().starts_with("\\u") {
             self.at += 2;
@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
         }
         let decoded: Vec<_> = char::decode_utf16(units).collect();
         out.extend(decoded.iter().map(|one| *one.as_ref().unwrap_or(&char::REPLACEMENT_CHARACTER)));
-        Some(decoded.iter().all(Result::is_ok))
+        decoded.iter().all(Result::is_ok)
     }
 
     /// A literal, a number, or words without quotes. `None` at the end of the text, where a number may go on.

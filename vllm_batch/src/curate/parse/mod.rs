@@ -183,14 +183,11 @@ impl CompiledSchema {
     /// Reads the value of one key.
     fn parse_entry(&self, record: &Record, entry: find::Entry, parsed: &mut Parsed) {
         let find::Entry { key, value, place } = entry;
-        let (question, by_title) = match find::question(self.schema(), &key) {
-            Some(found) => found,
-            None => {
-                if !value.is_null() {
-                    parsed.errors.push(self.unknown_question(&key));
-                }
-                return;
+        let Some((question, by_title)) = find::question(self.schema(), &key) else {
+            if !value.is_null() {
+                parsed.errors.push(self.unknown_question(&key));
             }
+            return;
         };
         let repair = |kind| Repair { question: Some(question.id.clone()), kind };
         if parsed.places.iter().any(|(id, _)| *id == question.id) {

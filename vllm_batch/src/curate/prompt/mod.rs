@@ -11,13 +11,13 @@ mod value;
 
 pub use error::PromptError;
 pub use request::RequestOptions;
-pub(super) use template::Templates;
+pub(super) use template::{OF_SYSTEM, Templates, names_in};
 pub(super) use value::inline;
 
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::{Answer, Answers, CompiledSchema, Field, Ident, Question, QuestionKind, Record};
+use super::{Answer, Answers, CompiledSchema, Field, Ident, LocalizedText, Question, QuestionKind, Record};
 use crate::request::{Message, Role};
 
 /// A record whose answers are known, for a model to learn from in the prompt.
@@ -179,41 +179,31 @@ impl CompiledSchema {
             }
         };
         let schema = self.schema();
-        match self.templates().system(&asked)? {
-            Some(own) => Ok(own),
-            None => {
-                let head = schema.description.as_ref().unwrap_or(&schema.name).as_str();
-                let guidelines = schema.guidelines.as_ref().map(|text| text.as_str());
-                let parts = [Some(head), guidelines, Some(asked.as_str())];
-                Ok(parts
-                    .into_iter()
-                    .flatten()
-                    .map(str::trim)
-                    .filter(|part| !part.is_empty())
-                    .collect::<Vec<_>>()
-                    .join("\n\n"))
-            }
+        if let Some(own) = self.templates().system(&asked)? {
+            return Ok(own);
         }
+        let head = schema.description.as_ref().unwrap_or(&schema.name).as_str();
+        let guidelines = schema.guidelines.as_ref().map_or("", LocalizedText::as_str);
+        let parts = [head, guidelines, &asked].map(str::trim);
+        Ok(parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n"))
     }
 
     fn user_message(&self, fields: &Map<String, Value>, truncated: &mut Vec<Ident>) -> Result<String, PromptError> {
         let mut values = Map::new();
         for field in &self.schema().fields {
-            let value = field.value_in(fields).cloned().unwrap_or_else(|| Value::from(""));
+            let value = field.value_in(fields).cloned().unwrap_or_else(|| value::nothing(&field.kind));
             let (value, is_cut) = value::cut(field, value);
             if is_cut {
                 truncated.push(field.id.clone());
             }
             values.insert(field.id.to_string(), value);
         }
-        match self.templates().user(&values)? {
-            Some(own) => Ok(own),
-            None => {
-                let shown = self.schema().fields.iter().filter(|field| field.in_prompt);
-                let parts = shown.filter_map(|field| shown_field(field, &values[field.id.as_str()]));
-                Ok(parts.collect::<Vec<_>>().join("\n"))
-            }
+        if let Some(own) = self.templates().user(&values)? {
+            return Ok(own);
         }
+        let shown = self.schema().fields.iter().filter(|field| field.in_prompt);
+        let parts = shown.filter_map(|field| shown_field(field, &values[field.id.as_str()]));
+        Ok(parts.collect::<Vec<_>>().join("\n"))
     }
 }
 

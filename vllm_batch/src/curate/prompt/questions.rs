@@ -37,8 +37,11 @@ fn hint(question: &Question) -> String {
     let hint = match &question.kind {
         QuestionKind::Choice { multiple: true, .. } | QuestionKind::Ranking { .. } => "[string, ...]".to_owned(),
         QuestionKind::Text(text) if text.many => "[string, ...]".to_owned(),
-        QuestionKind::Choice { .. } | QuestionKind::Rating { scale: Scale::Levels { .. } } => "string".to_owned(),
-        QuestionKind::Text(_) | QuestionKind::Date { .. } | QuestionKind::Preference { .. } => "string".to_owned(),
+        QuestionKind::Choice { .. }
+        | QuestionKind::Rating { scale: Scale::Levels { .. } }
+        | QuestionKind::Text(_)
+        | QuestionKind::Date { .. }
+        | QuestionKind::Preference { .. } => "string".to_owned(),
         QuestionKind::Rating { .. } => "integer".to_owned(),
         QuestionKind::Number(number) => (if number.integer { "integer" } else { "number" }).to_owned(),
         QuestionKind::Boolean { .. } => "boolean".to_owned(),

@@ -4,7 +4,17 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::super::Field;
+use super::super::{Field, FieldKind};
+
+/// What stands for a value that a record has not got: something that templates can print, and go through if they could go
+/// through the value.
+pub(super) fn nothing(kind: &FieldKind) -> Value {
+    match kind {
+        FieldKind::Text { .. } | FieldKind::File { .. } | FieldKind::Date => Value::from(""),
+        FieldKind::Chat | FieldKind::Structured { .. } => Value::Array(Vec::new()),
+        FieldKind::Number | FieldKind::Boolean => Value::Null,
+    }
+}
 
 /// A value as a model reads it: texts as they are, lists and objects like YAML, with the keys in their order.
 pub(super) fn shown(value: &Value) -> String {
@@ -78,7 +88,7 @@ fn write_entry(out: &mut String, value: &Value, indent: usize) {
         Value::Array(_) | Value::Object(_) => write_block(out, value, indent),
         Value::String(text) if text.contains('\n') => {
             let pad = "  ".repeat(indent);
-            out.push_str("|");
+            out.push('|');
             text.lines().for_each(|line| _ = write!(out, "\n{pad}{line}"));
         }
         Value::Null => out.push_str("null"),
