@@ -58,7 +58,10 @@ fn walk(schema: &mut Value, pointer: &str, embedding: Embedding) {
 }
 
 fn bound(schema: &mut Map<String, Value>) {
-    let is = |schema: &Map<_, Value>, name: &str| schema.get("type").is_some_and(|one| one == name);
+    let is = |schema: &Map<_, Value>, name: &str| match schema.get("type") {
+        Some(Value::Array(types)) => types.iter().any(|one| one == name),
+        kind => kind.is_some_and(|kind| kind == name),
+    };
     let has = |schema: &Map<_, _>, keys: &[&str]| keys.iter().any(|key| schema.contains_key(*key));
     if is(schema, "string") && !has(schema, &["enum", "const", "pattern", "format", "maxLength"]) {
         let min = schema.get("minLength").and_then(Value::as_u64).unwrap_or(0);
@@ -88,13 +91,13 @@ mod tests {
             "type": "array",
             "uniqueItems": true,
             "items": {"anyOf": [{"$ref": "#/$defs/job"}, {"type": "string", "format": "uri"}]},
-            "$defs": {"job": {"type": "object", "properties": {"name": {"type": "string"}, "$ref": {"type": "array", "minItems": 40}}}},
+            "$defs": {"job": {"type": "object", "properties": {"name": {"type": ["string", "null"]}, "$ref": {"type": "array", "minItems": 40}}}},
         });
         let mut expected = json!({
             "type": "array",
             "uniqueItems": true,
             "items": {"anyOf": [{"$ref": "#/properties/q/$defs/job"}, {"type": "string", "format": "uri"}]},
-            "$defs": {"job": {"type": "object", "properties": {"name": {"type": "string"}, "$ref": {"type": "array", "minItems": 40}}}},
+            "$defs": {"job": {"type": "object", "properties": {"name": {"type": ["string", "null"]}, "$ref": {"type": "array", "minItems": 40}}}},
         });
         assert_eq!(embed(&schema, "#/properties/q", Embedding::AsIs), expected);
         expected.as_object_mut().unwrap().remove("uniqueItems");

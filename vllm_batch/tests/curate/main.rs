@@ -3,4 +3,7 @@
 mod broken;
 mod builtin;
 mod codes;
+#[path = "../../../examples/demo_model/mod.rs"]
+mod demo_model;
+mod model_answers;
 mod registry;
