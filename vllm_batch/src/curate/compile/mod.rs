@@ -8,7 +8,7 @@ mod migrations;
 mod names;
 mod options;
 mod place;
-mod prompts;
+mod templates;
 
 use std::fmt::Write as _;
 
@@ -72,9 +72,8 @@ impl TaskSchema {
     /// ```
     pub fn compile(self) -> Result<CompiledSchema, InvalidSchema> {
         let mut found = Vec::new();
+        check(&self, &mut found);
         let checkers = Checkers::new(&self, &mut found);
-        let templates = Templates::new(&self, &mut found);
-        check(&self, &templates, &mut found);
         // Found thing by thing; told place by place.
         if !found.is_empty() {
             sort_by_place(&mut found, &serde_json::to_value(&self).unwrap_or_default());
@@ -86,7 +85,7 @@ impl TaskSchema {
             sha256: sha256(&self),
             checkers,
             formats: Formats::new(&self),
-            templates,
+            templates: Templates::new(&self),
             schema: self,
             warnings: found,
         })
@@ -125,13 +124,12 @@ impl CompiledSchema {
     }
 }
 
-fn check(schema: &TaskSchema, templates: &Templates, found: &mut Vec<Diagnostic>) {
+fn check(schema: &TaskSchema, found: &mut Vec<Diagnostic>) {
     let mut root = Place::root(found);
     check_root(&mut root, schema);
     check_fields(&mut root.at("fields"), schema);
-    prompts::check_fields(&mut root.at("fields"), schema, templates);
     check_questions(&mut root.at("questions"), schema);
-    prompts::check(&mut root.at("prompt"), schema, templates);
+    templates::check(&mut root.at("prompt"), schema);
     exports::check_gold(&mut root.at("gold"), &schema.gold);
     exports::check_export(&mut root.at("export"), schema);
     migrations::check(&mut root.at("migrations"), schema);
@@ -166,6 +164,7 @@ fn check_fields(place: &mut Place<'_>, schema: &TaskSchema) {
                 .error("crossed_bounds", "nothing of the field would be left: take it out of the prompt");
         }
     }
+    templates::check_fields(place, schema);
 }
 
 fn check_questions(place: &mut Place<'_>, schema: &TaskSchema) {
@@ -203,6 +202,3 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         hex
     })
 }
-
-#[cfg(test)]
-mod tests;

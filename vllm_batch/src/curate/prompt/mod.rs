@@ -11,7 +11,7 @@ mod value;
 
 pub use error::PromptError;
 pub use request::RequestOptions;
-pub(super) use template::Templates;
+pub(super) use template::{OF_SYSTEM, Templates, names_in};
 pub(super) use value::inline;
 
 use serde_json::{Map, Value};

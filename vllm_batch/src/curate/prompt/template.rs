@@ -1,11 +1,12 @@
 //! A schema's own templates.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use minijinja::{AutoEscape, Environment, Output, State, UndefinedBehavior, value::ValueKind};
 use serde_json::{Map, Value};
 
-use super::super::{Diagnostic, TaskSchema};
+use super::super::{Ident, LocalizedText, TaskSchema};
 use super::PromptError;
 use super::value::{bullets, shown};
 
@@ -16,6 +17,8 @@ const USER: &str = "user";
 const ASSISTANT: &str = "assistant";
 /// Where the questions stand in a system message. Without it they come behind.
 const QUESTIONS: &str = "questions";
+/// What a template for the system message can name: nothing that is not the same for all records.
+pub(in crate::curate) const OF_SYSTEM: [&str; 4] = ["name", "description", "guidelines", QUESTIONS];
 
 /// The compiled templates of a schema.
 ///
@@ -28,47 +31,18 @@ pub(in crate::curate) struct Templates {
 }
 
 impl Templates {
-    /// Compiles the templates. Those that are none, and names that there are not, are reported.
-    pub(in crate::curate) fn new(schema: &TaskSchema, diagnostics: &mut Vec<Diagnostic>) -> Self {
+    /// Compiles the templates of a document. Those that are none are left out: a document with them is refused.
+    pub(in crate::curate) fn new(schema: &TaskSchema) -> Self {
         let mut environment = environment();
-        let constants = constants(schema);
-        let of_system: Vec<&str> = constants.keys().map(String::as_str).chain([QUESTIONS]).collect();
-        let of_user: Vec<&str> = schema.fields.iter().map(|field| field.id.as_str()).collect();
-        let of_assistant: Vec<&str> = schema.questions.iter().map(|question| question.id.as_str()).collect();
         let spec = &schema.prompt;
-        let mut places_questions = false;
-        let templates = [
-            (SYSTEM, &spec.system, of_system),
-            (USER, &spec.user, of_user),
-            (ASSISTANT, &spec.assistant, of_assistant),
-        ];
-        for (name, source, known) in templates {
-            let Some(source) = source else { continue };
-            let source = if is_jinja(source) { source.clone() } else { to_jinja(source) };
-            let path = format!("/prompt/{name}");
-            if let Err(error) = environment.add_template_owned(name, source) {
-                diagnostics.push(Diagnostic::error("invalid_template", path, error.to_string()));
-                continue;
+        for (name, source) in [(SYSTEM, &spec.system), (USER, &spec.user), (ASSISTANT, &spec.assistant)] {
+            if let Some(source) = source {
+                _ = environment.add_template_owned(name, as_jinja(source).into_owned());
             }
-            let used =
-                environment.get_template(name).map(|template| template.undeclared_variables(false)).unwrap_or_default();
-            places_questions |= name == SYSTEM && used.contains(QUESTIONS);
-            let mut unknown: Vec<_> =
-                used.iter().filter(|one| !known.contains(&one.as_str()) && !is_global(&environment, one)).collect();
-            unknown.sort();
-            diagnostics.extend(unknown.into_iter().map(|one| unknown_name(&path, one, &known)));
         }
-        Self { environment, constants, places_questions }
-    }
-
-    /// The names that the user's message has values put in for; `None` without a template for it that can be used.
-    pub(in crate::curate) fn names_in_user(&self) -> Option<HashSet<String>> {
-        Some(self.environment.get_template(USER).ok()?.undeclared_variables(false))
-    }
-
-    /// As [`names_in_user`](Self::names_in_user), for the assistant's message.
-    pub(in crate::curate) fn names_in_assistant(&self) -> Option<HashSet<String>> {
-        Some(self.environment.get_template(ASSISTANT).ok()?.undeclared_variables(false))
+        let places_questions =
+            spec.system.as_deref().is_some_and(|system| names_in(system).is_ok_and(|names| names.contains(QUESTIONS)));
+        Self { environment, constants: constants(schema), places_questions }
     }
 
     /// The system message with the questions, if the schema has a template for it.
@@ -123,7 +97,7 @@ fn to_json(value: &minijinja::Value) -> Value {
 }
 
 fn constants(schema: &TaskSchema) -> Map<String, Value> {
-    let text = |text: Option<&super::super::LocalizedText>| Value::from(text.map_or("", |text| text.as_str()));
+    let text = |text: Option<&LocalizedText>| Value::from(text.map_or("", |text| text.as_str()));
     let texts = [
         ("name", Some(&schema.name)),
         ("description", schema.description.as_ref()),
@@ -132,30 +106,30 @@ fn constants(schema: &TaskSchema) -> Map<String, Value> {
     texts.into_iter().map(|(name, value)| (name.to_owned(), text(value))).collect()
 }
 
-fn is_global(environment: &Environment<'_>, name: &str) -> bool {
-    environment.globals().any(|(global, _)| global == name)
+/// The names that a template has values put in for.
+///
+/// # Errors
+/// It is no template: why.
+pub(in crate::curate) fn names_in(source: &str) -> Result<BTreeSet<String>, String> {
+    let environment = environment();
+    let source = as_jinja(source);
+    let template = environment.template_from_str(&source).map_err(|error| error.to_string())?;
+    let is_global = |name: &String| environment.globals().any(|(global, _)| global == name);
+    Ok(template.undeclared_variables(false).into_iter().filter(|name| !is_global(name)).collect())
 }
 
-fn unknown_name(path: &str, name: &str, known: &[&str]) -> Diagnostic {
-    let nearest = super::super::check::nearest(name, known.iter().copied());
-    let help =
-        nearest.map_or_else(|| format!("there are {}", known.join(", ")), |nearest| format!("did you mean {nearest}?"));
-    Diagnostic::error("unknown_placeholder", path, format!("there is no {name:?} for the template")).with_help(help)
-}
-
-fn is_jinja(source: &str) -> bool {
-    ["{{", "{%", "{#"].iter().any(|mark| source.contains(mark))
-}
-
-/// `{name}` as Jinja has it; other braces stand for themselves.
-fn to_jinja(source: &str) -> String {
+/// A template in Jinja. In one that is not, `{name}` is a value, and other braces stand for themselves.
+fn as_jinja(source: &str) -> Cow<'_, str> {
+    if ["{{", "{%", "{#"].iter().any(|mark| source.contains(mark)) {
+        return Cow::Borrowed(source);
+    }
     let mut out = String::new();
     let mut rest = source;
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
         match after.split_once('}') {
-            Some((name, behind)) if name.parse::<super::super::Ident>().is_ok() => {
-                out.push_str(&format!("{{{{ {name} }}}}"));
+            Some((name, behind)) if name.parse::<Ident>().is_ok() => {
+                out.extend(["{{ ", name, " }}"]);
                 rest = behind;
             }
             _ => {
@@ -164,5 +138,5 @@ fn to_jinja(source: &str) -> String {
             }
         }
     }
-    out + rest
+    Cow::Owned(out + rest)
 }

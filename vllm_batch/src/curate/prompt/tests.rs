@@ -122,16 +122,12 @@ fn templates_are_checked_with_the_schema() {
     schema.prompt.system = Some("{subject}".to_owned());
     schema.prompt.user = Some("{{ subjekt }} {{ range(3) | json }}".to_owned());
     schema.prompt.assistant = Some("{% if %}".to_owned());
-    let found: Vec<_> =
-        schema.compile().unwrap_err().errors().cloned().map(|one| (one.code, one.path, one.help)).collect();
+    let error = schema.compile().unwrap_err();
+    let found: Vec<_> = error.errors().map(|one| (one.code, one.path.as_str())).collect();
     let expected = [
-        (
-            "unknown_placeholder",
-            "/prompt/system".to_owned(),
-            Some("there are name, description, guidelines, questions".to_owned()),
-        ),
-        ("unknown_placeholder", "/prompt/user".to_owned(), Some("did you mean subject?".to_owned())),
-        ("invalid_template", "/prompt/assistant".to_owned(), None),
+        ("unknown_placeholder", "/prompt/system"),
+        ("unknown_placeholder", "/prompt/user"),
+        ("invalid_template", "/prompt/assistant"),
     ];
     assert_eq!(found, expected);
 }
