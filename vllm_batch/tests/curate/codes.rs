@@ -111,3 +111,17 @@ fn the_example_of_the_page_is_sound() {
         assert_eq!(compiled.warnings(), []);
     }
 }
+
+/// The codes of repairs in the code and in the table, each in its order.
+#[test]
+fn every_repair_is_in_the_table() {
+    let source = read("src/curate/parse/mod.rs");
+    let (_, body) = source.split_once("pub fn code(self)").expect("the codes");
+    let (body, _) = body.split_once("\n    }\n").expect("their end");
+    let codes: Vec<&str> = body.lines().filter_map(|line| line.split_once("=> \"")?.1.split('"').next()).collect();
+    let docs = read("../docs/curation.md");
+    let (_, section) = docs.split_once("\n| Repair |").expect("the table");
+    let (section, _) = section.split_once("\n\n").expect("its end");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.collect::<Vec<_>>(), codes);
+}

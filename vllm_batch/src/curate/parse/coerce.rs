@@ -125,19 +125,19 @@ fn option(options: &[QuestionOption], value: &Value) -> Option<Mended> {
         let scored = unique(options.iter().filter(|option| option.score == Some(score)))?;
         return of(scored, vec![RepairKind::OptionByScore]);
     }
-    of(begins_with(options, &folded)?, vec![RepairKind::OptionInText])
+    of(before_sign(options, &words)?, vec![RepairKind::OptionInText])
 }
 
-/// The option whose name the words begin with; of several the one with the longest name.
-fn begins_with<'a>(options: &'a [QuestionOption], folded: &str) -> Option<&'a QuestionOption> {
-    let begins = |option: &'a QuestionOption| {
-        let names = all_names(option).map(fold).filter(|name| !name.is_empty());
-        let longest = names.filter(|name| folded.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(' ')));
-        longest.map(|name| name.len()).max().map(|len| (len, option))
-    };
-    let found: Vec<_> = options.iter().filter_map(begins).collect();
-    let longest = found.iter().map(|(len, _)| *len).max()?;
-    unique(found.into_iter().filter(|(len, _)| *len == longest).map(|(_, option)| option))
+/// The option whose name is all that stands before a sign that ends a phrase; of several the one with the longest name.
+fn before_sign<'a>(options: &'a [QuestionOption], text: &str) -> Option<&'a QuestionOption> {
+    let signs = text.char_indices().filter(|(at, sign)| match sign {
+        '-' => text[..*at].ends_with(' ') && text[at + 1..].starts_with(' '),
+        sign => matches!(sign, ',' | '.' | ':' | ';' | '(' | '\n' | '–' | '—'),
+    });
+    let heads: Vec<_> = signs.map(|(at, _)| fold(&text[..at])).filter(|head| !head.is_empty()).collect();
+    let called =
+        |head: &String| unique(options.iter().filter(|option| all_names(option).any(|name| fold(name) == *head)));
+    heads.iter().rev().find_map(called)
 }
 
 fn names(option: &QuestionOption) -> impl Iterator<Item = &str> {

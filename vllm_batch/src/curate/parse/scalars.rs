@@ -35,9 +35,20 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// The only number of a text; of `4/5`, `4 out of 5` and `4 of 5` the first, with the other one as what it is out of.
+/// Words and signs that make another number of the one before them.
+const MULTIPLES: [&str; 12] =
+    ["k", "m", "mn", "mio", "b", "bn", "hundred", "thousand", "million", "billion", "lakh", "crore"];
+
+/// The only number of a text, unless a word such as `million` follows it; of `4/5`, `4 out of 5` and `4 of 5` the first, with the other one as what it is out of.
 pub(super) fn number(text: &str) -> Option<(f64, Option<f64>)> {
     let found = numbers(text);
+    let is_multiplied = |end: usize| {
+        let word = text[end..].trim_start().split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
+        MULTIPLES.contains(&word.to_lowercase().as_str())
+    };
+    if found.iter().any(|(_, _, end)| is_multiplied(*end)) {
+        return None;
+    }
     match found.as_slice() {
         [(number, _, _)] => Some((*number, None)),
         [(number, _, end), (whole, start, _)] => {

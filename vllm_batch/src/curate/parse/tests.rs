@@ -99,6 +99,7 @@ fn what_is_meant_is_understood() {
         (tone(false), json!("nope"), option("no"), "option_by_label"),
         (tone(false), json!(" STRONG-YES. "), option("strong_yes"), "option_by_spelling"),
         (tone(false), json!("Strong yes, because of X"), option("strong_yes"), "option_in_text"),
+        (tone(false), json!("Yes - but <1 year (or so)"), option("yes"), "option_in_text"),
         (tone(false), json!(["yes"]), option("yes"), "list_to_single"),
         (tone(false), json!("2"), option("yes"), "option_by_score"),
         (tone(false), json!("<1 year"), option("1_year"), "option_by_label"),
@@ -178,6 +179,10 @@ fn what_is_not_clear_is_an_error() {
     let number = || QuestionKind::Number(NumberQuestion::default());
     let cases = [
         (tone(false), json!("maybe"), "unknown_option"),
+        (tone(false), json!("yes and no"), "unknown_option"),
+        (tone(false), json!("no-brainer"), "unknown_option"),
+        (number(), json!("$1.5M"), "wrong_type"),
+        (number(), json!("2 million"), "wrong_type"),
         (tone(false), json!(["yes", "no"]), "wrong_type"),
         (range(), json!("4/10"), "wrong_type"),
         (range(), json!("9"), "out_of_range"),
