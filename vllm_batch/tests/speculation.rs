@@ -113,7 +113,7 @@ fn answers_are_the_same_to_the_bit() {
     let (_, expected) = run(builder().speculative_config(None), requests());
     assert_eq!(expected.outputs.len(), all_params().len());
     let ways = [
-        ("by default", builder().max_num_seqs(3)),
+        ("with the default numbers", builder().max_num_seqs(3).speculative_config(SpeculativeConfig::default())),
         ("one at a time", builder().max_num_seqs(1).speculative_config(eager())),
         ("four at a time", builder().max_num_seqs(4).speculative_config(eager())),
         ("all at once", builder().speculative_config(eager())),
@@ -158,8 +158,8 @@ fn sorted(mut events: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn an_engine_without_guesses_has_none() {
-    let (core, _) = run(builder().speculative_config(None), requests());
+fn nothing_is_guessed_unless_it_is_asked_for() {
+    let (core, _) = run(builder(), requests());
     assert_eq!((core.num_draft_tokens(), core.num_accepted_tokens()), (0, 0));
 }
 

@@ -84,7 +84,7 @@ impl EngineBuilder {
             kv_cache_dtype: KvCacheDtype::default(),
             kv_cache_memory: DEFAULT_KV_CACHE_MEMORY,
             enable_prefix_caching: true,
-            speculative_config: Some(SpeculativeConfig::default()),
+            speculative_config: None,
             threads: None,
             seed: 0,
             pooling_type: None,
@@ -158,8 +158,8 @@ impl EngineBuilder {
         self
     }
 
-    /// How tokens are guessed ahead where few requests run: a guess that comes true saves a step. `None` for not at all.
-    /// Default: [`SpeculativeConfig::default`]. Answers do not depend on it, to the bit.
+    /// How tokens are guessed ahead where few requests run: a guess that comes true saves a step. Default: not at all. Answers
+    /// do not depend on it, to the bit.
     ///
     /// # Example
     /// ```no_run
@@ -167,7 +167,6 @@ impl EngineBuilder {
     ///
     /// let config = SpeculativeConfig::ngram(4).with_prompt_lookup(2, 4);
     /// let engine = LocalEngine::builder("model.gguf").speculative_config(config).build()?;
-    /// let without = LocalEngine::builder("model.gguf").speculative_config(None).build()?;
     /// # Ok::<(), vllm_batch::LoadError>(())
     /// ```
     pub fn speculative_config(mut self, config: impl Into<Option<SpeculativeConfig>>) -> Self {

@@ -185,13 +185,12 @@ mod tests {
     fn naive(config: &SpeculativeConfig, token_ids: &[u32]) -> Option<usize> {
         let lengths = (config.prompt_lookup_min..=config.prompt_lookup_max).rev();
         let known = lengths.filter(|len| *len < token_ids.len());
-        known
-            .filter_map(|len| {
-                let last = &token_ids[token_ids.len() - len..];
-                let before = &token_ids[..token_ids.len() - 1];
-                before.windows(len).position(|window| window == last).map(|start| start + len)
-            })
-            .next()
+        let mut ends = known.filter_map(|len| {
+            let last = &token_ids[token_ids.len() - len..];
+            let before = &token_ids[..token_ids.len() - 1];
+            before.windows(len).position(|window| window == last).map(|start| start + len)
+        });
+        ends.next()
     }
 
     #[test]

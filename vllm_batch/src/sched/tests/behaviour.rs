@@ -402,8 +402,11 @@ fn a_prompt_is_found_by_the_blocks_that_the_rest_of_it_sees() {
     assert_eq!(scheduler.get(SequenceId(0)).expect("it runs").block_table().first(), 8);
 }
 
-/// The number of drafts that each sequence gets in a step, if it may get this many; and the most it was asked for.
-fn draft(scheduler: &mut Scheduler, most: usize) -> Vec<(u64, usize, usize)> {
+/// A sequence, how many drafts it had room for, and how many it got of five.
+type Drafted = (u64, usize, usize);
+
+/// One step of known tokens and drafts, together at most so many.
+fn draft(scheduler: &mut Scheduler, most: usize) -> Vec<Drafted> {
     let mut output = scheduler.schedule();
     let mut asked = Vec::new();
     scheduler.draft(&mut output, most, |sequence, room| {
@@ -420,7 +423,7 @@ fn draft(scheduler: &mut Scheduler, most: usize) -> Vec<(u64, usize, usize)> {
 fn drafts_share_what_is_left_of_their_bound_of_the_budget_and_of_their_sequences() {
     let config = SchedulerConfig { max_num_batched_tokens: 20, ..CONFIG };
     // Two sequences of 3 tokens each, which may have 90; (most, room and drafts of each)
-    let cases: [(usize, [usize; 2], &[(u64, usize, usize)]); 6] = [
+    let cases: [(usize, [usize; 2], &[Drafted]); 6] = [
         (16, [90, 90], &[(0, 5, 5), (1, 5, 5)]),
         (13, [90, 90], &[(0, 4, 4), (1, 3, 3)]),
         (90, [90, 90], &[(0, 7, 5), (1, 9, 5)]),
