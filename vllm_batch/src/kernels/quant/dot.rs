@@ -21,11 +21,17 @@ pub(super) trait Dot {
     /// The sums of sixteen columns.
     type Sums: Copy;
 
-    /// What [`add`](Self::add) takes off each code of a format whose greatest code is this.
-    fn bias(max_code: u8) -> i32;
+    /// What [`add`](Self::add) takes off each code of a format whose greatest code is this: nothing, unless it has to.
+    #[inline(always)]
+    fn bias(_max_code: u8) -> i32 {
+        0
+    }
 
-    /// After so many quads at most, [`fold`](Self::fold) must be called.
-    fn quads_between_folds(max_code: u8) -> usize;
+    /// After so many quads at most, [`fold`](Self::fold) must be called: never, with sums of 32 bits.
+    #[inline(always)]
+    fn quads_between_folds(_max_code: u8) -> usize {
+        usize::MAX
+    }
 
     /// A line of codes of a byte each.
     ///
@@ -61,7 +67,10 @@ pub(super) trait Dot {
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums;
+    #[inline(always)]
+    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
+        sums
+    }
 
     /// The sums of a group that began at `start`.
     ///
@@ -78,16 +87,6 @@ impl Dot for Plain {
     type Codes = [u8; 64];
     type Quad = [i8; 4];
     type Sums = [i32; LANES];
-
-    #[inline(always)]
-    fn bias(_: u8) -> i32 {
-        0
-    }
-
-    #[inline(always)]
-    fn quads_between_folds(_: u8) -> usize {
-        usize::MAX
-    }
 
     #[inline(always)]
     unsafe fn bytes(line: *const CacheLine, _: u8) -> Self::Codes {
@@ -119,11 +118,6 @@ impl Dot for Plain {
                 *sum += i32::from(i16::from(*code) * i16::from(activation));
             }
         }
-        sums
-    }
-
-    #[inline(always)]
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
         sums
     }
 
