@@ -17,6 +17,8 @@ import time
 import workload
 
 KV_CACHE_BYTES = 1 << 30
+# With any whitespace some answers go on with blanks to their last token.
+STRUCTURED = {"backend": "xgrammar", "disable_any_whitespace": True}
 
 
 def prepare(threads):
@@ -39,8 +41,7 @@ def sampling(row):
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
-    # Without whitespace, as this engine's and llama.cpp's answers; otherwise some go on with blanks to the last token.
-    held = StructuredOutputsParams(json=json.dumps(row.schema), disable_any_whitespace=True) if row.schema else None
+    held = StructuredOutputsParams(json=json.dumps(row.schema)) if row.schema else None
     return SamplingParams(temperature=0, max_tokens=row.max_tokens, ignore_eos=row.ignore_eos, structured_outputs=held)
 
 
@@ -51,7 +52,8 @@ def main():
     from vllm import LLM
 
     engine = LLM(options.model, dtype=options.dtype, max_num_seqs=options.slots, max_model_len=2048,
-                 kv_cache_memory_bytes=KV_CACHE_BYTES, enable_prefix_caching=True)
+                 kv_cache_memory_bytes=KV_CACHE_BYTES, enable_prefix_caching=True,
+                 structured_outputs_config=STRUCTURED)
     rows = workload.rows(options.input, engine.get_tokenizer())
     ask = lambda wanted: engine.generate([{"prompt_token_ids": row.prompt} for row in wanted], [sampling(row) for row in wanted],
                                          use_tqdm=False)
