@@ -48,6 +48,7 @@
 //! [`kv`], [`sched`], [`sample`] and [`text`] are public for those who build an engine of their own.
 
 pub mod batch;
+pub mod curate;
 pub mod engine;
 pub mod error;
 pub mod guide;
@@ -65,14 +66,15 @@ pub mod text;
 pub use batch::{BatchReport, BatchRunner, CancellationToken, Progress, RunError};
 pub use engine::{
     BatchEngine, BatchEngineExt, Device, EngineBuilder, EngineCore, EngineSpec, LocalEngine, OutputStream,
+    SpeculativeConfig,
 };
 #[cfg(feature = "remote")]
 pub use engine::{Flavour, RemoteEngine, RemoteEngineBuilder};
 pub use error::{EngineError, LoadError, RequestError};
-pub use kernels::WeightDtype;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub use kernels::bench;
+pub use kernels::{KvCacheDtype, WeightDtype};
 pub use model::{HubModel, ModelSource};
 pub use output::{
     CompletionOutput, EmbeddingRequestOutput, FinishReason, LabelScore, OutputEvent, RequestOutput,

@@ -6,13 +6,14 @@
 mod common;
 
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{BLOCK, builder, model};
 use futures::StreamExt;
 use futures::executor::block_on;
 use vllm_batch::{
-    BatchEngine, BatchEngineExt, EngineBuilder, FinishReason, LocalEngine, Message, OutputEvent, Prompt, Request,
-    RequestError, RequestOutput, SamplingParams, StopReason,
+    BatchEngine, BatchEngineExt, ChatOptions, EngineBuilder, FinishReason, KvCacheDtype, LocalEngine, Message,
+    OutputEvent, Prompt, Request, RequestError, RequestOutput, SamplingParams, StopReason,
 };
 
 /// 40 requests of mixed lengths: greedy and sampled, with and without a common beginning.
@@ -54,8 +55,16 @@ fn shuffled(mut requests: Vec<Request>) -> Vec<Request> {
     requests
 }
 
+/// What a cache may hold, and the bytes of a block of the tiny model.
+const CACHES: [(KvCacheDtype, usize); 2] = [(KvCacheDtype::F32, BLOCK), (KvCacheDtype::F16, BLOCK / 2)];
+
 #[test]
 fn answers_do_not_depend_on_how_requests_are_batched() {
+    CACHES.into_iter().for_each(check_batching);
+}
+
+fn check_batching((cache, block): (KvCacheDtype, usize)) {
+    let builder = || builder().kv_cache_dtype(cache);
     let expected = answers(builder().max_num_seqs(1).enable_prefix_caching(false), requests());
     let ways = [
         ("batched", builder().max_num_seqs(64), requests()),
@@ -63,18 +72,18 @@ fn answers_do_not_depend_on_how_requests_are_batched() {
         ("in small chunks", builder().max_num_batched_tokens(3), requests()),
         ("in measured steps", builder().auto_tune(true), requests()),
         ("without prefix cache", builder().enable_prefix_caching(false), requests()),
-        ("preempted", builder().max_model_len(160).kv_cache_memory(10 * BLOCK), requests()),
+        ("preempted", builder().max_model_len(160).kv_cache_memory(10 * block), requests()),
         ("on two threads", builder().threads(2), requests()),
         ("on five threads, shuffled", builder().threads(5), shuffled(requests())),
     ];
     for (name, engine, requests) in ways {
-        assert_eq!(answers(engine, requests), expected, "{name}");
+        assert_eq!(answers(engine, requests), expected, "{name}, {cache:?}");
     }
     for (request, expected) in requests().into_iter().step_by(9).map(|request| {
         let id = request.request_id.clone();
         (request, expected.iter().find(|answer| answer.0 == id).unwrap())
     }) {
-        assert_eq!(&answers(builder(), vec![request])[0], expected, "alone");
+        assert_eq!(&answers(builder(), vec![request])[0], expected, "alone, {cache:?}");
     }
 }
 
@@ -104,6 +113,54 @@ fn a_repeated_prompt_is_cached_but_for_its_last_block() {
     };
     assert_eq!(cached(&builder().build().unwrap()), [0, 48]);
     assert_eq!(cached(&builder().enable_prefix_caching(false).build().unwrap()), [0, 0]);
+}
+
+/// A tiny model whose layers all have a window of 16 tokens; its blocks are as large as those of the other one.
+fn windowed() -> tempfile::TempDir {
+    let (folder, arch) = (tempfile::tempdir().unwrap(), model().parent().unwrap().to_owned());
+    for file in ["mistral_swa/config.json", "mistral_swa/model.safetensors", "llama/tokenizer.json"] {
+        let name = Path::new(file).file_name().unwrap();
+        std::fs::copy(arch.join(file), folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+/// Requests of up to some 250 tokens, far more than a window.
+fn long_requests() -> Vec<Request> {
+    let request = |i: u32| {
+        let (shared, own) = (if i.is_multiple_of(2) { 70 } else { 0 }, 20 + (i * 37) % 90);
+        let token_ids: Vec<u32> = (0..shared).chain((0..own).map(|j| (i * 31 + j * 17) % 512)).collect();
+        let params = SamplingParams::default().with_seed(u64::from(i)).with_temperature((i % 2) as f32);
+        let params = params.with_max_tokens(20 + (i * 29) % 70).with_ignore_eos(true);
+        Request::new(format!("row-{i}"), Prompt::TokenIds(token_ids)).with_sampling_params(params)
+    };
+    (0..12).map(request).collect()
+}
+
+#[test]
+fn a_window_needs_its_own_blocks_only_and_answers_stay_the_same() {
+    let folder = windowed();
+    for (cache, block) in CACHES {
+        let builder = || LocalEngine::builder(folder.path()).threads(1).kv_cache_dtype(cache);
+        let all = builder().max_num_seqs(1).enable_prefix_caching(false).max_num_batched_tokens(300);
+        let expected = answers(all, long_requests());
+        let ways = [
+            ("batched", builder()),
+            ("in two blocks", builder().max_model_len(400).kv_cache_memory(2 * block)),
+            ("in five blocks", builder().max_model_len(400).kv_cache_memory(5 * block)),
+            ("in five blocks and small chunks", builder().max_num_batched_tokens(7).kv_cache_memory(5 * block)),
+            ("in thirty blocks", builder().max_num_batched_tokens(40).kv_cache_memory(30 * block)),
+            ("without prefix cache", builder().enable_prefix_caching(false).kv_cache_memory(30 * block)),
+        ];
+        for (way, engine) in ways {
+            assert_eq!(answers(engine, long_requests()), expected, "{way}, {cache:?}");
+        }
+        let context = |builder: EngineBuilder| builder.build().map(|engine| engine.spec().max_model_len);
+        assert_eq!(context(builder().kv_cache_memory(2 * block)).unwrap(), 512);
+        assert_eq!(context(builder().kv_cache_memory(block)).unwrap(), 16);
+        let error = context(builder().max_model_len(17).kv_cache_memory(block)).unwrap_err().to_string();
+        assert!(error.contains(&format!("needs {} bytes", 2 * block)) && error.contains("fits is 16"), "{error}");
+    }
 }
 
 /// The greedy answer to a fixed prompt, without any stop.
@@ -279,8 +336,30 @@ fn options_outside_their_domain_are_named() {
 
 #[test]
 fn the_context_is_shortened_to_what_fits_unless_a_length_was_asked_for() {
-    let engine = builder().kv_cache_memory(2 * BLOCK).build().unwrap();
-    assert_eq!(engine.spec().max_model_len, 32);
+    for (cache, block) in CACHES {
+        let engine = builder().kv_cache_dtype(cache).kv_cache_memory(2 * block).build().unwrap();
+        assert_eq!(engine.spec().max_model_len, 32);
+        let error =
+            builder().kv_cache_dtype(cache).max_model_len(48).kv_cache_memory(3 * block - 1).build().unwrap_err();
+        assert!(error.to_string().contains(&format!("needs {} bytes", 3 * block)), "{error}");
+    }
+}
+
+#[test]
+fn each_kind_of_cache_has_its_own_revision_and_automatic_is_that_of_the_weights() {
+    use vllm_batch::WeightDtype::{self, Auto, Bf16, F16, F32, Q4_0, Q8_0};
+    let revision = |dtype: WeightDtype, cache| {
+        let engine = builder().dtype(dtype).kv_cache_dtype(cache).build().unwrap();
+        engine.spec().revision.clone()
+    };
+    for (dtype, automatic) in [Auto, F32]
+        .map(|dtype| (dtype, KvCacheDtype::F32))
+        .into_iter()
+        .chain([F16, Bf16, Q8_0, Q4_0].map(|dtype| (dtype, KvCacheDtype::F16)))
+    {
+        assert_eq!(revision(dtype, KvCacheDtype::Auto), revision(dtype, automatic), "{dtype:?}");
+        assert_ne!(revision(dtype, KvCacheDtype::F32), revision(dtype, KvCacheDtype::F16), "{dtype:?}");
+    }
 }
 
 #[test]
@@ -345,6 +424,40 @@ fn every_byte_of_a_model_is_part_of_its_revision() {
     std::fs::write(&weights, bytes).unwrap();
     assert_ne!(revision(folder.path()), before);
     assert_ne!(revision(&model()), before);
+}
+
+/// Templates see one time for the life of an engine, and what answers depend on is part of the revision.
+#[test]
+fn the_day_in_a_prompt_is_that_of_the_engine() {
+    let day = |number: u64| UNIX_EPOCH + Duration::from_hours(24 * number);
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(model().join(name), folder.path().join(name)).unwrap();
+    }
+    let template = |source: &str| std::fs::write(folder.path().join("chat_template.jinja"), source).unwrap();
+    let engine = |time: Option<SystemTime>| {
+        let builder = LocalEngine::builder(folder.path()).threads(1);
+        time.map_or(builder.clone(), |time| builder.chat_template_time(time)).build().unwrap()
+    };
+    let revision = |time| engine(time).spec().revision.clone();
+
+    template("{{ strftime_now('%Y-%m-%d %H:%M') }}");
+    let one = SamplingParams::greedy().with_max_tokens(1);
+    let chat = || Request::new("x", vec![Message::user("x")]).with_sampling_params(one.clone());
+    let text = |text: &str| Request::new("x", text).with_add_special_tokens(false).with_sampling_params(one.clone());
+    let own = ChatOptions::default().with_chat_template("{{ strftime_now('%j') }}");
+    let requests = [chat(), text("2025-03-07 00:00"), chat().with_chat(own), text("066")];
+    let outputs = engine(Some(day(20_154))).generate(requests);
+    let prompts: Vec<_> = outputs.into_iter().map(|output| output.unwrap().prompt_token_ids).collect();
+    assert_eq!([&prompts[0], &prompts[2]], [&prompts[1], &prompts[3]]);
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    // The day may change meanwhile.
+    assert!([revision(Some(day(today))), revision(Some(day(today + 1)))].contains(&revision(None)));
+    assert_ne!(revision(Some(day(1))), revision(Some(day(2))));
+
+    template("{{ messages[0].content }}");
+    assert_ne!(revision(None), revision(Some(day(1))), "other templates may still see it");
+    assert!(revision(Some(day(1))).starts_with(&revision(None)));
 }
 
 #[test]

@@ -1,45 +1,33 @@
 //! Attention over a paged cache of keys and values, for any mix of sequences.
 
 use std::cell::RefCell;
-use std::ops::Range;
 
 use candle_core::{CpuStorage, InplaceOp3, Layout, Result, bail};
+use half::f16;
 
+use super::cache::{CacheNumber, CacheNumbers, widen};
 use super::exp::exp;
 use super::isa::{Isa, per_isa};
 use super::norm::sum_lane;
 use super::parallel::{Shared, for_each};
 use super::registers::Registers;
 use super::rotary::HeadShape;
-use super::storage::{f32_slice, f32_slice_mut, lanes};
+use super::spans::{BLOCKS_PER_STEP, HeldBlocks, MAX_ROWS, QuerySpan, QueryTiles, Segment};
+use super::storage::{f32_slice, f32_slice_mut};
 use super::tanh::tanh;
 use super::tile::{Rows, multiply};
 use super::{LANES, Lane};
 
 /// Largest head that fits the registers' scratch space.
 pub(crate) const MAX_HEAD_DIM: usize = 256;
-const MAX_PANELS: usize = MAX_HEAD_DIM / LANES;
-/// Rows of queries that go over the keys together.
-const MAX_ROWS: usize = 16;
-/// Blocks of keys that share one step of the running softmax.
-const BLOCKS_PER_STEP: usize = 4;
-
-/// The tokens of one sequence that are computed in this step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct QuerySpan {
-    /// Index of its first token in the packed input.
-    pub(crate) query_start: usize,
-    /// Number of tokens.
-    pub(crate) query_len: usize,
-    /// Position of its first token in the sequence.
-    pub(crate) position: usize,
-    /// The blocks that hold the sequence's keys and values, from position 0 on.
-    pub(crate) block_table: Vec<u32>,
-}
+/// Registers that such a head takes.
+pub(super) const MAX_PANELS: usize = MAX_HEAD_DIM / LANES;
+/// So many rows read a narrow cache as it is; for more of them, what they read is widened first, once for all.
+const MAX_NARROW_ROWS: usize = 6;
 
 /// `softmax(cap(q · kᵀ · scale)) · v` per head, each query over the keys at and before its own position, or over all of its
 /// span's if it is not causal, and within its window. Written to `[tokens, num_heads * head_dim]`; the operands are `qkv`,
-/// whose queries are rotated, and a layer's cache.
+/// whose queries are rotated, and a layer's cache, whose numbers may be f16. All arithmetic is f32.
 ///
 /// The softmax runs over the keys in steps of 64 positions, with a running maximum (Milakov and Gimelshein,
 /// <https://arxiv.org/abs/1805.02867>): the order depends on a query's position alone. Steps that no query of a task can
@@ -77,9 +65,9 @@ impl InplaceOp3 for Attention<'_> {
         cache: &CpuStorage,
         cl: &Layout,
     ) -> Result<()> {
-        let (qkv, cache) = (f32_slice(qkv, ql)?, f32_slice(cache, cl)?);
+        let (qkv, cache) = (f32_slice(qkv, ql)?, CacheNumbers::of(cache, cl)?);
         let out = f32_slice_mut(out, ol)?;
-        self.check(qkv, cache, out)?;
+        self.check(qkv, cache.len(), out)?;
         let shared = Shared::new(out);
         let context = self.spans.iter().map(|span| span.position + span.query_len).max().unwrap_or(0);
         let tiles = self.tiles.tiles.len();
@@ -90,70 +78,22 @@ impl InplaceOp3 for Attention<'_> {
     }
 }
 
-/// Which query rows go over the keys together: the same for all layers of a step. Row `r` of a sequence is token
-/// `r / group`, head `r % group` of the query heads that share a key head.
-#[derive(Debug)]
-pub(crate) struct QueryTiles {
-    tiles: Vec<Vec<Segment>>,
-    group: usize,
-}
-
-/// Some query rows of one sequence.
-#[derive(Debug, Clone)]
-struct Segment {
-    /// Index of the sequence.
-    span: usize,
-    rows: Range<usize>,
-}
-
-impl QueryTiles {
-    /// Sequences that share the first blocks, and have few rows, get into one tile: its keys and values are read once.
-    pub(crate) fn new(spans: &[QuerySpan], heads: HeadShape) -> Self {
-        let group = heads.num_heads / heads.num_kv_heads;
-        let mut order: Vec<usize> = (0..spans.len()).filter(|span| spans[*span].query_len > 0).collect();
-        order.sort_by(|a, b| spans[*a].block_table.cmp(&spans[*b].block_table));
-        let mut tiles: Vec<Vec<Segment>> = Vec::new();
-        let mut room = 0;
-        for (i, span) in order.iter().enumerate() {
-            let rows = spans[*span].query_len * group;
-            let shares = i > 0 && share_first_blocks(&spans[order[i - 1]], &spans[*span]);
-            match tiles.last_mut() {
-                Some(tile) if shares && rows <= room => tile.push(Segment { span: *span, rows: 0..rows }),
-                _ => {
-                    room = MAX_ROWS;
-                    let starts = (0..rows).step_by(MAX_ROWS);
-                    let segment = |first: usize| Segment { span: *span, rows: first..rows.min(first + MAX_ROWS) };
-                    tiles.extend(starts.map(|first| vec![segment(first)]));
-                }
-            }
-            room = room.saturating_sub(rows);
-        }
-        Self { tiles, group }
-    }
-}
-
-/// Whether both see the same keys in at least one step of the softmax.
-fn share_first_blocks(a: &QuerySpan, b: &QuerySpan) -> bool {
-    let first = |span: &QuerySpan| span.block_table.first_chunk::<BLOCKS_PER_STEP>().copied();
-    first(a).is_some() && first(a) == first(b)
-}
-
 impl Attention<'_> {
-    fn check(&self, qkv: &[f32], cache: &[f32], out: &[f32]) -> Result<()> {
-        let blocks = cache.len() / self.heads.block_len();
+    fn check(&self, qkv: &[f32], cache_len: usize, out: &[f32]) -> Result<()> {
+        let blocks = cache_len / self.heads.block_len();
         let rows = (qkv.len() / self.heads.qkv_width()).min(out.len() / (self.heads.num_heads * self.heads.head_dim));
         for span in self.spans {
-            let needed = (span.position + span.query_len).div_ceil(LANES);
-            let in_cache = span.block_table.iter().all(|block| (*block as usize) < blocks);
+            let needed = self.first_visible(span.position) / LANES..(span.position + span.query_len).div_ceil(LANES);
+            let in_cache = span.block_table.ids.iter().all(|block| (*block as usize) < blocks);
             let in_rows = span.query_start + span.query_len <= rows;
-            if span.block_table.len() < needed || !in_cache || !in_rows {
+            if !span.block_table.hold(needed) || !in_cache || !in_rows {
                 bail!("attention: {span:?} does not fit {blocks} blocks and {rows} rows");
             }
         }
         Ok(())
     }
 
-    fn task(&self, segments: &[Segment], kv_head: usize, (qkv, cache): (&[f32], &[f32]), out: Shared<'_>) {
+    fn task(&self, segments: &[Segment], kv_head: usize, (qkv, cache): (&[f32], CacheNumbers<'_>), out: Shared<'_>) {
         let HeadShape { num_heads, head_dim, .. } = self.heads;
         let group = self.tiles.group;
         let rows = || segments.iter().flat_map(|segment| segment.rows.clone().map(move |row| (segment.span, row)));
@@ -170,14 +110,10 @@ impl Attention<'_> {
             }
             let panels = self.heads.padded_dim() / LANES;
             scratch.sums.resize(scratch.positions.len() * panels, [0.0; LANES]);
-            let tile = Tile {
-                attention: self,
-                queries: &scratch.queries,
-                positions: &scratch.positions,
-                blocks: Blocks { cache, heads: self.heads, kv_head },
-            };
-            attend_on(self.isa, &tile, segments, &mut scratch.sums);
-            for ((span, row), sums) in rows().zip(scratch.sums.chunks_exact(panels)) {
+            let Scratch { queries, positions, sums, wide } = scratch;
+            let tile = Tile { attention: self, queries, positions, segments };
+            attend_on(self.isa, &tile, (cache, kv_head), (sums, wide));
+            for ((span, row), sums) in rows().zip(sums.chunks_exact(panels)) {
                 let (token, head) = place(span, row);
                 // SAFETY: a query row belongs to one tile.
                 let out = unsafe { out.part((token * num_heads + head) * head_dim, head_dim) };
@@ -194,7 +130,9 @@ impl Attention<'_> {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { queries: vec![], positions: vec![], sums: vec![] }) };
+    static SCRATCH: RefCell<Scratch> = const {
+        RefCell::new(Scratch { queries: vec![], positions: vec![], sums: vec![], wide: vec![] })
+    };
 }
 
 /// A thread's memory for one tile after the other.
@@ -204,6 +142,8 @@ struct Scratch {
     positions: Vec<usize>,
     /// What becomes the result: `[rows, panels]`.
     sums: Vec<Lane>,
+    /// Keys, or values, that were widened.
+    wide: Vec<Lane>,
 }
 
 impl Scratch {
@@ -220,28 +160,29 @@ struct Tile<'a> {
     queries: &'a [f32],
     /// The last key that each row sees.
     positions: &'a [usize],
-    blocks: Blocks<'a>,
+    /// Whose rows these are.
+    segments: &'a [Segment],
 }
 
 /// The keys and values of one head.
-struct Blocks<'a> {
-    cache: &'a [f32],
+struct Blocks<'a, T> {
+    cache: &'a [T],
     heads: HeadShape,
     kv_head: usize,
 }
 
-impl<'a> Blocks<'a> {
+impl<'a, T> Blocks<'a, T> {
     /// Keys of a block: `[head_dim]` lanes of 16 tokens.
     #[inline(always)]
-    fn keys(&self, block: u32) -> &'a [Lane] {
-        lanes(&self.cache[self.heads.keys_at(block, self.kv_head)..][..self.heads.head_dim * LANES])
+    fn keys(&self, block: u32) -> &'a [[T; LANES]] {
+        self.cache[self.heads.keys_at(block, self.kv_head)..][..self.heads.head_dim * LANES].as_chunks().0
     }
 
     /// Values of a block for one panel of 16 of the head's numbers: a lane for each of the 16 tokens.
     #[inline(always)]
-    fn values(&self, block: u32, panel: usize) -> &'a [Lane] {
+    fn values(&self, block: u32, panel: usize) -> &'a [[T; LANES]] {
         let start = self.heads.values_at(block, self.kv_head) + panel * LANES * LANES;
-        lanes(&self.cache[start..][..LANES * LANES])
+        self.cache[start..][..LANES * LANES].as_chunks().0
     }
 }
 
@@ -254,17 +195,18 @@ struct Part<'a> {
     first_block: usize,
     /// to the block of the last one.
     end_block: usize,
-    block_table: &'a [u32],
+    block_table: &'a HeldBlocks,
 }
 
 impl<'a> Part<'a> {
-    const NOTHING: Self = Self { first_row: 0, end_row: 0, first_block: 0, end_block: 0, block_table: &[] };
+    const NOTHING: Self =
+        Self { first_row: 0, end_row: 0, first_block: 0, end_block: 0, block_table: &HeldBlocks::NONE };
 
     /// The parts of a tile; those that follow have no keys.
-    fn all(tile: &Tile<'a>, segments: &[Segment]) -> [Self; MAX_ROWS] {
+    fn all(tile: &Tile<'a>) -> [Self; MAX_ROWS] {
         let mut parts = [Self::NOTHING; MAX_ROWS];
         let mut first_row = 0;
-        for (part, segment) in parts.iter_mut().zip(segments) {
+        for (part, segment) in parts.iter_mut().zip(tile.segments) {
             let end_row = first_row + segment.rows.len();
             let first_key = tile.attention.first_visible(tile.positions[first_row]);
             *part = Self {
@@ -279,22 +221,42 @@ impl<'a> Part<'a> {
         parts
     }
 
-    /// The blocks of the step that begins with the sequence's block number `first`; none if no row sees them.
+    /// The blocks of the step that begins with the sequence's block number `first`, and the number of the first one that
+    /// is there; none if no row sees them. What is not there is seen by no row.
     #[inline(always)]
-    fn blocks(&self, first: usize) -> &'a [u32] {
+    fn blocks(&self, first: usize) -> (usize, &'a [u32]) {
         let end = self.end_block.min(first + BLOCKS_PER_STEP);
-        if first < self.first_block || end <= first { &[] } else { &self.block_table[first..end] }
+        if first < self.first_block || end <= first { (first, &[]) } else { self.block_table.within(first..end) }
     }
 }
 
-per_isa! { fn attend_on(tile: &Tile<'_>, segments: &[Segment], sums: &mut [Lane]) = attend }
+per_isa! { fn attend_on(tile: &Tile<'_>, cache: (CacheNumbers<'_>, usize), out: (&mut [Lane], &mut Vec<Lane>)) = attend }
+
+/// One head of the keys, with the cache's kind of numbers.
+#[inline(always)]
+fn attend<V: Registers>(
+    tile: &Tile<'_>,
+    (cache, kv_head): (CacheNumbers<'_>, usize),
+    (sums, wide): (&mut [Lane], &mut Vec<Lane>),
+) {
+    let heads = tile.attention.heads;
+    match cache {
+        CacheNumbers::F32(cache) => attend_to::<V, f32>(tile, &Blocks { cache, heads, kv_head }, sums, wide),
+        CacheNumbers::F16(cache) => attend_to::<V, f16>(tile, &Blocks { cache, heads, kv_head }, sums, wide),
+    }
+}
 
 /// `sums[row * panels + panel]`, zero at first, becomes the result.
 #[inline(always)]
-fn attend<V: Registers>(tile: &Tile<'_>, segments: &[Segment], sums: &mut [Lane]) {
+fn attend_to<V: Registers, T: CacheNumber>(
+    tile: &Tile<'_>,
+    cache: &Blocks<'_, T>,
+    sums: &mut [Lane],
+    wide: &mut Vec<Lane>,
+) {
     let panels = sums.len() / tile.positions.len();
-    let parts = Part::all(tile, segments);
-    let parts = &parts[..segments.len()];
+    let parts = Part::all(tile);
+    let parts = &parts[..tile.segments.len()];
     let first = parts.iter().map(|part| part.first_block).min().unwrap_or(0);
     let end = parts.iter().map(|part| part.end_block).max().unwrap_or(0);
     let mut softmax = [RunningSoftmax { max: f32::NEG_INFINITY, total: [0.0; LANES] }; MAX_ROWS];
@@ -302,20 +264,22 @@ fn attend<V: Registers>(tile: &Tile<'_>, segments: &[Segment], sums: &mut [Lane]
     for first in (first..end).step_by(BLOCKS_PER_STEP) {
         let mut next = 0;
         while next < parts.len() {
-            let (blocks, first_row) = (parts[next].blocks(first), parts[next].first_row);
+            let (held, first_row) = (parts[next].blocks(first), parts[next].first_row);
             next += 1;
             // Sequences go together as far as they share blocks.
-            while next < parts.len() && parts[next].blocks(first) == blocks {
+            while next < parts.len() && parts[next].blocks(first) == held {
                 next += 1;
             }
+            let (first_held, blocks) = held;
             let rows = first_row..parts[next - 1].end_row;
             if !blocks.is_empty() {
                 let state = Running {
                     softmax: &mut softmax[rows.clone()],
                     sums: &mut sums[rows.start * panels..rows.end * panels],
                     weights: &mut weights[..rows.len() * blocks.len()],
+                    wide: &mut *wide,
                 };
-                attend_step::<V>(tile, rows.start, (first * LANES, blocks), state);
+                attend_step::<V, T>((tile, cache), rows.start, (first_held * LANES, blocks), state);
             }
         }
     }
@@ -332,32 +296,56 @@ struct Running<'a> {
     sums: &'a mut [Lane],
     /// Room for a step's scores, which become weights: `[rows, blocks]`.
     weights: &'a mut [Lane],
+    /// Room for keys or values that are widened.
+    wide: &'a mut Vec<Lane>,
 }
 
 /// One step of the softmax for neighbouring rows that see the same blocks.
 #[inline(always)]
-fn attend_step<V: Registers>(
-    tile: &Tile<'_>,
+fn attend_step<V: Registers, T: CacheNumber>(
+    (tile, cache): (&Tile<'_>, &Blocks<'_, T>),
     first_row: usize,
     (first_key, blocks): (usize, &[u32]),
-    Running { softmax, sums, weights }: Running<'_>,
+    Running { softmax, sums, weights, wide }: Running<'_>,
 ) {
     let (rows, panels) = (softmax.len(), sums.len() / softmax.len());
     let head_dim = tile.attention.heads.head_dim;
-    let mut keys: [&[Lane]; BLOCKS_PER_STEP] = [&[]; BLOCKS_PER_STEP];
+    let mut keys: [&[[T; LANES]]; BLOCKS_PER_STEP] = [&[]; BLOCKS_PER_STEP];
     for (keys, block) in keys.iter_mut().zip(blocks) {
-        *keys = tile.blocks.keys(*block);
+        *keys = cache.keys(*block);
     }
     weights.fill([0.0; LANES]);
     let queries = &tile.queries[first_row * head_dim..(first_row + rows) * head_dim];
-    multiply::<V>(Rows { numbers: queries, stride: head_dim, count: rows }, &keys[..blocks.len()], weights);
+    let queries = Rows { numbers: queries, stride: head_dim, count: rows };
+    multiply_cached::<V, T>(queries, &keys[..blocks.len()], weights, wide);
     for (row, weights) in weights.chunks_exact_mut(blocks.len()).enumerate() {
         tile.attention.scale(weights);
         tile.attention.mask(weights, first_key, tile.positions[first_row + row]);
         let shrink = softmax[row].absorb(weights);
         scale_all(&mut sums[row * panels..(row + 1) * panels], shrink);
     }
-    add_values::<V>(tile, blocks, weights, sums);
+    add_values::<V, T>(cache, blocks, (weights, sums), wide);
+}
+
+/// As [`multiply`], where the panels are those of a cache: each of their numbers is widened once, or next to once.
+#[inline(always)]
+fn multiply_cached<V: Registers, T: CacheNumber>(
+    rows: Rows<'_>,
+    panels: &[&[[T; LANES]]],
+    out: &mut [Lane],
+    wide: &mut Vec<Lane>,
+) {
+    if T::MAX.is_none() || rows.count <= MAX_NARROW_ROWS {
+        return multiply::<V>(rows, panels, out);
+    }
+    let depth = panels.first().map_or(0, |panel| panel.len());
+    wide.resize(panels.len() * depth, [0.0; LANES]);
+    let mut wide_panels: [&[Lane]; MAX_PANELS] = [&[]; MAX_PANELS];
+    for ((panel, wide), wide_panel) in panels.iter().zip(wide.chunks_exact_mut(depth.max(1))).zip(&mut wide_panels) {
+        widen::<V>(panel, wide);
+        *wide_panel = wide;
+    }
+    multiply::<V>(rows, &wide_panels[..panels.len()], out);
 }
 
 #[inline(always)]
@@ -398,16 +386,22 @@ impl Attention<'_> {
 
 /// Adds `weights · values` of the blocks, block by block.
 #[inline(always)]
-fn add_values<V: Registers>(tile: &Tile<'_>, blocks: &[u32], weights: &[Lane], sums: &mut [Lane]) {
+fn add_values<V: Registers, T: CacheNumber>(
+    cache: &Blocks<'_, T>,
+    blocks: &[u32],
+    (weights, sums): (&[Lane], &mut [Lane]),
+    wide: &mut Vec<Lane>,
+) {
     let rows = weights.len() / blocks.len();
     let panels = sums.len() / rows;
     for (i, block) in blocks.iter().enumerate() {
         let numbers = &weights.as_flattened()[i * LANES..];
-        let mut values: [&[Lane]; MAX_PANELS] = [&[]; MAX_PANELS];
+        let mut values: [&[[T; LANES]]; MAX_PANELS] = [&[]; MAX_PANELS];
         for (panel, values) in values[..panels].iter_mut().enumerate() {
-            *values = tile.blocks.values(*block, panel);
+            *values = cache.values(*block, panel);
         }
-        multiply::<V>(Rows { numbers, stride: blocks.len() * LANES, count: rows }, &values[..panels], sums);
+        let rows = Rows { numbers, stride: blocks.len() * LANES, count: rows };
+        multiply_cached::<V, T>(rows, &values[..panels], sums, wide);
     }
 }
 

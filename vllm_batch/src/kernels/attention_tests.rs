@@ -12,7 +12,12 @@ struct Case {
     window: Option<usize>,
     soft_cap: Option<f32>,
     causal: bool,
+    /// What the cache holds.
+    cache: DType,
 }
+
+/// What a cache may hold, and how far results may be from the definition.
+const CACHES: [(DType, f64); 2] = [(DType::F32, 2e-5), (DType::F16, 1e-2)];
 
 /// A case without its numbers.
 struct Setup {
@@ -24,7 +29,7 @@ struct Setup {
 }
 
 impl Case {
-    fn new(&Setup { heads, lengths, window, soft_cap, causal }: &Setup) -> Self {
+    fn new(&Setup { heads, lengths, window, soft_cap, causal }: &Setup, cache: DType) -> Self {
         let mut state = 12_345_u64;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -33,7 +38,7 @@ impl Case {
         let qkv = lengths.iter().map(|len| (0..len * heads.qkv_width()).map(|_| next()).collect()).collect();
         let inv_freq: Vec<f32> = (0..heads.head_dim / 2).map(|i| 1.0 / (1.0 + i as f32)).collect();
         let positions = lengths.iter().max().map_or(0, |len| len + 1);
-        Self { heads, table: RotaryTable::new(&inv_freq, 1.0, positions), qkv, window, soft_cap, causal }
+        Self { heads, table: RotaryTable::new(&inv_freq, 1.0, positions), qkv, window, soft_cap, causal, cache }
     }
 
     fn len(&self, sequence: usize) -> usize {
@@ -46,11 +51,18 @@ impl Case {
         (0..count).map(|i| (i * self.qkv.len() + sequence) as u32).collect()
     }
 
+    /// The blocks that tokens from `position` on see.
+    fn held(&self, position: usize, mut block_table: Vec<u32>) -> HeldBlocks {
+        let first = self.window.map_or(0, |window| (position + 1).saturating_sub(window) / LANES);
+        HeldBlocks { first, ids: block_table.split_off(first) }
+    }
+
     /// Computes every sequence in chunks of `chunk` tokens, all sequences side by side; returns `[tokens, q]` for each.
     fn run(&self, chunk: usize, isa: Isa) -> Vec<Vec<f32>> {
         let longest = (0..self.qkv.len()).map(|i| self.len(i)).max().unwrap_or(0);
         let blocks = longest.div_ceil(LANES) * self.qkv.len();
         let cache = Tensor::full(7.5f32, blocks * self.heads.block_len(), &Device::Cpu).unwrap();
+        let cache = cache.to_dtype(self.cache).unwrap();
         let mut results = vec![Vec::new(); self.qkv.len()];
         for position in (0..longest).step_by(chunk) {
             self.step(position, chunk, (&cache, isa), &mut results);
@@ -69,7 +81,12 @@ impl Case {
                 positions.push(p as u32);
                 slots.push(block_table[p / LANES] * LANES as u32 + (p % LANES) as u32);
             }
-            spans.push(QuerySpan { query_start: positions.len() - query_len, query_len, position, block_table });
+            spans.push(QuerySpan {
+                query_start: positions.len() - query_len,
+                query_len,
+                position,
+                block_table: self.held(position, block_table),
+            });
             owners.push(sequence);
         }
         let qkv = Tensor::from_slice(&qkv, (positions.len(), width), &Device::Cpu).unwrap();
@@ -139,12 +156,12 @@ fn setups() -> [Setup; 10] {
 
 #[test]
 fn it_is_close_to_the_definition() {
-    for setup in setups() {
-        let (heads, case) = (setup.heads, Case::new(&setup));
+    for (setup, (cache, bound)) in setups().iter().flat_map(|setup| CACHES.map(|cache| (setup, cache))) {
+        let (heads, case) = (setup.heads, Case::new(setup, cache));
         for (sequence, actual) in case.run(1000, Isa::detect()).iter().enumerate() {
             for (actual, expected) in actual.iter().zip(case.reference(sequence)) {
                 let error = (f64::from(*actual) - expected).abs();
-                assert!(error < 2e-5, "{heads:?} {sequence}: {actual} for {expected}");
+                assert!(error < bound, "{heads:?} {cache:?} {sequence}: {actual} for {expected}");
             }
         }
     }
@@ -152,18 +169,18 @@ fn it_is_close_to_the_definition() {
 
 #[test]
 fn chunks_neighbours_and_instruction_sets_do_not_change_a_bit() {
-    for setup in setups() {
-        let (heads, all) = (setup.heads, Case::new(&setup));
+    for (setup, (cache, _)) in setups().iter().flat_map(|setup| CACHES.map(|cache| (setup, cache))) {
+        let (heads, all) = (setup.heads, Case::new(setup, cache));
         let expected = all.run(1000, Isa::detect());
         for isa in Isa::available() {
             for chunk in [1, 7, 16, 50, 1000].into_iter().filter(|chunk| all.causal || *chunk == 1000) {
-                assert_eq!(all.run(chunk, isa), expected, "{heads:?} chunk {chunk} {isa:?}");
+                assert_eq!(all.run(chunk, isa), expected, "{heads:?} {cache:?} chunk {chunk} {isa:?}");
             }
         }
         for (sequence, expected) in expected.iter().enumerate() {
             let alone = Case { table: all.table.clone(), qkv: vec![all.qkv[sequence].clone()], ..all };
             let chunk = if alone.causal { 3 } else { 1000 };
-            assert_eq!(&alone.run(chunk, Isa::detect())[0], expected, "{heads:?} sequence {sequence} alone");
+            assert_eq!(&alone.run(chunk, Isa::detect())[0], expected, "{heads:?} {cache:?} sequence {sequence} alone");
         }
     }
 }
@@ -178,17 +195,18 @@ fn sequences_that_share_blocks_go_together_and_get_the_bits_they_get_alone() {
     };
     let numbers = |count: usize, next: &mut dyn FnMut() -> f32| (0..count).map(|_| next()).collect::<Vec<f32>>();
     let cache = Tensor::new(numbers(64 * heads.block_len(), &mut next), &Device::Cpu).unwrap();
+    let caches = CACHES.map(|(dtype, _)| cache.to_dtype(dtype).unwrap());
     // The first 4, 9 and 6 blocks are those of the first sequence, and one that is written like it.
     let table = |shared: u32, own: u32| (0..shared).chain(20 + own..30 + own).collect::<Vec<u32>>();
     let tables = [table(9, 0), table(4, 10), table(9, 0), table(6, 20), table(0, 34), table(9, 5), table(3, 12)];
     let positions = [150, 100, 64, 97, 30, 170, 63];
     let qkv = Tensor::new(numbers(14 * heads.qkv_width(), &mut next), &Device::Cpu).unwrap();
     let qkv = qkv.reshape((14, heads.qkv_width())).unwrap();
-    let run = |spans: &[QuerySpan], (window, causal), isa| {
+    let run = |spans: &[QuerySpan], cache: &Tensor, (window, causal), isa| {
         let out = Tensor::zeros((14, heads.num_heads * heads.head_dim), DType::F32, &Device::Cpu).unwrap();
         let tiles = &QueryTiles::new(spans, heads);
         let op = Attention { spans, tiles, heads, scale: 0.3, soft_cap: None, window, causal, isa };
-        out.inplace_op3(&qkv, &cache, &op).unwrap();
+        out.inplace_op3(&qkv, cache, &op).unwrap();
         out.to_vec2::<f32>().unwrap()
     };
     for query_len in [1, 2] {
@@ -196,19 +214,51 @@ fn sequences_that_share_blocks_go_together_and_get_the_bits_they_get_alone() {
             query_start: i * query_len,
             query_len,
             position,
-            block_table: block_table.clone(),
+            block_table: block_table.clone().into(),
         };
         let spans: Vec<QuerySpan> = tables.iter().zip(positions).enumerate().map(span).collect();
         assert!(QueryTiles::new(&spans, heads).tiles.len() < spans.len());
         for seen in [(None, true), (Some(40), true), (Some(100), true), (None, false)] {
-            for isa in Isa::available() {
-                let together = run(&spans, seen, isa);
+            for (isa, cache) in Isa::available().into_iter().flat_map(|isa| caches.each_ref().map(|cache| (isa, cache)))
+            {
+                let together = run(&spans, cache, seen, isa);
                 for (i, span) in spans.iter().enumerate() {
                     let rows = span.query_start..span.query_start + query_len;
-                    let alone = run(std::slice::from_ref(span), seen, isa);
-                    assert_eq!(alone[rows.clone()], together[rows], "{query_len} {seen:?} {isa:?} {i}");
+                    let alone = run(std::slice::from_ref(span), cache, seen, isa);
+                    let what = format!("{query_len} {seen:?} {isa:?} {:?} {i}", cache.dtype());
+                    assert_eq!(alone[rows.clone()], together[rows], "{what}");
                 }
             }
         }
     }
+}
+
+#[test]
+fn a_key_that_is_too_large_for_the_cache_does_not_make_results_nan() {
+    let setup = Setup { soft_cap: None, ..setups().into_iter().next().unwrap() };
+    let mut case = Case::new(&setup, DType::F16);
+    let (key, value) = (4 * 16 + 3, (4 + 2) * 16 + 5);
+    for sequence in &mut case.qkv {
+        (sequence[key], sequence[value]) = (1e6, -1e6);
+    }
+    let results = case.run(7, Isa::detect());
+    assert!(results.iter().flatten().all(|x| x.is_finite() && x.abs() <= 65_504.0));
+    // The first token sees itself alone.
+    assert_eq!(results[0][5], -65_504.0);
+}
+
+#[test]
+fn a_block_that_is_seen_and_gone_is_an_error() {
+    let heads = HeadShape { num_heads: 2, num_kv_heads: 1, head_dim: 16 };
+    let run = |first: usize, window: usize| {
+        let block_table = HeldBlocks { first, ids: vec![0, 1, 2] };
+        let spans = [QuerySpan { query_start: 0, query_len: 1, position: 16 * (first + 3) - 1, block_table }];
+        let tiles = &QueryTiles::new(&spans, heads);
+        let (window, isa) = (Some(window), Isa::detect());
+        let op = Attention { spans: &spans, tiles, heads, scale: 0.3, soft_cap: None, window, causal: true, isa };
+        let zeros = |shape: (usize, usize)| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        zeros((1, 32)).inplace_op3(&zeros((1, heads.qkv_width())), &zeros((3, heads.block_len())), &op)
+    };
+    assert!(run(0, 100).is_ok() && run(5, 48).is_ok());
+    assert!(run(5, 49).is_err());
 }

@@ -18,6 +18,7 @@ mod add_rows;
 mod attention;
 #[cfg(feature = "bench")]
 pub mod bench;
+mod cache;
 mod dtype;
 mod embedding;
 mod exp;
@@ -34,27 +35,30 @@ mod registers;
 mod registers_neon;
 mod rotary;
 mod scaled;
+mod spans;
 mod storage;
 mod tanh;
 mod tile;
 
-pub use dtype::WeightDtype;
+pub use dtype::{KvCacheDtype, WeightDtype};
 
+pub(crate) use dtype::CacheDtype;
 pub(crate) use packed::PackedMatrix;
-pub(crate) use quant::QuantFormat;
+pub(crate) use quant::{Activations, QuantFormat};
 pub(crate) use rotary::RotaryTable;
 
 pub(crate) use activation::{Activation, gated, gelu};
 pub(crate) use add_rows::AddRows;
-pub(crate) use attention::{Attention, MAX_HEAD_DIM, QuerySpan, QueryTiles};
+pub(crate) use attention::{Attention, MAX_HEAD_DIM};
 pub(crate) use embedding::embed;
 pub(crate) use isa::Isa;
 pub(crate) use layer_norm::layer_norm;
-pub(crate) use linear::{LinearScratch, linear, linear_add};
+pub(crate) use linear::{LinearScratch, Operand, linear, linear_add};
 pub(crate) use moe::route;
 pub(crate) use norm::{QkNorm, rms_norm, rms_norm_rows};
 pub(crate) use rotary::{HeadShape, KvWrite, RotateQueries};
 pub(crate) use scaled::{add_scaled, scale};
+pub(crate) use spans::{HeldBlocks, QuerySpan, QueryTiles};
 pub(crate) use tanh::soft_cap;
 
 /// Numbers in a vector register of the widest instruction set; also the width of a weight panel and the number of

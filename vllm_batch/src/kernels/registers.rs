@@ -48,6 +48,63 @@ pub(super) trait Registers: Copy {
     /// # Safety
     /// `target` must be writable.
     unsafe fn store(self, target: *mut Lane);
+
+    /// Writes the numbers to `target`, which may lie anywhere, rounded to the nearest f16, to the even one of two.
+    ///
+    /// # Safety
+    /// `target` must be writable.
+    #[inline(always)]
+    unsafe fn store_f16(self, target: *mut [f16; LANES]) {
+        let mut numbers = [0.0; LANES];
+        // SAFETY: `numbers` is writable, and so is `target`, as the caller promises.
+        unsafe {
+            self.store(&raw mut numbers);
+            target.write_unaligned(numbers.map(f16::from_f32_const));
+        }
+    }
+}
+
+/// A number as it lies in memory. In registers it is f32.
+pub(super) trait Stored: Copy {
+    /// Sixteen of them, at `source`, which may lie anywhere.
+    ///
+    /// # Safety
+    /// As [`Registers::load`].
+    unsafe fn load<V: Registers>(source: *const [Self; LANES]) -> V;
+
+    /// Writes sixteen of them to `target`, which may lie anywhere.
+    ///
+    /// # Safety
+    /// As [`Registers::store`].
+    unsafe fn store<V: Registers>(numbers: V, target: *mut [Self; LANES]);
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    unsafe fn load<V: Registers>(source: *const Lane) -> V {
+        // SAFETY: as the caller promises.
+        unsafe { V::load(source) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<V: Registers>(numbers: V, target: *mut Lane) {
+        // SAFETY: as the caller promises.
+        unsafe { numbers.store(target) }
+    }
+}
+
+impl Stored for f16 {
+    #[inline(always)]
+    unsafe fn load<V: Registers>(source: *const [Self; LANES]) -> V {
+        // SAFETY: as the caller promises.
+        unsafe { V::load_f16(source) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<V: Registers>(numbers: V, target: *mut [Self; LANES]) {
+        // SAFETY: as the caller promises.
+        unsafe { numbers.store_f16(target) }
+    }
 }
 
 /// Whatever the compiler makes of plain arrays.
@@ -100,9 +157,10 @@ pub(super) use x86::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm_loadu_si128, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-        _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm_storeu_si128,
+        _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mul_ps,
+        _mm256_set1_ps, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use half::f16;
@@ -156,6 +214,17 @@ mod x86 {
                 _mm256_storeu_ps(target.cast::<f32>().add(8), self.1);
             }
         }
+
+        #[inline(always)]
+        unsafe fn store_f16(self, target: *mut [f16; LANES]) {
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
+            let halves = target.cast();
+            // SAFETY: sixteen numbers are writable, as the caller promises, and F16C is part of its set.
+            unsafe {
+                _mm_storeu_si128(halves, _mm256_cvtps_ph::<NEAREST>(self.0));
+                _mm_storeu_si128(halves.add(1), _mm256_cvtps_ph::<NEAREST>(self.1));
+            }
+        }
     }
 
     /// One register.
@@ -199,6 +268,13 @@ mod x86 {
         unsafe fn store(self, target: *mut Lane) {
             // SAFETY: sixteen numbers are writable, as the caller promises.
             unsafe { _mm512_storeu_ps(target.cast(), self.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_f16(self, target: *mut [f16; LANES]) {
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            // SAFETY: sixteen numbers are writable, as the caller promises.
+            unsafe { _mm256_storeu_si256(target.cast(), _mm512_cvtps_ph::<NEAREST>(self.0)) }
         }
     }
 }

@@ -1,9 +1,14 @@
 //! Rotary position embedding, and writing rotated keys and values into the paged cache.
 
 use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, bail};
+use half::f16;
 
 use super::LANES;
+use super::attention::MAX_PANELS;
+use super::cache::{CacheNumber, SharedCache, round};
+use super::isa::{Isa, per_isa};
 use super::parallel::{Shared, for_each};
+use super::registers::Registers;
 use super::storage::{f32_slice, f32_slice_mut};
 
 /// Heads of an attention layer. A row of `qkv` holds all query heads, then the key heads, then the value heads.
@@ -127,7 +132,7 @@ impl InplaceOp1 for RotateQueries<'_> {
     }
 }
 
-/// Writes the rotated keys and the values of `qkv` into one layer's cache, each token into its slot
+/// Writes the rotated keys and the values of `qkv` into one layer's cache of f32 or f16, each token into its slot
 /// (`block * 16 + offset`). No slot may occur twice.
 pub(crate) struct KvWrite<'a> {
     /// The position of each token.
@@ -148,41 +153,74 @@ impl InplaceOp2 for KvWrite<'_> {
     fn cpu_fwd(&self, cache: &mut CpuStorage, cl: &Layout, storage: &CpuStorage, layout: &Layout) -> Result<()> {
         check(layout, self.positions, self.heads)?;
         let qkv = f32_slice(storage, layout)?;
-        let cache = f32_slice_mut(cache, cl)?;
-        let blocks = cache.len() / self.heads.block_len();
+        let blocks = cl.shape().elem_count() / self.heads.block_len();
         if let Some(slot) = self.slots.iter().find(|slot| **slot as usize >= blocks * LANES) {
             bail!("kv_write: slot {slot} of {blocks} blocks");
         }
-        let (cache, heads) = (Shared::new(cache), self.heads.num_kv_heads);
+        let (cache, isa) = (SharedCache::of(cache, cl)?, Isa::detect());
         // A task is the keys or the values of one head.
-        for_each(2 * heads, self.slots.len() * self.heads.head_dim, |task| {
-            let (kv_head, is_values) = (task / 2, task % 2 == 1);
-            for (token, slot) in self.slots.iter().enumerate() {
-                let (block, offset) = (slot / LANES as u32, *slot as usize % LANES);
-                let start = self.heads.keys_at(block, kv_head) + usize::from(is_values) * self.heads.half_block();
-                // SAFETY: each task writes its own half of its head's part of each block.
-                let half_block = unsafe { cache.part(start, self.heads.half_block()) };
-                let index = self.heads.num_heads + usize::from(is_values) * heads + kv_head;
-                let head = &qkv[token * self.heads.qkv_width() + index * self.heads.head_dim..][..self.heads.head_dim];
-                if is_values {
-                    write_values(half_block, head, offset);
-                } else {
-                    let position = self.positions[token] as usize;
-                    self.table.rotate(head, position, |i, value| half_block[i * LANES + offset] = value);
-                }
-            }
+        for_each(2 * self.heads.num_kv_heads, self.slots.len() * self.heads.head_dim, |task| {
+            write_on(isa, self, qkv, cache, task);
         });
         Ok(())
     }
 }
 
-fn write_values(half_block: &mut [f32], value: &[f32], offset: usize) {
+per_isa! { fn write_on(op: &KvWrite<'_>, qkv: &[f32], cache: SharedCache<'_>, task: usize) = write }
+
+#[inline(always)]
+fn write<V: Registers>(op: &KvWrite<'_>, qkv: &[f32], cache: SharedCache<'_>, task: usize) {
+    match cache {
+        SharedCache::F32(cache) => op.write_half::<V, f32>(qkv, cache, task),
+        SharedCache::F16(cache) => op.write_half::<V, f16>(qkv, cache, task),
+    }
+}
+
+impl KvWrite<'_> {
+    /// Even tasks are the keys of a head, odd ones its values.
+    #[inline(always)]
+    fn write_half<V: Registers, T: CacheNumber>(&self, qkv: &[f32], cache: Shared<'_, T>, task: usize) {
+        let HeadShape { num_heads, num_kv_heads, head_dim } = self.heads;
+        let (kv_head, is_values, panels) = (task / 2, task % 2 == 1, self.heads.padded_dim() / LANES);
+        let index = num_heads + usize::from(is_values) * num_kv_heads + kv_head;
+        let (mut exact, mut rounded) = ([[0.0; LANES]; MAX_PANELS], [[T::default(); LANES]; MAX_PANELS]);
+        for (token, slot) in self.slots.iter().enumerate() {
+            let (block, offset) = (slot / LANES as u32, *slot as usize % LANES);
+            let head = &qkv[token * self.heads.qkv_width() + index * head_dim..][..head_dim];
+            let numbers = &mut exact.as_flattened_mut()[..head_dim];
+            if is_values {
+                numbers.copy_from_slice(head);
+            } else {
+                self.table.rotate(head, self.positions[token] as usize, |i, value| numbers[i] = value);
+            }
+            round::<V, T>(&exact[..panels], &mut rounded[..panels]);
+            let start = self.heads.keys_at(block, kv_head) + usize::from(is_values) * self.heads.half_block();
+            // SAFETY: each task writes its own half of its head's part of each block.
+            let half_block = unsafe { cache.part(start, self.heads.half_block()) };
+            if is_values {
+                write_values(half_block, &rounded[..panels], offset);
+            } else {
+                write_keys(half_block, &rounded.as_flattened()[..head_dim], offset);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn write_keys<T: CacheNumber>(half_block: &mut [T], keys: &[T], offset: usize) {
+    for (lane, key) in half_block.as_chunks_mut::<LANES>().0.iter_mut().zip(keys) {
+        lane[offset] = *key;
+    }
+}
+
+#[inline(always)]
+fn write_values<T: CacheNumber>(half_block: &mut [T], values: &[[T; LANES]], offset: usize) {
     if offset == 0 {
         // Attention multiplies the values after a query by zero: they must be numbers, whoever had the block.
-        half_block.fill(0.0);
+        half_block.fill(T::default());
     }
-    for (panel, value) in value.chunks(LANES).enumerate() {
-        half_block[(panel * LANES + offset) * LANES..][..value.len()].copy_from_slice(value);
+    for (panel, values) in half_block.as_chunks_mut::<{ LANES * LANES }>().0.iter_mut().zip(values) {
+        panel[offset * LANES..][..LANES].copy_from_slice(values);
     }
 }
 

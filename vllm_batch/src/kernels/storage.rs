@@ -33,7 +33,8 @@ pub(super) fn lanes_mut(numbers: &mut [f32]) -> &mut [Lane] {
     numbers.as_chunks_mut().0
 }
 
-fn contiguous(layout: &Layout) -> Result<(usize, usize)> {
+/// Where the numbers of a contiguous tensor lie.
+pub(super) fn contiguous(layout: &Layout) -> Result<(usize, usize)> {
     match layout.contiguous_offsets() {
         Some(offsets) => Ok(offsets),
         None => bail!("expected a contiguous tensor, found the strides {:?}", layout.stride()),

@@ -1,10 +1,11 @@
 //! The multiplication at the bottom of everything: a few rows times a few panels.
 //!
-//! A panel is `[Lane]`: for each `k`, the values of [`LANES`](super::LANES) neighbouring columns. Each result is the chain
-//! `((init + a₀·b₀) + a₁·b₁) + …` of fused multiply-adds, whatever the shape of the tile that computes it.
+//! A panel holds, for each `k`, the values of [`LANES`] neighbouring columns: f32, or f16 that are widened as they are
+//! read. Each result is the chain `((init + a₀·b₀) + a₁·b₁) + …` of fused multiply-adds, whatever the shape of the tile
+//! that computes it.
 
-use super::Lane;
-use super::registers::Registers;
+use super::registers::{Registers, Stored};
+use super::{LANES, Lane};
 
 /// Rows of numbers at equal distances: one address and one stride, however many rows a tile takes at once.
 #[derive(Clone, Copy)]
@@ -23,7 +24,7 @@ pub(super) struct Rows<'a> {
 /// # Panics
 /// If the rows, the panels or the results are shorter than that.
 #[inline(always)]
-pub(super) fn multiply<V: Registers>(rows: Rows<'_>, panels: &[&[Lane]], out: &mut [Lane]) {
+pub(super) fn multiply<V: Registers>(rows: Rows<'_>, panels: &[&[[impl Stored; LANES]]], out: &mut [Lane]) {
     let Some(depth) = panels.first().map(|panel| panel.len()) else { return };
     assert!(panels.iter().all(|panel| panel.len() == depth), "panels of equal length");
     assert!(rows.count == 0 || rows.numbers.len() >= (rows.count - 1) * rows.stride + depth, "rows as long as panels");
@@ -65,7 +66,7 @@ struct Strided {
 #[inline(always)]
 unsafe fn row_of_tiles<V: Registers, const R: usize, const P: usize>(
     rows: Strided,
-    panels: &[&[Lane]],
+    panels: &[&[[impl Stored; LANES]]],
     out: *mut Lane,
 ) -> usize {
     let mut first = 0;
@@ -73,7 +74,7 @@ unsafe fn row_of_tiles<V: Registers, const R: usize, const P: usize>(
         // SAFETY: the panels from `first` on are within both `panels` and a row of `out`.
         unsafe {
             if first + P <= panels.len() {
-                let some: [&[Lane]; P] = std::array::from_fn(|p| panels[first + p]);
+                let some: [&[_]; P] = std::array::from_fn(|p| panels[first + p]);
                 tile::<V, R, P>(rows, some, out.add(first), panels.len());
                 first += P;
             } else {
@@ -93,7 +94,7 @@ unsafe fn row_of_tiles<V: Registers, const R: usize, const P: usize>(
 #[allow(clippy::needless_range_loop)] // `r` and `p` index registers and memory alike.
 unsafe fn tile<V: Registers, const R: usize, const P: usize>(
     rows: Strided,
-    panels: [&[Lane]; P],
+    panels: [&[[impl Stored; LANES]]; P],
     out: *mut Lane,
     stride: usize,
 ) {
@@ -110,13 +111,13 @@ unsafe fn tile<V: Registers, const R: usize, const P: usize>(
                 // Each weight is needed once, and takes no register from the sums.
                 let factor = V::splat(*rows.start.add(k));
                 for p in 0..P {
-                    sums[0][p] = factor.mul_add(V::load(panels[p].as_ptr().add(k)), sums[0][p]);
+                    sums[0][p] = factor.mul_add(Stored::load(panels[p].as_ptr().add(k)), sums[0][p]);
                 }
                 continue;
             }
             let mut weights = [V::splat(0.0); P];
             for p in 0..P {
-                weights[p] = V::load(panels[p].as_ptr().add(k));
+                weights[p] = Stored::load(panels[p].as_ptr().add(k));
             }
             for r in 0..R {
                 let factor = V::splat(*rows.start.add(r * rows.stride + k));

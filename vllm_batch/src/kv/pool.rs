@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::free_list::FreeList;
 use super::hash::BlockHash;
 use super::table::{BlockId, BlockTable};
+use super::window::SlidingWindow;
 
 /// Lends blocks, counts their holders, and finds full blocks by their content.
 ///
@@ -31,6 +32,8 @@ use super::table::{BlockId, BlockTable};
 pub struct BlockPool {
     block_size: usize,
     enable_prefix_caching: bool,
+    /// What tokens see, if not all, and the most blocks of a table.
+    window: Option<(SlidingWindow, usize)>,
     blocks: Vec<Block>,
     free: FreeList,
     prefix_index: HashMap<BlockHash, BlockId>,
@@ -50,7 +53,8 @@ struct Block {
 pub struct Allocation {
     /// The blocks.
     pub table: BlockTable,
-    /// So many blocks from the front were found in the prefix index: their tokens need no computing.
+    /// The tokens of so many blocks from the front need no computing: those among them that later tokens see were found in
+    /// the prefix index.
     pub num_cached_blocks: usize,
 }
 
@@ -67,10 +71,25 @@ impl BlockPool {
         Self {
             block_size,
             enable_prefix_caching,
+            window: None,
             blocks: vec![Block::default(); num_blocks],
             free: FreeList::new(num_blocks),
             prefix_index: HashMap::new(),
         }
+    }
+
+    /// The pool for sequences whose tokens see no more than a window, and of which at most `num_new_tokens` tokens are
+    /// computed at a time. Tables then have no more blocks than that takes, or than there are, and [`slide`](Self::slide)
+    /// gives back what is left behind.
+    ///
+    /// # Panics
+    /// If the window, or `num_new_tokens`, is 0, or the window's blocks are of another size.
+    #[must_use]
+    pub fn with_sliding_window(mut self, window: SlidingWindow, num_new_tokens: usize) -> Self {
+        assert!(window.num_tokens > 0 && num_new_tokens > 0, "a token sees itself, and a step has at least one");
+        assert!(window.block_size == self.block_size, "a window in blocks of this pool");
+        self.window = Some((window, window.num_blocks(num_new_tokens).min(self.blocks.len())));
+        self
     }
 
     /// How many blocks there are.
@@ -98,14 +117,15 @@ impl BlockPool {
     }
 
     /// Takes blocks for `num_tokens` tokens: first those that the prefix index finds under the leading `hashes`, up to
-    /// the first that is missing, then free ones, which can no longer be found from then on.
+    /// the first that is missing, then free ones, which can no longer be found from then on. With a sliding window, only
+    /// blocks that are seen by what is to be computed count as missing, and there may be fewer blocks than for all tokens.
     ///
     /// Gives `None` and changes nothing if fewer than `reserve` blocks would be free afterwards.
     pub fn allocate(&mut self, hashes: &[BlockHash], num_tokens: usize, reserve: usize) -> Option<Allocation> {
-        let num_blocks = self.num_blocks_for(num_tokens);
-        let found = hashes.iter().take(num_blocks).map_while(|hash| self.prefix_index.get(hash).copied());
-        let mut block_ids: Vec<BlockId> = found.collect();
-        let num_cached_blocks = block_ids.len();
+        let hashes = &hashes[..hashes.len().min(self.num_blocks_for(num_tokens))];
+        let (first, mut block_ids) = self.find(hashes);
+        let num_cached_blocks = first + block_ids.len();
+        let num_blocks = self.end_for(first, num_tokens);
         let num_found_free = block_ids.iter().filter(|id| self.blocks[id.index()].ref_count == 0).count();
         if self.free.len() < num_blocks - num_cached_blocks + num_found_free + reserve {
             return None;
@@ -114,14 +134,32 @@ impl BlockPool {
             self.share(*id);
         }
         block_ids.extend((num_cached_blocks..num_blocks).map_while(|_| self.take()));
-        Some(Allocation { table: BlockTable { block_ids, num_registered: num_cached_blocks }, num_cached_blocks })
+        Some(Allocation {
+            table: BlockTable { block_ids, first, num_registered: num_cached_blocks },
+            num_cached_blocks,
+        })
     }
 
-    /// Adds free blocks to a table until it has room for `num_tokens` tokens; a table never shrinks. Gives `false` and
-    /// changes nothing if there are too few free blocks.
+    /// The first block that a token at `position`, or any after it, sees: 0 without a window.
+    #[must_use]
+    pub fn first_visible_block(&self, position: usize) -> usize {
+        self.window.map_or(0, |(window, _)| window.first_block(position))
+    }
+
+    /// Frees the blocks of a table that neither the token at `position` nor any after it sees; those in the prefix index
+    /// can still be found.
+    pub fn slide(&mut self, table: &mut BlockTable, position: usize) {
+        let count = self.first_visible_block(position).saturating_sub(table.first).min(table.len());
+        table.first += count;
+        let left_behind: Vec<BlockId> = table.block_ids.drain(..count).collect();
+        left_behind.into_iter().rev().for_each(|id| self.release(id));
+    }
+
+    /// Adds free blocks to a table until it has room for `num_tokens` tokens, or the most blocks that a table has. Gives
+    /// `false` and changes nothing if there are too few free blocks.
     #[must_use = "without the blocks the tokens have no place"]
     pub fn grow(&mut self, table: &mut BlockTable, num_tokens: usize) -> bool {
-        let missing = self.num_blocks_for(num_tokens).saturating_sub(table.len());
+        let missing = self.end_for(table.first, num_tokens).saturating_sub(table.end());
         if missing > self.free.len() {
             return false;
         }
@@ -136,19 +174,22 @@ impl BlockPool {
         if !self.enable_prefix_caching {
             return;
         }
-        for (hash, id) in hashes.iter().zip(&table.block_ids).skip(table.num_registered) {
+        let start = table.num_registered.max(table.first);
+        let new = hashes.iter().skip(start).zip(table.block_ids.iter().skip(start - table.first));
+        for (hash, id) in new {
             self.prefix_index.entry(*hash).or_insert_with(|| {
                 self.blocks[id.index()].hash = Some(*hash);
                 *id
             });
         }
-        table.num_registered = table.num_registered.max(hashes.len().min(table.len()));
+        table.num_registered = table.num_registered.max(hashes.len().min(table.end()));
     }
 
     /// Takes all blocks of a table but the first `num_blocks` out of the prefix index again, because their tokens were
     /// never computed.
     pub fn unregister(&mut self, table: &mut BlockTable, num_blocks: usize) {
-        for id in table.block_ids.iter().take(table.num_registered).skip(num_blocks) {
+        let (start, end) = (num_blocks.saturating_sub(table.first), table.num_registered.saturating_sub(table.first));
+        for id in table.block_ids.iter().take(end).skip(start) {
             self.forget(*id);
         }
         table.num_registered = table.num_registered.min(num_blocks);
@@ -156,15 +197,7 @@ impl BlockPool {
 
     /// Takes a table back. Blocks that nobody else holds become free; those in the prefix index can still be found.
     pub fn free(&mut self, table: BlockTable) {
-        for id in table.block_ids.into_iter().rev() {
-            let block = &mut self.blocks[id.index()];
-            block.ref_count -= 1;
-            match (block.ref_count, block.hash) {
-                (0, Some(_)) => self.free.push_back(id),
-                (0, None) => self.free.push_front(id),
-                _ => {}
-            }
-        }
+        table.block_ids.into_iter().rev().for_each(|id| self.release(id));
     }
 
     /// Checks the pool against all tables that came from it and were not given back. For tests and for the debugging
@@ -177,6 +210,39 @@ impl BlockPool {
         self.check_ref_counts(tables)?;
         self.check_free_list()?;
         self.check_prefix_index()
+    }
+
+    /// The longest beginning under `hashes` after which tokens see none but blocks that are found: the number of its
+    /// first block that is seen, and these blocks.
+    fn find(&self, hashes: &[BlockHash]) -> (usize, Vec<BlockId>) {
+        let found = |hash: &BlockHash| self.prefix_index.get(hash).copied();
+        let Some((window, _)) = self.window else { return (0, hashes.iter().map_while(found).collect()) };
+        let first_seen = |end: usize| window.first_block(end * self.block_size);
+        let (mut start, mut end) = (hashes.len(), hashes.len());
+        while start > first_seen(end) {
+            start -= 1;
+            if found(&hashes[start]).is_none() {
+                end = start;
+            }
+        }
+        (start, hashes[start..end].iter().filter_map(found).collect())
+    }
+
+    /// Where a table ends that begins with block `first` and should have room for `num_tokens` tokens.
+    fn end_for(&self, first: usize, num_tokens: usize) -> usize {
+        let all = self.num_blocks_for(num_tokens);
+        self.window.map_or(all, |(_, most)| all.min(first + most))
+    }
+
+    /// Gives up one holder of a block.
+    fn release(&mut self, id: BlockId) {
+        let block = &mut self.blocks[id.index()];
+        block.ref_count -= 1;
+        match (block.ref_count, block.hash) {
+            (0, Some(_)) => self.free.push_back(id),
+            (0, None) => self.free.push_front(id),
+            _ => {}
+        }
     }
 
     /// Lends a free block, which is no longer found.
@@ -205,7 +271,7 @@ impl BlockPool {
     fn check_ref_counts<'a>(&self, tables: impl IntoIterator<Item = &'a BlockTable>) -> Result<(), String> {
         let mut holders = vec![0; self.blocks.len()];
         for table in tables {
-            ensure(table.num_registered <= table.len(), || format!("{table:?} registered more than it has"))?;
+            ensure(table.num_registered <= table.end(), || format!("{table:?} registered more than it has"))?;
             for id in &table.block_ids {
                 let count = holders.get_mut(id.index()).ok_or_else(|| format!("{id:?} is not of this pool"))?;
                 *count += 1;
@@ -365,12 +431,61 @@ mod tests {
         assert_eq!(fill(&mut pool, &[1, 2, 3, 4]).1, 1);
     }
 
+    fn windowed(num_blocks: usize) -> BlockPool {
+        let window = SlidingWindow { num_tokens: 4, block_size: 2 };
+        BlockPool::new(num_blocks, 2, true).with_sliding_window(window, 2)
+    }
+
+    #[test]
+    fn what_is_left_behind_is_given_back_and_a_table_holds_no_more_than_a_window_and_a_chunk() {
+        let mut pool = windowed(9);
+        let Allocation { mut table, .. } = pool.allocate(&[], 20, 0).expect("room");
+        // Two tokens at a time and the three before them: at most three blocks.
+        assert_eq!((table.first(), table.end(), pool.num_free_blocks()), (0, 3, 6));
+        for (position, first, end) in [(2, 0, 3), (4, 0, 3), (5, 1, 4), (6, 1, 4), (7, 2, 5), (12, 4, 7), (16, 6, 9)] {
+            pool.slide(&mut table, position);
+            assert!(pool.grow(&mut table, 20));
+            assert_eq!((table.first(), table.end()), (first, end), "{position}");
+            assert_eq!((table.get(first - first.min(1)).is_some(), table.get(first).is_some()), (first == 0, true));
+            assert_eq!(pool.check_integrity([&table]), Ok(()));
+        }
+        pool.free(table);
+        assert_eq!((pool.num_free_blocks(), pool.check_integrity([])), (9, Ok(())));
+    }
+
+    #[test]
+    fn a_beginning_is_found_where_what_later_tokens_see_of_it_is_there() {
+        let (mut pool, token_ids) = (windowed(8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        let hashes = hashes(&token_ids);
+        let Allocation { mut table, .. } = pool.allocate(&[], 10, 0).expect("room");
+        for block in 1..=5 {
+            pool.register(&mut table, &hashes[..block]);
+            pool.slide(&mut table, 2 * block);
+            assert!(pool.grow(&mut table, 10));
+        }
+        pool.free(table);
+        // The first two blocks are lent to another, after three that had no name, which are free again.
+        let nameless = pool.allocate(&[], 6, 0).expect("room").table;
+        let other = pool.allocate(&[], 4, 0).expect("room").table;
+        pool.free(nameless);
+        let mut found = |len: usize| {
+            let Allocation { table, num_cached_blocks } = pool.allocate(&hashes[..len], 2 * len + 1, 0)?;
+            let result = (num_cached_blocks, table.first(), ids(&table).len());
+            pool.free(table);
+            Some(result)
+        };
+        let results = [found(5), found(4), found(3), found(2)];
+        pool.free(other);
+        assert_eq!(pool.check_integrity([]), Ok(()));
+        assert_eq!(results, [Some((5, 3, 3)), Some((4, 2, 3)), Some((0, 0, 3)), Some((0, 0, 3))]);
+    }
+
     #[test]
     fn integrity_finds_a_leak_and_a_foreign_table() {
         let mut pool = BlockPool::new(2, 2, true);
         let (table, _) = fill(&mut pool, &[1, 2]);
-        let twice = BlockTable { block_ids: table.block_ids.clone(), num_registered: 0 };
-        let foreign = BlockTable { block_ids: vec![BlockId(7)], num_registered: 0 };
+        let twice = BlockTable { block_ids: table.block_ids.clone(), ..BlockTable::default() };
+        let foreign = BlockTable { block_ids: vec![BlockId(7)], ..BlockTable::default() };
         assert_eq!(pool.check_integrity([&table]), Ok(()));
         for tables in [vec![], vec![&table, &twice], vec![&table, &foreign]] {
             assert!(pool.check_integrity(tables).is_err());

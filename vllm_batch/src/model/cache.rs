@@ -1,10 +1,12 @@
 //! The keys and values of all sequences, in blocks.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor, WithDType};
+use half::f16;
+use half::vec::HalfBitsVecExt;
 
 use super::spec::DecoderSpec;
 use crate::error::LoadError;
-use crate::kernels::{HeadShape, LANES};
+use crate::kernels::{CacheDtype, HeadShape, LANES};
 
 /// Tokens in a block.
 pub(crate) const BLOCK_SIZE: usize = LANES;
@@ -20,14 +22,19 @@ impl KvCache {
     ///
     /// # Errors
     /// [`LoadError::InvalidOption`] if the system does not have that much.
-    pub(crate) fn new(spec: &DecoderSpec, num_blocks: usize) -> Result<Self, LoadError> {
-        // Asking for a layer first tells whether it can be had; candle would end the process.
-        if Vec::<f32>::new().try_reserve_exact(num_blocks.saturating_mul(heads(spec).block_len())).is_err() {
+    pub(crate) fn new(spec: &DecoderSpec, dtype: CacheDtype, num_blocks: usize) -> Result<Self, LoadError> {
+        let numbers = num_blocks.saturating_mul(heads(spec).block_len());
+        // Asking for a layer first tells whether it can be had; otherwise the process would end.
+        if Vec::<u8>::new().try_reserve_exact(numbers.saturating_mul(dtype.size())).is_err() {
             let message = format!("the system does not give a layer {num_blocks} blocks of memory");
             return Err(LoadError::InvalidOption { option: "kv_cache_memory", message });
         }
-        let layer = || Tensor::zeros(num_blocks * heads(spec).block_len(), DType::F32, &Device::Cpu);
-        Ok(Self { layers: spec.layers.iter().map(|_| layer()).collect::<candle_core::Result<_>>()? })
+        let layer = |_| match dtype {
+            CacheDtype::F32 => aligned(vec![0f32; numbers + CACHE_LINE], numbers),
+            // Only for integers does the standard library take zeros as the system has them.
+            CacheDtype::F16 => aligned::<f16>(vec![0u16; numbers + CACHE_LINE].reinterpret_into(), numbers),
+        };
+        Ok(Self { layers: spec.layers.iter().map(layer).collect::<candle_core::Result<_>>()? })
     }
 
     /// The cache of a network that keeps nothing.
@@ -36,9 +43,20 @@ impl KvCache {
     }
 
     /// Bytes that one block takes in all layers together.
-    pub(crate) fn bytes_per_block(spec: &DecoderSpec) -> usize {
-        spec.layers.len() * heads(spec).block_len() * size_of::<f32>()
+    pub(crate) fn bytes_per_block(spec: &DecoderSpec, dtype: CacheDtype) -> usize {
+        spec.layers.len() * heads(spec).block_len() * dtype.size()
     }
+}
+
+/// Bytes that the processor fetches at once.
+const CACHE_LINE: usize = 64;
+
+/// `count` of the numbers, of which there are `CACHE_LINE` more, from the start of a cache line on: a register's worth of
+/// them is then one access to memory, not two.
+fn aligned<T: WithDType>(numbers: Vec<T>, count: usize) -> candle_core::Result<Tensor> {
+    let start = numbers.as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE);
+    let len = numbers.len();
+    Tensor::from_vec(numbers, len, &Device::Cpu)?.narrow(0, start, count)
 }
 
 /// The attention heads of every layer.

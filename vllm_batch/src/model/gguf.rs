@@ -96,6 +96,10 @@ impl TensorSource for GgufFile {
         let info = self.info(name)?;
         quantized(info.dtype).map(|format| Ok((format, self.bytes(info, part)?))).transpose()
     }
+
+    fn has_quantized(&self) -> bool {
+        self.tensors.values().any(|info| quantized(info.dtype).is_some())
+    }
 }
 
 /// The most values or tensors that a header may announce; real ones have hundreds.

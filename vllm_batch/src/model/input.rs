@@ -6,6 +6,8 @@ use super::cache::BLOCK_SIZE;
 use super::projection::AdapterRows;
 use crate::kernels::QuerySpan;
 
+pub(crate) use crate::kernels::HeldBlocks;
+
 /// The tokens of one forward pass: any number of sequences, any number of tokens of each, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct ModelInput {
@@ -18,15 +20,23 @@ pub(crate) struct ModelInput {
 }
 
 impl ModelInput {
-    /// Adds the tokens of one sequence, the first of which stands at `position`. `block_table` holds its blocks from
-    /// position 0 on, at least up to the last token. `logits` says after which of these tokens logits are wanted,
-    /// counted from the first one of them.
-    pub(crate) fn push(&mut self, token_ids: &[u32], position: usize, block_table: Vec<u32>, logits: Range<usize>) {
-        let query_start = self.token_ids.len();
+    /// Adds the tokens of one sequence, the first of which stands at `position`. `block_table` holds its blocks, at least
+    /// those from what the first token sees up to the last token. `logits` says after which of these tokens logits are
+    /// wanted, counted from the first one of them.
+    pub(crate) fn push(
+        &mut self,
+        token_ids: &[u32],
+        position: usize,
+        block_table: impl Into<HeldBlocks>,
+        logits: Range<usize>,
+    ) {
+        let (query_start, block_table) = (self.token_ids.len(), block_table.into());
         self.token_ids.extend_from_slice(token_ids);
         for position in position..position + token_ids.len() {
             self.positions.push(position as u32);
-            self.slots.push(block_table[position / BLOCK_SIZE] * BLOCK_SIZE as u32 + (position % BLOCK_SIZE) as u32);
+            // Without its block, the token has a slot that no cache has: writing to it is an error.
+            let slot = block_table.get(position / BLOCK_SIZE).map(|block| block * BLOCK_SIZE as u32);
+            self.slots.push(slot.map_or(u32::MAX, |slot| slot + (position % BLOCK_SIZE) as u32));
         }
         self.spans.push(QuerySpan { query_start, query_len: token_ids.len(), position, block_table });
         self.logit_rows.extend(logits.map(|row| (query_start + row) as u32));

@@ -33,7 +33,7 @@ pub(crate) use cache::{BLOCK_SIZE, KvCache};
 #[cfg(test)]
 pub(crate) use decoder::Decoder;
 pub(crate) use files::ModelFiles;
-pub(crate) use input::ModelInput;
+pub(crate) use input::{HeldBlocks, ModelInput};
 pub(crate) use network::{ModelSpec, Network};
 pub(crate) use workspace::Workspace;
 

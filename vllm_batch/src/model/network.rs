@@ -43,6 +43,14 @@ impl ModelSpec {
         }
     }
 
+    /// The tokens that each token sees, if no layer shows it the whole sequence.
+    pub(crate) fn sliding_window(&self) -> Option<usize> {
+        match self {
+            Self::Decoder(spec) => spec.sliding_window(),
+            Self::Encoder(_) => None,
+        }
+    }
+
     /// Whether the network reads whole texts, and cannot continue them.
     pub(crate) fn is_encoder(&self) -> bool {
         matches!(self, Self::Encoder(_))

@@ -135,6 +135,11 @@ const MAX_DIMENSION: usize = 1 << 24;
 const MAX_EXPERTS: usize = 1024;
 
 impl DecoderSpec {
+    /// The tokens that each token sees, its own and those before it, if no layer shows it all of them.
+    pub(crate) fn sliding_window(&self) -> Option<usize> {
+        self.layers.iter().map(|layer| layer.window).collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
     /// Checks that the dimensions fit each other.
     ///
     /// # Errors

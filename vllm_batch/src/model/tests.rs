@@ -16,7 +16,7 @@ use super::families::spec_from_hugging_face;
 use super::safetensors::SafetensorsFiles;
 use super::weights::WeightLoader;
 use super::*;
-use crate::kernels::WeightDtype;
+use crate::kernels::{CacheDtype, WeightDtype};
 
 /// A tiny random model, with what transformers computes for it in f32.
 fn fixture(name: &str) -> PathBuf {
@@ -34,6 +34,7 @@ fn fixtures() -> Vec<String> {
 }
 
 const MAX_LEN: usize = 128;
+const CACHES: [CacheDtype; 2] = [CacheDtype::F32, CacheDtype::F16];
 
 fn decoder(name: &str) -> Decoder {
     decoder_as(name, WeightDtype::F32)
@@ -81,15 +82,23 @@ fn expected(name: &str) -> Vec<Expected> {
     cases
 }
 
-/// Logits after each token, computed `chunk` tokens at a time, in blocks that are not neighbours.
+/// Logits after each token, computed `chunk` tokens at a time, in blocks of f32 that are not neighbours, without those
+/// that no token to come sees.
 fn logits(decoder: &Decoder, token_ids: &[u32], chunk: usize) -> Vec<Vec<f32>> {
+    logits_with(decoder, CacheDtype::F32, token_ids, chunk)
+}
+
+fn logits_with(decoder: &Decoder, cache: CacheDtype, token_ids: &[u32], chunk: usize) -> Vec<Vec<f32>> {
     let blocks = token_ids.len().div_ceil(BLOCK_SIZE) as u32;
     let table: Vec<u32> = (0..blocks).map(|i| (blocks - 1 - i) * 2).collect();
-    let mut cache = KvCache::new(&decoder.spec, blocks as usize * 2).unwrap();
+    let mut cache = KvCache::new(&decoder.spec, cache, blocks as usize * 2).unwrap();
     let mut rows = Vec::new();
     for (i, chunk_ids) in token_ids.chunks(chunk).enumerate() {
         let mut input = ModelInput::default();
-        input.push(chunk_ids, i * chunk, table.clone(), 0..chunk_ids.len());
+        let first =
+            decoder.spec.sliding_window().map_or(0, |window| (i * chunk + 1).saturating_sub(window)) / BLOCK_SIZE;
+        let held = HeldBlocks { first, ids: table[first..].to_vec() };
+        input.push(chunk_ids, i * chunk, held, 0..chunk_ids.len());
         rows.extend(forward(decoder, &input, &mut cache));
     }
     rows
@@ -141,6 +150,18 @@ fn greedy_tokens_are_those_of_transformers() {
 }
 
 #[test]
+fn logits_with_keys_and_values_of_half_precision_are_close() {
+    for name in fixtures() {
+        let decoder = decoder(&name);
+        for (i, case) in expected(&name).iter().enumerate() {
+            let logits = logits_with(&decoder, CacheDtype::F16, &case.input_ids, 1000);
+            let cosine = cosine(&logits.concat(), &case.logits.concat());
+            assert!(cosine >= 0.99999, "{name} p{i}: {cosine}");
+        }
+    }
+}
+
+#[test]
 fn logits_of_quantised_weights_point_the_same_way() {
     // Random weights of width 64 are a hard case: real ones have more numbers to average over.
     for (dtype, bound) in [(WeightDtype::Q8_0, 0.998), (WeightDtype::Q4_0, 0.9)] {
@@ -160,45 +181,48 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn chunks_and_threads_do_not_change_a_bit() {
     for name in fixtures() {
-        check_chunks_and_threads(&name, &decoder(&name));
+        let decoder = decoder(&name);
+        for cache in CACHES {
+            check_chunks_and_threads(&name, &decoder, cache);
+        }
     }
     for dtype in [WeightDtype::Q8_0, WeightDtype::Q4_0] {
-        check_chunks_and_threads(dtype.as_str(), &decoder_as("llama", dtype));
+        check_chunks_and_threads(dtype.as_str(), &decoder_as("llama", dtype), CacheDtype::F16);
     }
 }
 
-fn check_chunks_and_threads(name: &str, decoder: &Decoder) {
+fn check_chunks_and_threads(name: &str, decoder: &Decoder, cache: CacheDtype) {
     let vocab = decoder.spec.vocab_size as u32;
     let token_ids: Vec<u32> = (0..117).map(|i| (i * 37 + 5) % vocab).collect();
-    let all = logits(decoder, &token_ids, 1000);
+    let all = logits_with(decoder, cache, &token_ids, 1000);
     assert!(all.iter().flatten().all(|x| x.is_finite()), "{name}");
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for chunk in [1, 7, 117] {
-            let chunked = pool.install(|| logits(decoder, &token_ids, chunk));
-            assert!(chunked == all, "{name}: chunk {chunk}, {threads} threads");
+            let chunked = pool.install(|| logits_with(decoder, cache, &token_ids, chunk));
+            assert!(chunked == all, "{name}, {cache:?}: chunk {chunk}, {threads} threads");
         }
     }
 }
 
 #[test]
 fn neither_spans_nor_other_rows_change_a_bit() {
-    for name in fixtures() {
+    for (name, dtype) in fixtures().into_iter().flat_map(|name| CACHES.map(|cache| (name.clone(), cache))) {
         let decoder = decoder(&name);
         let vocab = decoder.spec.vocab_size as u32;
         let token_ids: Vec<u32> = (0..61).map(|i| (i * 91 + 5) % vocab).collect();
-        let all = logits(&decoder, &token_ids, 1000);
+        let all = logits_with(&decoder, dtype, &token_ids, 1000);
         let table: Vec<u32> = (0..4).collect();
-        let mut cache = KvCache::new(&decoder.spec, 4).unwrap();
+        let mut cache = KvCache::new(&decoder.spec, dtype, 4).unwrap();
         let mut one_by_one = ModelInput::default();
         for (i, token) in token_ids.iter().enumerate() {
             one_by_one.push(&[*token], i, table.clone(), 0..1);
         }
-        assert!(forward(&decoder, &one_by_one, &mut cache) == all, "{name}");
+        assert!(forward(&decoder, &one_by_one, &mut cache) == all, "{name} {dtype:?}");
         for rows in [60..61, 7..20, 0..1] {
             let mut input = ModelInput::default();
             input.push(&token_ids, 0, table.clone(), rows.clone());
-            assert!(forward(&decoder, &input, &mut cache) == all[rows], "{name}");
+            assert!(forward(&decoder, &input, &mut cache) == all[rows], "{name} {dtype:?}");
         }
     }
 }

@@ -31,6 +31,11 @@ pub(super) trait TensorSource: Sync {
     fn read_blocks(&self, _name: &str, _part: Part) -> Result<Option<(QuantFormat, Vec<u8>)>, LoadError> {
         Ok(None)
     }
+
+    /// Whether any tensor is quantised.
+    fn has_quantized(&self) -> bool {
+        false
+    }
 }
 
 /// One of `count` equal parts into which a tensor's slowest dimension, a multiple of `count`, is divided.

@@ -6,11 +6,11 @@
 //!
 //! One step of an engine:
 //!
-//! 1. [`Scheduler::schedule`] says which tokens of which sequences to compute;
+//! 1. [`Scheduler::schedule`] says which tokens of which sequences to compute, and [`Scheduler::draft`] may add guesses;
 //! 2. the forward pass computes them, all keys and values of a layer before the attention of that layer;
 //! 3. [`Scheduler::complete`] counts them as computed;
 //! 4. for each sequence that [samples](ScheduledSequence::samples), [`Scheduler::append_token`], or
-//!    [`Scheduler::finish`] if that token was the last.
+//!    [`Scheduler::finish`] if that token was the last; once more for each draft that this token confirms.
 //!
 //! # Policy
 //! * Sequences are ranked by priority, the lower number first, then by arrival.
@@ -20,6 +20,8 @@
 //! * **A sequence is admitted with blocks for all its known tokens**, not for its first chunk alone: so a prompt that was
 //!   begun can be finished, and no two half-computed prompts wait for each other's blocks. As running sequences are
 //!   served first, at most one prompt is half-computed at a time as a rule, so hardly any block is idle.
+//! * **With a sliding window, a sequence holds the blocks that its next tokens see**, and those of one chunk: what it left
+//!   behind is given back at the beginning of each step. If the cache is too small for whole chunks, they are cut.
 //! * **Admission leaves room for growth**: half a block and an eighth of the output so far, for each sequence that runs.
 //!   Otherwise the newcomer takes the last blocks, and is thrown out by the growth of others a few steps later, for
 //!   nothing. In simulations of caches that are too small, such preemptions made 10 to 70 % more tokens to compute; with

@@ -21,10 +21,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kv", &[]),
     ("sched", &["error", "kv"]),
     ("sample", &["request"]),
-    ("engine", &["error", "request", "output", "text", "guide", "kernels::WeightDtype", "model", "sched", "sample"]),
+    ("engine", &["error", "request", "output", "text", "guide", DTYPES[0], DTYPES[1], "model", "sched", "sample"]),
     ("batch", &["error", "request", "output", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3]]),
+    ("curate", &["error", "request", "output"]),
     ("testing", &["error", "request", "output", "text", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3]]),
 ];
+
+/// How weights, keys and values are kept.
+const DTYPES: [&str; 2] = ["kernels::KvCacheDtype", "kernels::WeightDtype"];
 
 /// The contract of all engines, and nothing of the one in this process.
 const ENGINE: [&str; 4] =
@@ -39,7 +43,8 @@ const FORBIDDEN: &[(Place, &[&str])] = &[
     ),
     (Place::In(&["kv", "sched", "sample"]), &["rayon", "futures", "tracing"]),
     (Place::NotIn(&["error", "kernels", "model", "engine"]), &["candle_core"]),
-    (Place::NotIn(&["text"]), &["tokenizers", "minijinja", "minijinja_contrib"]),
+    (Place::NotIn(&["text"]), &["tokenizers", "minijinja_contrib"]),
+    (Place::NotIn(&["text", "curate"]), &["minijinja"]),
     (Place::NotIn(&["model"]), &["hf_hub", "safetensors"]),
     (Place::NotIn(&["engine"]), &["ureq"]),
     (Place::NotIn(&[]), &["std::env", "std::process", "build_global"]),

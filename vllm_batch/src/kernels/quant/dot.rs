@@ -24,11 +24,17 @@ pub(super) trait Dot {
     /// Whether a tile of four rows and a panel fits the registers; else two rows are the most.
     const FOUR_ROWS: bool = true;
 
-    /// What [`add`](Self::add) takes off each code of a format whose greatest code is this.
-    fn bias(max_code: u8) -> i32;
+    /// What [`add`](Self::add) takes off each code of a format whose greatest code is this: nothing, unless it has to.
+    #[inline(always)]
+    fn bias(_max_code: u8) -> i32 {
+        0
+    }
 
-    /// After so many quads at most, [`fold`](Self::fold) or [`end`](Self::end) must be called.
-    fn quads_between_folds(max_code: u8) -> usize;
+    /// After so many quads at most, [`fold`](Self::fold) or [`end`](Self::end) must be called: never, with sums of 32 bits.
+    #[inline(always)]
+    fn quads_between_folds(_max_code: u8) -> usize {
+        usize::MAX
+    }
 
     /// A line of codes of a byte each.
     ///
@@ -64,7 +70,10 @@ pub(super) trait Dot {
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums;
+    #[inline(always)]
+    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
+        sums
+    }
 
     /// The sums of a group that began at `start`.
     ///
@@ -81,16 +90,6 @@ impl Dot for Plain {
     type Codes = [u8; 64];
     type Quad = [i8; 4];
     type Sums = [i32; LANES];
-
-    #[inline(always)]
-    fn bias(_: u8) -> i32 {
-        0
-    }
-
-    #[inline(always)]
-    fn quads_between_folds(_: u8) -> usize {
-        usize::MAX
-    }
 
     #[inline(always)]
     unsafe fn bytes(line: *const CacheLine, _: u8) -> Self::Codes {
@@ -122,11 +121,6 @@ impl Dot for Plain {
                 *sum += i32::from(i16::from(*code) * i16::from(activation));
             }
         }
-        sums
-    }
-
-    #[inline(always)]
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
         sums
     }
 

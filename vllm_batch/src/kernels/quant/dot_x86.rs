@@ -160,16 +160,6 @@ impl Dot for AvxVnni {
     type Sums = Pair;
 
     #[inline(always)]
-    fn bias(_: u8) -> i32 {
-        0
-    }
-
-    #[inline(always)]
-    fn quads_between_folds(_: u8) -> usize {
-        usize::MAX
-    }
-
-    #[inline(always)]
     unsafe fn bytes(line: *const CacheLine, _: u8) -> Self::Codes {
         // SAFETY: as the caller promises.
         unsafe { load_pair(line) }
@@ -200,11 +190,6 @@ impl Dot for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
-        sums
-    }
-
-    #[inline(always)]
     unsafe fn end(sums: Self::Sums, _: i32) -> Self::Floats {
         // SAFETY: the caller runs on AVX2.
         unsafe { registers::Avx2(_mm256_cvtepi32_ps(sums[0]), _mm256_cvtepi32_ps(sums[1])) }
@@ -219,16 +204,6 @@ impl Dot for Avx512Vnni {
     type Codes = __m512i;
     type Quad = __m512i;
     type Sums = __m512i;
-
-    #[inline(always)]
-    fn bias(_: u8) -> i32 {
-        0
-    }
-
-    #[inline(always)]
-    fn quads_between_folds(_: u8) -> usize {
-        usize::MAX
-    }
 
     #[inline(always)]
     unsafe fn bytes(line: *const CacheLine, _: u8) -> Self::Codes {
@@ -262,11 +237,6 @@ impl Dot for Avx512Vnni {
     unsafe fn add<const I: usize>(sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, _: u8) -> Self::Sums {
         // SAFETY: the caller runs on AVX-512 with VNNI.
         unsafe { _mm512_dpbusd_epi32(sums, codes, quad) }
-    }
-
-    #[inline(always)]
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
-        sums
     }
 
     #[inline(always)]

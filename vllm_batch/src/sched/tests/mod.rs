@@ -12,6 +12,7 @@ const CONFIG: SchedulerConfig = SchedulerConfig {
     num_blocks: 10_000,
     enable_prefix_caching: false,
     enable_chunked_prefill: true,
+    sliding_window: None,
 };
 
 fn scheduler(config: SchedulerConfig) -> Scheduler {
