@@ -2,7 +2,7 @@
 # Tests the kernels of 64-bit Arm on another machine: compiled across, run under qemu's emulation of two processors. One has
 # every instruction set that kernels are compiled for; the other, of 2016, has no dot products of bytes.
 #
-# Usage: scripts/test_aarch64.sh [--install] [TEST FILTER...]        (default: kernels:: and model::tests::)
+# Usage: scripts/test_aarch64.sh [--install] [TEST FILTER...]        (default: kernels::)
 # Needs the toolchain's standard library for 64-bit Arm, a C and C++ compiler for it, and qemu's user-mode emulator. Says how
 # to get what is missing, and then ends with status 3. With --install it first tries to get it: the library with rustup, and,
 # as root on Debian, the rest with apt-get.
@@ -75,7 +75,7 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++
 filters=("$@")
 if ((${#filters[@]} == 0)); then
-    filters=(kernels:: model::tests::)
+    filters=(kernels::)
 fi
 run_processor_test max a_processor_with_everything_has_all_instruction_sets
 run max "${filters[@]}"

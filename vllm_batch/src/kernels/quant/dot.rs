@@ -52,7 +52,7 @@ pub(super) trait Dot {
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn quad<const I: usize>(group: *const i8) -> Self::Quad;
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad;
 
     /// Sums to which nothing was added, of a group whose sums begin at `start`.
     ///
@@ -104,9 +104,9 @@ impl Dot for Plain {
     }
 
     #[inline(always)]
-    unsafe fn quad<const I: usize>(group: *const i8) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad {
         // SAFETY: readable, as the caller promises.
-        unsafe { *group.cast::<[i8; 4]>().add(I) }
+        unsafe { *group.add(I) }
     }
 
     #[inline(always)]

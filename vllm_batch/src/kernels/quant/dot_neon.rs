@@ -4,8 +4,8 @@
 
 use std::arch::aarch64::{
     int8x16_t, int16x8_t, int32x4_t, uint8x16_t, vaddq_s32, vandq_u8, vcvtq_f32_s32, vdupq_n_s16, vdupq_n_s32,
-    vdupq_n_u8, veorq_u8, vget_low_s8, vld1q_dup_s32, vld1q_s8, vld1q_u8, vmlal_high_s8, vmlal_s8, vpaddlq_s16,
-    vpaddq_s32, vreinterpretq_s8_s32, vreinterpretq_s8_u8, vshrq_n_u8,
+    vdupq_n_u8, veorq_u8, vget_low_s8, vld1q_s8, vld1q_u8, vmlal_high_s8, vmlal_s8, vpaddlq_s16, vpaddq_s32,
+    vreinterpretq_s8_s32, vreinterpretq_s8_u8, vshrq_n_u8,
 };
 use std::arch::asm;
 
@@ -124,9 +124,9 @@ impl Dot for Neon {
     }
 
     #[inline(always)]
-    unsafe fn quad<const I: usize>(group: *const i8) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad {
         // SAFETY: as the caller promises.
-        unsafe { opaque(vreinterpretq_s8_s32(vld1q_dup_s32(group.cast::<i32>().add(I)))) }
+        unsafe { opaque(vreinterpretq_s8_s32(vdupq_n_s32(group.add(I).cast::<i32>().read_unaligned()))) }
     }
 
     #[inline(always)]
@@ -200,9 +200,9 @@ impl Dot for Dotprod {
     }
 
     #[inline(always)]
-    unsafe fn quad<const I: usize>(group: *const i8) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad {
         // SAFETY: a group is whole registers.
-        unsafe { vld1q_s8(group.add(I / 4 * 16)) }
+        unsafe { vld1q_s8(group.add(I / 4 * 4).cast()) }
     }
 
     #[inline(always)]
@@ -264,7 +264,7 @@ impl Dot for I8mm {
     }
 
     #[inline(always)]
-    unsafe fn quad<const I: usize>(group: *const i8) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad {
         // SAFETY: as the caller promises.
         unsafe { Dotprod::quad::<I>(group) }
     }

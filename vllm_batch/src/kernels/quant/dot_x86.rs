@@ -97,9 +97,9 @@ impl Dot for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn quad<const I: usize>(group: *const i8) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad {
         // SAFETY: as the caller promises.
-        unsafe { _mm256_set1_epi32(group.cast::<i32>().add(I).read_unaligned()) }
+        unsafe { _mm256_set1_epi32(group.add(I).cast::<i32>().read_unaligned()) }
     }
 
     #[inline(always)]
@@ -172,7 +172,7 @@ impl Dot for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn quad<const I: usize>(group: *const i8) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad {
         // SAFETY: as the caller promises.
         unsafe { Avx2::quad::<I>(group) }
     }
@@ -222,9 +222,9 @@ impl Dot for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn quad<const I: usize>(group: *const i8) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad {
         // SAFETY: as the caller promises.
-        unsafe { _mm512_set1_epi32(group.cast::<i32>().add(I).read_unaligned()) }
+        unsafe { _mm512_set1_epi32(group.add(I).cast::<i32>().read_unaligned()) }
     }
 
     #[inline(always)]

@@ -361,7 +361,7 @@ unsafe fn add_quad<D: Dot, F: Form, const R: usize, const P: usize, const I: usi
             codes[p] = weights.add(p).codes::<D>(quad);
         }
         for r in 0..R {
-            let activations = D::quad::<I>((*x.add(r)).codes.as_ptr().add(first * 4));
+            let activations = D::quad::<I>((*x.add(r)).codes.as_ptr().add(first * 4).cast());
             for p in 0..P {
                 sums[r][p] = D::add::<I>(sums[r][p], codes[p], activations, max_code);
             }
@@ -399,7 +399,7 @@ fn sum_rounds<D: Dot, F: Form>(rounds: usize, out: &mut [[f32; LANES]]) {
     let (line, block) = (CacheLine([1; 64]), Block::default());
     // SAFETY: the line and the block are readable, and `out` has a place for each chain.
     unsafe {
-        let (codes, quad) = (D::nibbles(&raw const line, false), D::quad::<0>(block.codes.as_ptr()));
+        let (codes, quad) = (D::nibbles(&raw const line, false), D::quad::<0>(block.codes.as_ptr().cast()));
         let mut sums = [D::begin(0); CHAINS];
         for _ in 0..rounds {
             for _ in 0..QUADS {
