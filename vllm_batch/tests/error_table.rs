@@ -7,7 +7,7 @@ use std::path::Path;
 use vllm_batch::RequestError;
 
 /// Where each type's `code` is, and how its `impl` starts.
-const TYPES: [(&str, &str); 8] = [
+const TYPES: [(&str, &str); 9] = [
     ("RequestError", "src/error.rs"),
     ("EngineError", "src/error.rs"),
     ("LoadError", "src/error.rs"),
@@ -16,6 +16,7 @@ const TYPES: [(&str, &str); 8] = [
     ("PromptError", "src/curate/prompt/error.rs"),
     ("FieldErrorKind", "src/curate/check/record.rs"),
     ("AnswerErrorKind", "src/curate/check/error.rs"),
+    ("RegistryError", "src/curate/registry/error.rs"),
 ];
 
 fn read(path: &str) -> String {

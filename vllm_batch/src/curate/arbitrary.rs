@@ -292,9 +292,9 @@ fn field_parts() -> impl Strategy<Value = Vec<Field>> {
         let fields = kinds.into_iter().zip(parts).map(|((id, kind), (title, required, in_prompt, max_chars))| Field {
             title,
             required,
+            display,
             in_prompt,
             max_chars,
-            display,
             ..Field::new(ident(id), kind)
         });
         fields.collect()

@@ -32,7 +32,7 @@ fn codes_in_source() -> BTreeMap<String, BTreeSet<&'static str>> {
     let mut codes: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     // Reported where expressions and JSON Schemas are compiled.
     for code in ["invalid_json_schema", "invalid_pattern"] {
-        assert!(read("src/curate/check/answers.rs").contains(&format!("\"{code}\"")));
+        assert!(read("src/curate/check/answers.rs").contains(&format!("\"{code}\"")), "{code}");
         codes.entry(code.to_owned()).or_default().insert("error");
     }
     let calls =

@@ -54,14 +54,9 @@ fn check_assistant(place: &mut Place<'_>, schema: &TaskSchema, template: &str) {
 
 /// Whoever sees less than the model, or more, does not judge by the same facts.
 pub(super) fn check_fields(place: &mut Place<'_>, schema: &TaskSchema) {
-    let PromptSpec { system, user, .. } = &schema.prompt;
-    let own = match user.as_deref().map(names_in).transpose() {
-        Ok(own) => own.map(|mut names| {
-            names.extend(system.as_deref().and_then(|system| names_in(system).ok()).unwrap_or_default());
-            names
-        }),
-        // What it would name is not known.
-        Err(_) => return,
+    let Ok(own) = schema.prompt.user.as_deref().map(names_in).transpose() else {
+        // What the template would name is not known.
+        return;
     };
     for (at, field) in schema.fields.iter().enumerate() {
         let seen = schema.rendering.show_fields && field.display != Display::Hidden;

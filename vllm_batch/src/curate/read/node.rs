@@ -166,14 +166,12 @@ impl<'a> Object<'_, 'a> {
     /// A value that must be there.
     pub(super) fn required<T: Read>(&mut self, key: impl Into<Key>) -> Option<T> {
         let key = key.into();
-        match self.node(key) {
-            Some(node) => T::read(&node),
-            None => {
-                let legacy = key.legacy.filter(|_| self.node.report.legacy);
-                let or = legacy.map(|legacy| format!(" (or `{legacy}`)")).unwrap_or_default();
-                self.node.error("missing_key", format!("`{}`{or} is missing", key.name))
-            }
+        if let Some(node) = self.node(key) {
+            return T::read(&node);
         }
+        let legacy = key.legacy.filter(|_| self.node.report.legacy);
+        let or = legacy.map(|legacy| format!(" (or `{legacy}`)")).unwrap_or_default();
+        self.node.error("missing_key", format!("`{}`{or} is missing", key.name))
     }
 
     /// A value that may be absent or null.

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Map, Value, json};
 
+use super::super::Display::{Body, Header, Markdown};
 use super::super::arbitrary;
 use super::super::diagnostic::escape;
 use super::super::{FieldKind, LocalizedText, QuestionKind, QuestionOption, Scale, SchemaRegistry, TextFormat};
@@ -147,7 +148,6 @@ fn how_a_source_is_shown_says_how_it_is_written() {
     let schema = older(&json!([source("markdown"), source("default"), source("header")]), &json!([]));
     let kinds: Vec<_> = schema.fields.iter().map(|field| (field.kind.clone(), field.display)).collect();
     let text = |format| FieldKind::Text { format };
-    use super::super::Display::{Body, Header, Markdown};
     assert_eq!(
         kinds,
         [(text(TextFormat::Markdown), Markdown), (text(TextFormat::Plain), Body), (text(TextFormat::Plain), Header)]

@@ -89,11 +89,7 @@ fn compare_fields(changes: &mut Changes, old: &[Field], new: &[Field]) {
 
 fn compare_field(changes: &mut Changes, path: &str, old: &Field, new: &Field) {
     changes.if_different(format!("{path}/title"), &old.title, &new.title, ChangeKind::TextChanged);
-    if std::mem::discriminant(&old.kind) != std::mem::discriminant(&new.kind) {
-        changes.push(format!("{path}/type"), ChangeKind::FieldRetyped);
-    } else {
-        compare_field_kinds(changes, path, old, new);
-    }
+    compare_field_kinds(changes, path, old, new);
     required(changes, path, old.required, new.required);
     changes.if_different(format!("{path}/default"), &old.default, &new.default, ChangeKind::DefaultChanged);
     changes.if_different(format!("{path}/display"), &old.display, &new.display, ChangeKind::RenderingChanged);
@@ -103,7 +99,7 @@ fn compare_field(changes: &mut Changes, path: &str, old: &Field, new: &Field) {
 }
 
 fn compare_field_kinds(changes: &mut Changes, path: &str, old: &Field, new: &Field) {
-    use super::super::FieldKind::{File, Structured, Text};
+    use super::super::FieldKind::{Boolean, Chat, Date, File, Number, Structured, Text};
     match (&old.kind, &new.kind) {
         (Text { format: old }, Text { format: new }) => {
             changes.if_different(format!("{path}/format"), old, new, ChangeKind::PromptChanged);
@@ -119,7 +115,8 @@ fn compare_field_kinds(changes: &mut Changes, path: &str, old: &Field, new: &Fie
         (Structured { schema: old }, Structured { schema: new }) => {
             super::kinds::compare_json_schemas(changes, &format!("{path}/schema"), old.as_ref(), new.as_ref());
         }
-        _ => {}
+        (Chat, Chat) | (Number, Number) | (Boolean, Boolean) | (Date, Date) => {}
+        _ => changes.push(format!("{path}/type"), ChangeKind::FieldRetyped),
     }
 }
 

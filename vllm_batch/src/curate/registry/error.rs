@@ -25,7 +25,7 @@ pub enum RegistryError {
     #[error("{schema} changes too much after {previous}: the version must be {required} or more\n{diff}")]
     BumpTooSmall {
         /// The schema's name and version.
-        schema: SchemaRef,
+        schema: Box<SchemaRef>,
         /// The release that it is compared with.
         previous: Version,
         /// The least version that it can have.

@@ -156,7 +156,8 @@ fn check_bump(old: &TaskSchema, new: &TaskSchema) -> Result<(), RegistryError> {
         return Ok(());
     }
     let required = diff.next_version(&old.version);
-    Err(RegistryError::BumpTooSmall { schema: new.reference(), previous: old.version.clone(), required, diff })
+    let schema = Box::new(new.reference());
+    Err(RegistryError::BumpTooSmall { schema, previous: old.version.clone(), required, diff })
 }
 
 #[cfg(test)]
