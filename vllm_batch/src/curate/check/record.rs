@@ -88,9 +88,11 @@ impl CompiledSchema {
     ///
     /// # Example
     /// ```
-    /// use vllm_batch::curate::{Field, FieldKind, Record, TaskSchema, Version};
+    /// use vllm_batch::curate::{Field, FieldKind, Question, QuestionKind, Record, TaskSchema, Version};
     ///
+    /// let spam = QuestionKind::Boolean { yes: "Yes".into(), no: "No".into() };
     /// let schema = TaskSchema::new("mail".parse()?, Version::new(1, 0, 0))
+    ///     .with_question(Question::new("spam".parse()?, spam))
     ///     .with_field(Field::new("words".parse()?, FieldKind::Number))
     ///     .with_field(Field::new("urgent".parse()?, FieldKind::Boolean));
     /// let schema = schema.compile().expect("a sound schema");
