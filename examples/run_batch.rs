@@ -14,14 +14,15 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use chrono::{NaiveDate, NaiveTime};
 use clap::{ArgAction, Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use vllm_batch::batch::{BatchRequestOutput, Contract, PlanPolicy, RunStatus};
 use vllm_batch::{
     BatchReport, BatchRunner, CancellationToken, EngineBuilder, KvCacheDtype, LocalEngine, PoolingType, Progress,
-    WeightDtype,
+    SpeculativeConfig, WeightDtype,
 };
 
 /// Answer a file of OpenAI batch requests with a model in this process.
@@ -81,6 +82,16 @@ struct Options {
     /// Compute every prompt anew instead of sharing common beginnings
     #[arg(long)]
     no_enable_prefix_caching: bool,
+    /// The most tokens that are guessed ahead by looking up what was said before, where few requests run; 0 for none. Answers do
+    /// not depend on it
+    #[arg(long, default_value_t = 0)]
+    num_speculative_tokens: usize,
+    /// The most tokens that are looked up
+    #[arg(long, default_value_t = SpeculativeConfig::default().prompt_lookup_max)]
+    prompt_lookup_max: usize,
+    /// The fewest tokens that must match
+    #[arg(long, default_value_t = SpeculativeConfig::default().prompt_lookup_min)]
+    prompt_lookup_min: usize,
     /// How weights are kept in memory: `auto` leaves quantised tensors as they are, `float32` and the like widen them,
     /// `q8_0` and `q4_0` quantise dense ones as well
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
@@ -94,6 +105,9 @@ struct Options {
     /// Seed for requests without one of their own
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// The day that chat templates see, such as 2026-01-31: to resume a run that began on another day [default: today, UTC]
+    #[arg(long, value_parser = beginning_of)]
+    chat_template_date: Option<SystemTime>,
     /// Progress as a bar, as JSON lines on standard error, or not at all [default: a bar on a terminal]
     #[arg(long, value_enum)]
     progress: Option<Show>,
@@ -259,6 +273,7 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
             Dtype::Q8 => WeightDtype::Q8_0,
             Dtype::Q4 => WeightDtype::Q4_0,
         })
+        .speculative_config(speculative_config(options))
         .pooling_type(options.pooling_type)
         .seed(options.seed);
     if let Some(max_num_seqs) = options.max_num_seqs {
@@ -273,7 +288,24 @@ fn configure(options: &Options, mut builder: EngineBuilder) -> EngineBuilder {
     if let Some(threads) = options.threads {
         builder = builder.threads(threads);
     }
+    if let Some(date) = options.chat_template_date {
+        builder = builder.chat_template_time(date);
+    }
     options.served_model_name.iter().fold(builder, EngineBuilder::served_model_name)
+}
+
+fn speculative_config(options: &Options) -> Option<SpeculativeConfig> {
+    let config = SpeculativeConfig::ngram(options.num_speculative_tokens)
+        .with_prompt_lookup(options.prompt_lookup_min, options.prompt_lookup_max);
+    (options.num_speculative_tokens > 0).then_some(config)
+}
+
+fn beginning_of(day: &str) -> Result<SystemTime, String> {
+    let day: NaiveDate = day.parse().map_err(|error| format!("{error}; write it as 2026-01-31"))?;
+    let seconds = day.and_time(NaiveTime::MIN).and_utc().timestamp();
+    u64::try_from(seconds)
+        .map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds))
+        .map_err(|_| "it is before 1970".into())
 }
 
 /// The first Ctrl-C ends the run after the rows that are being written; the second one ends the process.

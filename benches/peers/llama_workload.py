@@ -17,6 +17,8 @@ import time
 import llama_cpp as llama
 import numpy as np
 
+from workload import common_prefix
+
 DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 SILENT = llama.llama_log_callback(lambda *_: None)  # kept, since llama.cpp calls it later
 
@@ -45,12 +47,6 @@ def tokenize(vocab, text):
     tokens = (llama.llama_token * (len(data) + 8))()
     count = llama.llama_tokenize(vocab, data, len(data), tokens, len(tokens), False, True)
     return list(tokens[:count])
-
-
-def common_prefix(prompts):
-    first, last = min(prompts), max(prompts)
-    length = next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))
-    return length if len(prompts) > 1 and length >= 32 else 0
 
 
 class Row:

@@ -48,6 +48,7 @@
 //! [`kv`], [`sched`], [`sample`] and [`text`] are public for those who build an engine of their own.
 
 pub mod batch;
+pub mod curate;
 pub mod engine;
 pub mod error;
 pub mod guide;
@@ -65,6 +66,7 @@ pub mod text;
 pub use batch::{BatchReport, BatchRunner, CancellationToken, Progress, RunError};
 pub use engine::{
     BatchEngine, BatchEngineExt, Device, EngineBuilder, EngineCore, EngineSpec, LocalEngine, OutputStream,
+    SpeculativeConfig,
 };
 #[cfg(feature = "remote")]
 pub use engine::{Flavour, RemoteEngine, RemoteEngineBuilder};

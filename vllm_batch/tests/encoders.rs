@@ -13,7 +13,7 @@ use futures::executor::block_on;
 use serde_json::Value;
 use vllm_batch::{
     BatchEngine, BatchEngineExt, BatchRunner, EngineBuilder, LoadError, LocalEngine, Message, OutputEvent,
-    PoolingParams, PoolingType, Prompt, Request, RequestError, SamplingParams, ScoringParams, TaskKind,
+    PoolingParams, PoolingType, Prompt, Request, RequestError, SamplingParams, ScoringParams, TaskKind, WeightDtype,
 };
 
 fn data(path: &str) -> PathBuf {
@@ -46,6 +46,30 @@ fn sentences_are_embedded_as_by_sentence_transformers() {
     for place in (0..100).step_by(9) {
         let alone = engine.embed([sentences[place]], &PoolingParams::default().with_truncate_prompt_tokens(-1));
         assert_eq!(alone[0].as_ref().unwrap().embedding, embeddings[place], "{}", sentences[place]);
+    }
+}
+
+/// Weights are quantised as they are loaded: vectors move a little, and every way of batching still gives the same ones.
+#[test]
+fn a_quantised_encoder_stays_near_and_equal_to_itself() {
+    let folder = demo_model::sentence_encoder().expect("the encoder");
+    let engine = |dtype| LocalEngine::builder(&*folder).dtype(dtype).build().unwrap();
+    let text = std::fs::read_to_string(data("minilm.txt")).unwrap();
+    let sentences: Vec<&str> = text.lines().take(30).collect();
+    let embed = |engine: &LocalEngine, sentences: &[&str]| -> Vec<Vec<f32>> {
+        let results = engine.embed(sentences.iter().copied(), &PoolingParams::default());
+        results.into_iter().map(|result| result.unwrap().embedding).collect()
+    };
+    let exact = embed(&engine(WeightDtype::F32), &sentences);
+    for (dtype, least) in [(WeightDtype::Q8_0, 0.999), (WeightDtype::Q4_0, 0.9)] {
+        let engine = engine(dtype);
+        let found = embed(&engine, &sentences);
+        for ((sentence, found), exact) in sentences.iter().zip(&found).zip(&exact) {
+            let cosine = cosine(found, exact);
+            assert!((least..0.999_999_9).contains(&cosine), "{dtype:?}: {sentence}: {cosine}");
+        }
+        let alone: Vec<_> = sentences.iter().flat_map(|sentence| embed(&engine, &[sentence])).collect();
+        assert!(alone == found, "{dtype:?}");
     }
 }
 

@@ -6,13 +6,14 @@
 mod common;
 
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{BLOCK, builder, model};
 use futures::StreamExt;
 use futures::executor::block_on;
 use vllm_batch::{
-    BatchEngine, BatchEngineExt, EngineBuilder, FinishReason, KvCacheDtype, LocalEngine, Message, OutputEvent, Prompt,
-    Request, RequestError, RequestOutput, SamplingParams, StopReason,
+    BatchEngine, BatchEngineExt, ChatOptions, EngineBuilder, FinishReason, KvCacheDtype, LocalEngine, Message,
+    OutputEvent, Prompt, Request, RequestError, RequestOutput, SamplingParams, StopReason,
 };
 
 /// 40 requests of mixed lengths: greedy and sampled, with and without a common beginning.
@@ -423,6 +424,40 @@ fn every_byte_of_a_model_is_part_of_its_revision() {
     std::fs::write(&weights, bytes).unwrap();
     assert_ne!(revision(folder.path()), before);
     assert_ne!(revision(&model()), before);
+}
+
+/// Templates see one time for the life of an engine, and what answers depend on is part of the revision.
+#[test]
+fn the_day_in_a_prompt_is_that_of_the_engine() {
+    let day = |number: u64| UNIX_EPOCH + Duration::from_hours(24 * number);
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(model().join(name), folder.path().join(name)).unwrap();
+    }
+    let template = |source: &str| std::fs::write(folder.path().join("chat_template.jinja"), source).unwrap();
+    let engine = |time: Option<SystemTime>| {
+        let builder = LocalEngine::builder(folder.path()).threads(1);
+        time.map_or(builder.clone(), |time| builder.chat_template_time(time)).build().unwrap()
+    };
+    let revision = |time| engine(time).spec().revision.clone();
+
+    template("{{ strftime_now('%Y-%m-%d %H:%M') }}");
+    let one = SamplingParams::greedy().with_max_tokens(1);
+    let chat = || Request::new("x", vec![Message::user("x")]).with_sampling_params(one.clone());
+    let text = |text: &str| Request::new("x", text).with_add_special_tokens(false).with_sampling_params(one.clone());
+    let own = ChatOptions::default().with_chat_template("{{ strftime_now('%j') }}");
+    let requests = [chat(), text("2025-03-07 00:00"), chat().with_chat(own), text("066")];
+    let outputs = engine(Some(day(20_154))).generate(requests);
+    let prompts: Vec<_> = outputs.into_iter().map(|output| output.unwrap().prompt_token_ids).collect();
+    assert_eq!([&prompts[0], &prompts[2]], [&prompts[1], &prompts[3]]);
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    // The day may change meanwhile.
+    assert!([revision(Some(day(today))), revision(Some(day(today + 1)))].contains(&revision(None)));
+    assert_ne!(revision(Some(day(1))), revision(Some(day(2))));
+
+    template("{{ messages[0].content }}");
+    assert_ne!(revision(None), revision(Some(day(1))), "other templates may still see it");
+    assert!(revision(Some(day(1))).starts_with(&revision(None)));
 }
 
 #[test]

@@ -7,12 +7,17 @@ use std::path::Path;
 use vllm_batch::RequestError;
 
 /// Where each type's `code` is, and how its `impl` starts.
-const TYPES: [(&str, &str); 5] = [
+const TYPES: [(&str, &str); 10] = [
     ("RequestError", "src/error.rs"),
     ("EngineError", "src/error.rs"),
     ("LoadError", "src/error.rs"),
     ("LineErrorKind", "src/batch/error.rs"),
     ("RunError", "src/batch/error.rs"),
+    ("RegistryError", "src/curate/registry/error.rs"),
+    ("PromptError", "src/curate/prompt/error.rs"),
+    ("FieldErrorKind", "src/curate/check/record.rs"),
+    ("AnswerErrorKind", "src/curate/check/error.rs"),
+    ("SnapshotError", "src/curate/snapshot.rs"),
 ];
 
 fn read(path: &str) -> String {

@@ -7,6 +7,8 @@ mod common;
 use std::collections::HashMap;
 use std::path::Path;
 
+use candle_core::quantized::gguf_file::{self, Value as Field};
+use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::safetensors::{load, save};
 use candle_core::{DType, Device, Tensor};
 use common::{BLOCK, builder, model};
@@ -147,6 +149,108 @@ fn an_adapter_of_peft_gives_the_numbers_of_peft() {
         let difference = largest_difference(&embed(engine, model), &mean(expected));
         assert!(difference < 1e-5, "{model} {expected}: {difference}");
     }
+}
+
+/// The tiny model as llama.cpp's converter writes it, with its matrices in this format.
+fn gguf(dtype: GgmlDType) -> TempDir {
+    let json: Value = serde_json::from_slice(&std::fs::read(model().join("tokenizer.json")).unwrap()).unwrap();
+    let mut tokens: Vec<_> = json["model"]["vocab"].as_object().unwrap().iter().collect();
+    tokens.sort_by_key(|(_, id)| id.as_u64());
+    let text = |text: &str| Field::String(text.to_owned());
+    let merge = |pair: &Value| text(&format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()));
+    let mut fields = vec![
+        ("general.architecture", text("llama")),
+        ("llama.attention.layer_norm_rms_epsilon", Field::F32(1e-6)),
+        ("tokenizer.ggml.model", text("gpt2")),
+        ("tokenizer.ggml.pre", text("gpt-2")),
+        ("tokenizer.ggml.tokens", Field::Array(tokens.iter().map(|(token, _)| text(token)).collect())),
+        (
+            "tokenizer.ggml.merges",
+            Field::Array(json["model"]["merges"].as_array().unwrap().iter().map(merge).collect()),
+        ),
+    ];
+    let sizes = [
+        ("llama.context_length", 512),
+        ("llama.embedding_length", 64),
+        ("llama.block_count", 3),
+        ("llama.feed_forward_length", 160),
+        ("llama.attention.head_count", 4),
+        ("llama.attention.head_count_kv", 2),
+        ("tokenizer.ggml.eos_token_id", 2),
+    ];
+    fields.extend(sizes.map(|(key, size)| (key, Field::U32(size))));
+    let tensors: Vec<_> = weights()
+        .into_iter()
+        .map(|(name, tensor)| {
+            let (name, tensor) = as_in_gguf(&name, tensor);
+            let dtype = if tensor.rank() == 2 { dtype } else { GgmlDType::F32 };
+            (name, QTensor::quantize(&tensor, dtype).unwrap())
+        })
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = std::fs::File::create(folder.path().join("model.gguf")).unwrap();
+    let fields: Vec<_> = fields.iter().map(|(key, value)| (*key, value)).collect();
+    let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    gguf_file::write(&mut file, &fields, &tensors).unwrap();
+    folder
+}
+
+/// A tensor's name in a GGUF file; of queries and keys, the halves of a head become neighbouring rows.
+fn as_in_gguf(name: &str, tensor: Tensor) -> (String, Tensor) {
+    let parts = [
+        ("model.layers.", "blk."),
+        ("model.embed_tokens.", "token_embd."),
+        ("model.norm.", "output_norm."),
+        ("lm_head.", "output."),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("input_layernorm", "attn_norm"),
+        ("self_attn.o_proj", "attn_output"),
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"),
+        ("mlp.gate_proj", "ffn_gate"),
+        ("mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"),
+    ];
+    let renamed = parts.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to));
+    if !renamed.contains("attn_q.") && !renamed.contains("attn_k.") {
+        return (renamed, tensor);
+    }
+    let (rows, depth) = tensor.dims2().unwrap();
+    let halves = tensor.reshape((rows / 16, 2, 8, depth)).unwrap();
+    (renamed, halves.transpose(1, 2).unwrap().contiguous().unwrap().reshape((rows, depth)).unwrap())
+}
+
+#[test]
+fn an_adapter_fits_a_gguf_file_of_its_model() {
+    let adapters = adapters();
+    let exact = two(&adapters).build().unwrap();
+    for (dtype, most) in [(GgmlDType::F32, 1e-4), (GgmlDType::Q8_0, 0.1)] {
+        let file = gguf(dtype);
+        let builder = LocalEngine::builder(file.path().join("model.gguf")).served_model_name("tiny").threads(1);
+        let [a, b] = [&adapters[0], &adapters[1]].map(TempDir::path);
+        let engine = builder.lora_adapter("a", a).lora_adapter("b", b).build().unwrap();
+        for name in ["tiny", "a", "b"] {
+            let [expected, found] = [&exact, &engine].map(|engine| hidden(engine, Some(name), PoolingType::Mean));
+            let difference = largest_difference(&found, &expected);
+            assert!(difference < most, "{dtype:?} {name}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_a_gguf_file_is_refused() {
+    let file = gguf(GgmlDType::F32);
+    let builder = || LocalEngine::builder(file.path().join("model.gguf")).threads(1);
+    let code = |builder: EngineBuilder| builder.build().map(|_| ()).map_err(|error| error.code());
+    let halves = halves(&["self_attn.q_proj"], 4, 1);
+    let fitting = write(&config(4), &halves);
+    assert_eq!(code(builder().lora_path(fitting.path())), Err("invalid_option"));
+    assert_eq!(code(builder().lora_adapter("x", fitting.path())), Ok(()));
+    let renamed = |name: &str| name.replace("layers.2", "layers.3");
+    let strange = halves.iter().map(|(name, tensor)| (renamed(name), tensor.clone())).collect();
+    assert_eq!(code(builder().lora_adapter("x", write(&config(4), &strange).path())), Err("missing_tensor"));
+    assert_eq!(code(builder().lora_adapter("x", write(&config(5), &halves).path())), Err("wrong_tensor_shape"));
 }
 
 fn two(adapters: &[TempDir; 2]) -> EngineBuilder {

@@ -127,10 +127,11 @@ impl Active {
 }
 
 impl Generation {
-    /// The last position if the part samples, and those before tokens of the prompt whose log-probabilities are wanted.
+    /// The last position if the part samples, with those of its drafts, and those before tokens of the prompt whose log-probabilities are wanted.
     fn wanted_rows(&self, index: usize, part: &ScheduledSequence, num_prompt_tokens: usize) -> Range<usize> {
-        let end = part.start + part.num_tokens;
-        let sampled = if part.samples { end - 1 } else { end };
+        let known_end = part.start + part.num_tokens;
+        let sampled = if part.samples { known_end - 1 } else { known_end };
+        let end = known_end + part.num_draft_tokens;
         let num_there = self.prompt_logprobs.as_ref().filter(|_| index == 0).map(|logprobs| logprobs.rows.len());
         match num_there.filter(|num_there| num_there + 1 < num_prompt_tokens) {
             Some(num_there) => num_there.max(part.start).min(sampled)..end,

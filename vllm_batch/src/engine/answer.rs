@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::guided::Guided;
+use super::speculate::{Drafter, SpeculativeConfig};
 use crate::error::RequestError;
 use crate::output::{CompletionOutput, FinishReason, StopReason, TokenLogprob, TokenLogprobs};
 use crate::request::RepetitionDetection;
@@ -43,6 +44,7 @@ pub(super) struct Answer {
     text: OutputText,
     /// Absent while the mask of the next token is computed.
     guided: Option<Guided>,
+    drafter: Drafter,
     logprobs: Vec<TokenLogprobs>,
     cumulative_logprob: f64,
 }
@@ -73,7 +75,8 @@ pub(super) struct Ending {
 impl Answer {
     /// An answer without tokens.
     pub(super) fn new(rules: Arc<AnswerRules>, sampler: Sampler, text: OutputText, guided: Option<Guided>) -> Self {
-        Self { rules, sampler, text, guided, logprobs: Vec::new(), cumulative_logprob: 0.0 }
+        let drafter = Drafter::new();
+        Self { rules, sampler, text, guided, drafter, logprobs: Vec::new(), cumulative_logprob: 0.0 }
     }
 
     /// Chooses the token after `output`.
@@ -126,9 +129,10 @@ impl Answer {
         Ok(Some(Choice { token_id, logprobs: None, is_forced: true }))
     }
 
-    /// Takes out what keeps the answer to a format, to be put back before the next token is chosen.
+    /// Takes out what keeps the answer to a format, if the mask of the next token is not known, to be put back before that
+    /// token is chosen.
     pub(super) fn take_guided(&mut self) -> Option<Guided> {
-        self.guided.take()
+        self.guided.take_if(|guided| guided.needs_mask())
     }
 
     pub(super) fn put_guided(&mut self, guided: Guided) {
@@ -144,6 +148,16 @@ impl Answer {
         RequestError::invalid(self.rules.restriction, message)
     }
 
+    /// Guesses of the tokens after those of `sequence`: at most as many as there is room for, in a step of so many tokens.
+    pub(super) fn propose(
+        &mut self,
+        config: &SpeculativeConfig,
+        sequence: &Sequence,
+        (room, num_tokens): (usize, usize),
+    ) -> Vec<u32> {
+        self.drafter.propose(config, sequence.token_ids(), (room, num_tokens))
+    }
+
     /// Takes the chosen token, which `sequence` has already. The token that ends an answer is not part of the text,
     /// unless that was asked for.
     ///
@@ -153,6 +167,9 @@ impl Answer {
         let Choice { token_id, logprobs, is_forced } = choice;
         if let Some(guided) = self.guided.as_mut().filter(|_| !is_forced) {
             guided.commit(token_id)?;
+        }
+        if sequence.is_computed() {
+            self.drafter.accept();
         }
         self.sampler.observe(token_id);
         if let Some(logprobs) = logprobs {

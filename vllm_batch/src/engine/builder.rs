@@ -1,6 +1,7 @@
 //! From options to an engine, everything checked once.
 
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::ThreadPool;
 
@@ -9,13 +10,14 @@ use super::conversation::Parsers;
 use super::core::EngineCore;
 use super::local::LocalEngine;
 use super::lower::Lowering;
+use super::speculate::SpeculativeConfig;
 use super::tune::{Tuned, tune};
 use crate::error::LoadError;
 use crate::kernels::{KvCacheDtype, WeightDtype};
 use crate::model::{BLOCK_SIZE, KvCache, ModelFiles, ModelSource, ModelSpec, Network};
 use crate::request::{PoolingType, TaskKind};
 use crate::sched::{Scheduler, SchedulerConfig};
-use crate::text::{ReasoningFormat, ToolCallFormat};
+use crate::text::{ChatTemplate, ReasoningFormat, ToolCallFormat};
 
 /// Where the model is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +53,7 @@ pub struct EngineBuilder {
     kv_cache_dtype: KvCacheDtype,
     kv_cache_memory: usize,
     enable_prefix_caching: bool,
+    speculative_config: Option<SpeculativeConfig>,
     threads: Option<usize>,
     seed: u64,
     pooling_type: Option<PoolingType>,
@@ -58,6 +61,7 @@ pub struct EngineBuilder {
     lora_paths: Vec<PathBuf>,
     lora_adapters: Vec<(String, PathBuf)>,
     parsers: Parsers,
+    chat_template_time: Option<SystemTime>,
 }
 
 /// Bytes of KV cache unless [`EngineBuilder::kv_cache_memory`] says otherwise.
@@ -80,6 +84,7 @@ impl EngineBuilder {
             kv_cache_dtype: KvCacheDtype::default(),
             kv_cache_memory: DEFAULT_KV_CACHE_MEMORY,
             enable_prefix_caching: true,
+            speculative_config: None,
             threads: None,
             seed: 0,
             pooling_type: None,
@@ -87,6 +92,7 @@ impl EngineBuilder {
             lora_paths: Vec::new(),
             lora_adapters: Vec::new(),
             parsers: Parsers::default(),
+            chat_template_time: None,
         }
     }
 
@@ -152,6 +158,22 @@ impl EngineBuilder {
         self
     }
 
+    /// How tokens are guessed ahead where few requests run: a guess that comes true saves a step. Default: not at all. Answers
+    /// do not depend on it, to the bit.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use vllm_batch::{LocalEngine, SpeculativeConfig};
+    ///
+    /// let config = SpeculativeConfig::ngram(4).with_prompt_lookup(2, 4);
+    /// let engine = LocalEngine::builder("model.gguf").speculative_config(config).build()?;
+    /// # Ok::<(), vllm_batch::LoadError>(())
+    /// ```
+    pub fn speculative_config(mut self, config: impl Into<Option<SpeculativeConfig>>) -> Self {
+        self.speculative_config = config.into();
+        self
+    }
+
     /// Threads that compute. Default: one for each processor that this process may use.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
@@ -197,8 +219,8 @@ impl EngineBuilder {
 
     /// Serves the model with a LoRA adapter in PEFT's format under another name, beside the model itself: requests with this
     /// [`model`](crate::Request::model) are answered with the adapter, in the same steps as the others. May be called
-    /// several times. The model must be a decoder in Hugging Face's format; adapters of embeddings, heads or experts can
-    /// only be [merged](Self::lora_path).
+    /// several times. The model must be a decoder, in Hugging Face's format or a GGUF file, which stays as it is; adapters of
+    /// embeddings, heads or experts can only be [merged](Self::lora_path).
     pub fn lora_adapter(mut self, name: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
         self.lora_adapters.push((name.into(), folder.into()));
         self
@@ -225,6 +247,27 @@ impl EngineBuilder {
         self
     }
 
+    /// The time that chat templates see through `strftime_now`: some, such as those of Llama 3.2 and Granite 3.3, write the
+    /// day into the prompt. Default: the beginning of the day, in UTC, on which the engine is built. It stays the same for
+    /// the whole life of the engine, so that a row's prompt does not depend on when the row runs; where the model's
+    /// template asks for it, it is part of the revision. To resume a run on another day, set it to the day on which that
+    /// run began: with another day, the rows would have other prompts, and all of them would be done again.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use vllm_batch::LocalEngine;
+    ///
+    /// // 2026-01-01, in seconds since 1970.
+    /// let day = UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+    /// let engine = LocalEngine::builder("models/llama-3.2").chat_template_time(day).build()?;
+    /// # Ok::<(), vllm_batch::LoadError>(())
+    /// ```
+    pub fn chat_template_time(mut self, time: SystemTime) -> Self {
+        self.chat_template_time = Some(time);
+        self
+    }
+
     /// Loads the model and starts the engine's threads.
     ///
     /// # Errors
@@ -239,6 +282,7 @@ impl EngineBuilder {
     /// As [`build`](Self::build).
     pub fn build_core(self) -> Result<EngineCore, LoadError> {
         let threads = self.thread_pool()?;
+        self.speculative_config.map_or(Ok(()), |config| config.validate())?;
         let mut files = threads.install(|| ModelFiles::open(&self.source))?;
         self.lora_paths.iter().try_for_each(|folder| files.merge_lora(folder))?;
         self.lora_adapters.iter().try_for_each(|(name, folder)| files.add_lora(name, folder))?;
@@ -258,10 +302,13 @@ impl EngineBuilder {
             let limits = Limits { steps: self.steps(tuned), ..limits };
             scheduler = Scheduler::new(self.scheduler_config(&limits, &files.spec))?;
         }
-        let spec = self.spec(&files, names, limits.max_model_len, scheduler.max_num_seqs());
+        let time = self.chat_template_time.unwrap_or_else(|| beginning_of_day(SystemTime::now()));
+        let mut spec = self.spec(&files, names, limits.max_model_len, scheduler.max_num_seqs());
+        spec.revision += &self.time_in_revision(&files, time);
         let pooling_type = self.pooling_type.unwrap_or_else(|| own_pooling_type(&files));
-        let lowering = Lowering::new(files, spec.clone(), (self.parsers, self.seed, pooling_type));
-        Ok(EngineCore::new(Loaded { spec, lowering, network, cache, scheduler, threads }))
+        let lowering = Lowering::new(files, spec.clone(), (self.parsers, self.seed, pooling_type, time));
+        let speculative_config = self.speculative_config;
+        Ok(EngineCore::new(Loaded { spec, lowering, network, cache, scheduler, speculative_config, threads }))
     }
 
     /// The options that are set, and otherwise what is given.
@@ -392,6 +439,14 @@ impl EngineBuilder {
             supported_tasks: if encodes { vec![TaskKind::Embed] } else { TaskKind::ALL.to_vec() },
         }
     }
+
+    /// Empty where no prompt depends on the time.
+    fn time_in_revision(&self, files: &ModelFiles, time: SystemTime) -> String {
+        if self.chat_template_time.is_some() || files.chat_template.as_ref().is_some_and(ChatTemplate::tells_time) {
+            return format!("-at{}", since_epoch(time).as_secs());
+        }
+        String::new()
+    }
 }
 
 /// Which hidden states embeddings are made of unless anyone says otherwise. Without a word from the model it is the mean
@@ -399,6 +454,16 @@ impl EngineBuilder {
 fn own_pooling_type(files: &ModelFiles) -> PoolingType {
     let of_kind = if files.spec.is_encoder() { PoolingType::Mean } else { PoolingType::Last };
     files.sentence.pooling_type.unwrap_or(of_kind)
+}
+
+/// No time before 1970 is of any use.
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn beginning_of_day(time: SystemTime) -> SystemTime {
+    const DAY: u64 = 24 * 60 * 60;
+    UNIX_EPOCH + Duration::from_secs(since_epoch(time).as_secs() / DAY * DAY)
 }
 
 struct Limits {
@@ -414,5 +479,6 @@ pub(super) struct Loaded {
     pub(super) network: Network,
     pub(super) cache: KvCache,
     pub(super) scheduler: Scheduler,
+    pub(super) speculative_config: Option<SpeculativeConfig>,
     pub(super) threads: ThreadPool,
 }

@@ -10,16 +10,19 @@ use super::active::{Active, ActiveRequests};
 use super::answer::{Choice, Ending, Progress, token_logprobs};
 use super::guided::Guided;
 use super::lower::{LoweredRequest, Lowering};
+use super::speculate::SpeculativeConfig;
 use super::{EngineSpec, builder::Loaded};
 use crate::error::{EngineError, RequestError};
 use crate::model::{HeldBlocks, KvCache, ModelInput, Network, Workspace};
 use crate::output::{OutputEvent, RequestOutput, TextDelta, TokenLogprobs};
 use crate::request::Request;
 use crate::sample::SampleScratch;
-use crate::sched::{ScheduledSequence, Scheduler, SchedulerOutput, SequenceId};
+use crate::sched::{ScheduledSequence, Scheduler, SchedulerOutput, Sequence, SequenceId};
 
 /// So many rows of logits are in memory at the same time.
 const MAX_LOGIT_ROWS: usize = 64;
+/// Guesses fill steps up to so many tokens. In larger ones, little of the time is left that reading the weights takes.
+const MAX_DRAFTED_STEP: usize = 16;
 
 /// The engine without its thread: for programs that want to own the loop.
 ///
@@ -49,10 +52,13 @@ pub struct EngineCore {
     active: ActiveRequests,
     threads: rayon::ThreadPool,
     next_id: u64,
+    speculative_config: Option<SpeculativeConfig>,
     /// Those that have not been in a step, and may begin with tokens that need none.
     starting: Vec<SequenceId>,
     num_preemptions: u64,
     num_forced_tokens: u64,
+    num_draft_tokens: u64,
+    num_accepted_tokens: u64,
     mask_time: Duration,
 }
 
@@ -97,9 +103,12 @@ impl EngineCore {
             active: ActiveRequests::default(),
             threads: loaded.threads,
             next_id: 0,
+            speculative_config: loaded.speculative_config,
             starting: Vec::new(),
             num_preemptions: 0,
             num_forced_tokens: 0,
+            num_draft_tokens: 0,
+            num_accepted_tokens: 0,
             mask_time: Duration::ZERO,
         }
     }
@@ -159,7 +168,7 @@ impl EngineCore {
         if !events.is_empty() {
             return Ok(events);
         }
-        let step = self.scheduler.schedule();
+        let step = self.schedule();
         let (waiting, preempted) = (self.scheduler.num_waiting(), step.preempted.len());
         self.num_preemptions += preempted as u64;
         if step.is_empty() {
@@ -167,11 +176,12 @@ impl EngineCore {
         }
         let (input, rows) = self.model_input(&step);
         let (num_tokens, num_seqs) = (input.num_tokens(), input.num_seqs());
-        let outcomes =
-            self.compute(&input, &rows).map_err(|source| EngineError::Forward { num_tokens, num_seqs, source })?;
-        self.scheduler.complete(&step);
         tracing::trace!(num_tokens, num_seqs, waiting, preempted, "step");
-        Ok(rows.all.iter().zip(outcomes).flat_map(|(row, outcome)| self.take(row.id, outcome)).collect())
+        let events = self.forward(&input, &rows.all).and_then(|hidden| {
+            self.scheduler.complete(&step);
+            self.take_rows(&rows, &hidden)
+        });
+        events.map_err(|source| EngineError::Forward { num_tokens, num_seqs, source })
     }
 
     /// How often a running request lost its place to others because the KV cache was full, and had to be computed
@@ -186,6 +196,17 @@ impl EngineCore {
         self.num_forced_tokens
     }
 
+    /// How many tokens were guessed ahead, and computed before it was known whether they come: see
+    /// [`EngineBuilder::speculative_config`](crate::EngineBuilder::speculative_config).
+    pub fn num_draft_tokens(&self) -> u64 {
+        self.num_draft_tokens
+    }
+
+    /// How many of those came true. As many steps of a single sequence were saved.
+    pub fn num_accepted_tokens(&self) -> u64 {
+        self.num_accepted_tokens
+    }
+
     /// How long it took to find out which tokens may come next in answers with a format, all answers added up. It runs
     /// beside the network, on the same threads.
     pub fn mask_time(&self) -> Duration {
@@ -195,6 +216,21 @@ impl EngineCore {
     /// What lowers requests for this engine.
     pub(super) fn lowering(&self) -> Arc<Lowering> {
         Arc::clone(&self.lowering)
+    }
+
+    /// The tokens of the next step, with guesses where there is room for them.
+    fn schedule(&mut self) -> SchedulerOutput {
+        let mut step = self.scheduler.schedule();
+        if let Some(config) = &self.speculative_config {
+            let (active, num_tokens) = (&mut self.active, step.num_tokens());
+            self.scheduler.draft(&mut step, MAX_DRAFTED_STEP, |sequence, room| {
+                active
+                    .answer_mut(sequence.id())
+                    .map_or_else(Vec::new, |answer| answer.propose(config, sequence, (room, num_tokens)))
+            });
+            self.num_draft_tokens += step.num_draft_tokens() as u64;
+        }
+        step
     }
 
     /// The order of the sequences changes no result, so those whose hidden states are wanted come last.
@@ -218,61 +254,98 @@ impl EngineCore {
         let ids = table.block_ids().iter().map(|block| block.0).collect();
         let block_table = HeldBlocks { first: table.first(), ids };
         let wanted = self.active.wanted_rows(part, sequence.num_prompt_tokens());
-        input.push(&sequence.token_ids()[start..end], start, block_table, wanted.start - start..wanted.end - start);
+        let token_ids = [&sequence.token_ids()[start..end], sequence.draft_token_ids()].concat();
+        input.push(&token_ids, start, block_table, wanted.start - start..wanted.end - start);
         if let Some(adapter) = sequence.adapter() {
             input.set_adapter(adapter);
         }
-        let samples = |position| part.samples && position + 1 == end;
+        let samples = |position| part.samples && position + 1 >= end;
         rows.extend(wanted.map(|position| LogitRow { id, position, samples: samples(position) }));
     }
 
-    /// Runs the network, and does with each row what it is for.
-    fn compute(&mut self, input: &ModelInput, rows: &Rows) -> candle_core::Result<Vec<Result<Outcome, RequestError>>> {
-        let hidden = self.forward(input, &rows.all)?;
+    /// Does with each row what it is for.
+    fn take_rows(&mut self, rows: &Rows, hidden: &Tensor) -> candle_core::Result<Vec<Event>> {
         let (of_logits, of_hidden) = rows.all.split_at(rows.num_logit_rows);
-        let mut outcomes = Vec::with_capacity(rows.all.len());
-        for some in of_logits.chunks(MAX_LOGIT_ROWS) {
-            let hidden = hidden.narrow(0, outcomes.len(), some.len())?;
+        let mut events = Vec::new();
+        for (index, some) in of_logits.chunks(MAX_LOGIT_ROWS).enumerate() {
+            let hidden = hidden.narrow(0, index * MAX_LOGIT_ROWS, some.len())?;
             let (network, work) = (&self.network, &mut self.work);
             let logits = self.threads.install(|| network.logits(&hidden, work))?;
-            outcomes.extend(self.threads.install(|| self.evaluate(some, &logits))?);
+            self.take_logits(some, &logits, &mut events)?;
         }
         if !of_hidden.is_empty() {
-            let hidden = hidden.narrow(0, outcomes.len(), of_hidden.len())?.to_vec2()?;
-            outcomes.extend(of_hidden.iter().zip(hidden).map(|(row, hidden)| hidden_state(row.position, hidden)));
+            let hidden = hidden.narrow(0, of_logits.len(), of_hidden.len())?.to_vec2()?;
+            for (row, hidden) in of_hidden.iter().zip(hidden) {
+                events.extend(self.take(row.id, hidden_state(row.position, hidden)));
+            }
         }
-        Ok(outcomes)
+        Ok(events)
+    }
+
+    /// First the rows that are due, all in parallel; then those of drafts that these confirmed, and so on.
+    fn take_logits(&mut self, rows: &[LogitRow], logits: &Tensor, events: &mut Vec<Event>) -> candle_core::Result<()> {
+        let (storage, layout) = logits.storage_and_layout();
+        let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("the logits are not one piece of this machine's memory");
+        };
+        let logits = storage.as_slice::<f32>()?[start..end].chunks_exact(self.spec.vocab_size);
+        let mut left: Vec<(LogitRow, &[f32])> = rows.iter().copied().zip(logits).collect();
+        while !left.is_empty() {
+            let (due, later): (Vec<_>, Vec<_>) = left.into_iter().partition(|(row, _)| self.is_due(*row));
+            if due.is_empty() {
+                break;
+            }
+            for ((row, _), outcome) in due.iter().zip(self.evaluate(&due)) {
+                events.extend(self.take(row.id, outcome));
+            }
+            left = later;
+        }
+        Ok(())
+    }
+
+    /// Whether the tokens up to the row are those of the sequence, and, if the row samples, all of them.
+    fn is_due(&self, row: LogitRow) -> bool {
+        let is_last = |sequence: &Sequence| sequence.num_tokens() == row.position + 1 && sequence.is_computed();
+        !row.samples || self.scheduler.get(row.id).is_some_and(is_last)
     }
 
     /// Runs the network up to its logits, and computes beside it which tokens may come then.
     fn forward(&mut self, input: &ModelInput, rows: &[LogitRow]) -> candle_core::Result<Tensor> {
-        let sampled = rows.iter().filter(|row| row.samples);
-        let take = |row: &LogitRow| Some((row.id, self.active.answer_mut(row.id)?.take_guided()?));
-        let mut guided: Vec<(SequenceId, Guided)> = sampled.filter_map(take).collect();
+        let mut guided = self.take_guided(rows.iter());
         let (network, cache, work) = (&self.network, &mut self.cache, &mut self.work);
-        let masks = || -> Duration { guided.par_iter_mut().map(|(_, guided)| guided.timed_mask()).sum() };
-        let (hidden, mask_time) = self.threads.install(|| rayon::join(|| network.forward(input, cache, work), masks));
+        let (hidden, mask_time) =
+            self.threads.install(|| rayon::join(|| network.forward(input, cache, work), || mask(&mut guided)));
+        self.put_guided(guided, mask_time);
+        hidden
+    }
+
+    /// What keeps answers to formats and does not know which tokens may come next, of those that are to be sampled.
+    fn take_guided<'a>(&mut self, rows: impl Iterator<Item = &'a LogitRow>) -> Vec<(SequenceId, Guided)> {
+        let take = |row: &LogitRow| Some((row.id, self.active.answer_mut(row.id)?.take_guided()?));
+        rows.filter(|row| row.samples).filter_map(take).collect()
+    }
+
+    fn put_guided(&mut self, guided: Vec<(SequenceId, Guided)>, mask_time: Duration) {
         self.mask_time += mask_time;
         for (id, guided) in guided {
             if let Some(answer) = self.active.answer_mut(id) {
                 answer.put_guided(guided);
             }
         }
-        hidden
     }
 
     /// All rows in parallel.
-    fn evaluate(&self, rows: &[LogitRow], logits: &Tensor) -> candle_core::Result<Vec<Result<Outcome, RequestError>>> {
-        let (storage, layout) = logits.storage_and_layout();
-        let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
-            candle_core::bail!("the logits are not one piece of this machine's memory");
-        };
-        let logits = &storage.as_slice::<f32>()?[start..end];
-        let rows: Vec<_> = rows.iter().zip(logits.chunks_exact(self.spec.vocab_size)).collect();
-        let evaluate = |scratch: &mut SampleScratch, (row, logits): (&LogitRow, &[f32])| {
+    fn evaluate(&mut self, rows: &[(LogitRow, &[f32])]) -> Vec<Result<Outcome, RequestError>> {
+        // There are some only where drafts came true: the others were computed beside the network.
+        let mut guided = self.take_guided(rows.iter().map(|(row, _)| row));
+        if !guided.is_empty() {
+            let mask_time = self.threads.install(|| mask(&mut guided));
+            self.put_guided(guided, mask_time);
+        }
+        let evaluate = |scratch: &mut SampleScratch, (row, logits): &(LogitRow, &[f32])| {
             self.outcome(*row, logits, scratch).unwrap_or(Err(RequestError::Aborted))
         };
-        Ok(rows.into_par_iter().map_init(SampleScratch::default, evaluate).collect())
+        self.threads.install(|| rows.par_iter().map_init(SampleScratch::default, evaluate).collect())
     }
 
     /// `None` if the sequence is not there.
@@ -391,6 +464,7 @@ impl EngineCore {
     fn append(&mut self, id: SequenceId, choice: Choice) -> Result<Option<Progress>, RequestError> {
         let Some(sequence) = self.scheduler.append_token(id, choice.token_id) else { return Ok(None) };
         self.num_forced_tokens += u64::from(choice.is_forced);
+        self.num_accepted_tokens += u64::from(sequence.is_computed());
         self.active.answer_mut(id).map(|answer| answer.accept(choice, sequence)).transpose()
     }
 
@@ -405,6 +479,11 @@ impl EngineCore {
         let finished = self.scheduler.finish(id)?;
         self.active.complete(&finished, ending)
     }
+}
+
+/// Finds out which tokens may come next; returns how long that took, all added up.
+fn mask(guided: &mut [(SequenceId, Guided)]) -> Duration {
+    guided.par_iter_mut().map(|(_, guided)| guided.timed_mask()).sum()
 }
 
 /// A row of hidden states, if it is one of numbers.

@@ -43,6 +43,11 @@ impl Guided {
         Ok(Some(guided))
     }
 
+    /// Whether it is not known yet which tokens may come next.
+    pub(super) fn needs_mask(&self) -> bool {
+        self.mask.is_none()
+    }
+
     /// Finds out which tokens may come next; returns how long that took.
     pub(super) fn timed_mask(&mut self) -> Duration {
         let started = Instant::now();

@@ -1,6 +1,7 @@
 //! From a request to its sequences: after this, nothing is optional.
 
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use super::EngineSpec;
 use super::active::{Active, Generation, PromptLogprobs};
@@ -66,7 +67,7 @@ impl Lowering {
     pub(super) fn new(
         files: ModelFiles,
         spec: EngineSpec,
-        (parsers, seed, pooling_type): (Parsers, u64, PoolingType),
+        (parsers, seed, pooling_type, time): (Parsers, u64, PoolingType, SystemTime),
     ) -> Self {
         Self {
             parsers,
@@ -75,7 +76,7 @@ impl Lowering {
             is_encoder: files.spec.is_encoder(),
             normalize: files.sentence.normalize.unwrap_or(true),
             tokenizer: Arc::new(files.tokenizer),
-            chat_templates: ChatTemplates::new(files.chat_template, files.special_tokens),
+            chat_templates: ChatTemplates::at_time(files.chat_template, files.special_tokens, time),
             eos_token_ids: files.eos_token_ids,
             max_model_len: spec.max_model_len,
             spec,

@@ -16,6 +16,7 @@ mod pool;
 #[cfg(feature = "remote")]
 mod remote;
 mod score;
+mod speculate;
 mod stream;
 mod thinking;
 mod tune;
@@ -26,6 +27,7 @@ pub use ext::BatchEngineExt;
 pub use local::LocalEngine;
 #[cfg(feature = "remote")]
 pub use remote::{Flavour, RemoteEngine, RemoteEngineBuilder};
+pub use speculate::SpeculativeConfig;
 pub use stream::OutputStream;
 
 use crate::error::RequestError;

@@ -4,7 +4,9 @@ use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, Tensor, ba
 
 use super::exp::exp;
 use super::isa::{Isa, per_isa};
+use super::linear::Operand;
 use super::parallel::{Shared, for_each};
+use super::quant::{Activations, QuantRows};
 use super::registers::Registers;
 use super::storage::{f32_slice, f32_slice_mut};
 
@@ -19,17 +21,26 @@ pub(crate) enum Activation {
 }
 
 /// `y = activation(gate) · up`: `x` is `[tokens, 2 · width]`, gates first, and `y` `[tokens, width]`
-/// (Shazeer, <https://arxiv.org/abs/2002.05202>).
-pub(crate) fn gated(x: &Tensor, activation: Activation, y: &Tensor) -> Result<()> {
-    y.inplace_op2(x, &Gated { activation, isa: Isa::detect() })
+/// (Shazeer, <https://arxiv.org/abs/2002.05202>). With room for it, the rows of `y` are quantised as well, each while it
+/// is in the nearest cache.
+pub(crate) fn gated<'a>(
+    x: &Tensor,
+    activation: Activation,
+    y: Tensor,
+    quantized: Option<&'a mut Activations>,
+) -> Result<Operand<'a>> {
+    Operand::written(y, quantized, |y, quantized| {
+        y.inplace_op2(x, &Gated { activation, quantized, isa: Isa::detect() })
+    })
 }
 
-struct Gated {
+struct Gated<'a> {
     activation: Activation,
+    quantized: Option<QuantRows<'a>>,
     isa: Isa,
 }
 
-impl InplaceOp2 for Gated {
+impl InplaceOp2 for Gated<'_> {
     fn name(&self) -> &'static str {
         "gated"
     }
@@ -48,7 +59,12 @@ impl InplaceOp2 for Gated {
         for_each(tokens, both, |token| {
             let (gate, up) = x[token * both..(token + 1) * both].split_at(width);
             // SAFETY: each call writes its own row.
-            row(self.isa, gate, up, unsafe { out.part(token * width, width) });
+            let y = unsafe { out.part(token * width, width) };
+            row(self.isa, gate, up, y);
+            if let Some(quantized) = &self.quantized {
+                // SAFETY: as above.
+                unsafe { quantized.write(token, y) };
+            }
         });
         Ok(())
     }
@@ -169,8 +185,8 @@ mod tests {
         let cases: [(_, &dyn Fn(f64) -> f64); 2] = [(Activation::Silu, &silu), (Activation::GeluTanh, &gelu)];
         for (activation, definition) in cases {
             let y = Tensor::zeros((1, gates.len()), candle_core::DType::F32, &Device::Cpu).unwrap();
-            gated(&x, activation, &y).unwrap();
-            assert!(gated(&y, activation, &x).is_err());
+            gated(&x, activation, y.clone(), None).unwrap();
+            assert!(gated(&y, activation, x.clone(), None).is_err());
             let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             for (gate, y) in gates.iter().zip(y) {
                 let exact = definition(f64::from(*gate)) * 1.5;

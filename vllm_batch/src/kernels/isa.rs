@@ -1,9 +1,12 @@
 //! Which instruction set is there?
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
+
 /// Instruction sets that kernels are compiled for, the widest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isa {
-    /// What every processor of the architecture has (NEON on 64-bit Arm).
+    /// Plain code for every processor of the architecture.
     Baseline,
     /// AVX2 with fused multiply-add and half precision.
     #[cfg(target_arch = "x86_64")]
@@ -17,6 +20,15 @@ pub(crate) enum Isa {
     /// AVX-512, and dot products of bytes.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// Neon, as in every 64-bit Arm processor that runs an operating system.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// Neon, and dot products of bytes: Armv8.4, and many processors since 2017.
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod,
+    /// Neon, and dot products of unsigned and signed bytes: Armv8.6.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
 }
 
 impl Isa {
@@ -45,7 +57,23 @@ impl Isa {
     }
 
     /// Every instruction set of this processor, the widest last.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn available() -> Vec<Self> {
+        let mut found = vec![Self::Baseline];
+        if is_aarch64_feature_detected!("neon") {
+            found.push(Self::Neon);
+            if is_aarch64_feature_detected!("dotprod") {
+                found.push(Self::NeonDotprod);
+            }
+            if is_aarch64_feature_detected!("i8mm") {
+                found.push(Self::NeonI8mm);
+            }
+        }
+        found
+    }
+
+    /// Every instruction set of this processor, the widest last.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub(crate) fn available() -> Vec<Self> {
         vec![Self::Baseline]
     }
@@ -84,6 +112,11 @@ macro_rules! per_isa {
             fn avx512($($arg: $type),*) {
                 $body::<$crate::kernels::registers::Avx512>($($arg),*);
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            fn neon($($arg: $type),*) {
+                $body::<$crate::kernels::registers_neon::Neon>($($arg),*);
+            }
             match isa {
                 $crate::kernels::isa::Isa::Baseline => $body::<$crate::kernels::Lane>($($arg),*),
                 // SAFETY: `Isa::available` reports these only where the features of AVX2 were detected.
@@ -92,8 +125,33 @@ macro_rules! per_isa {
                 // SAFETY: `Isa::available` reports these only where the features of AVX-512 were detected.
                 #[cfg(target_arch = "x86_64")]
                 $crate::kernels::isa::Isa::Avx512 | $crate::kernels::isa::Isa::Avx512Vnni => unsafe { avx512($($arg),*) },
+                // SAFETY: `Isa::available` reports these only where Neon was detected.
+                #[cfg(target_arch = "aarch64")]
+                $crate::kernels::isa::Isa::Neon
+                | $crate::kernels::isa::Isa::NeonDotprod
+                | $crate::kernels::isa::Isa::NeonI8mm => unsafe { neon($($arg),*) },
             }
         }
     };
 }
 pub(crate) use per_isa;
+
+#[cfg(all(test, target_arch = "aarch64"))]
+mod tests {
+    use super::*;
+
+    /// `scripts/test_aarch64.sh` runs this on an emulated processor that has everything, so that the tests of kernels, which
+    /// take what is there, leave nothing out.
+    #[test]
+    #[ignore = "needs a processor with dot products and 8-bit matrix products"]
+    fn a_processor_with_everything_has_all_instruction_sets() {
+        assert_eq!(Isa::available(), [Isa::Baseline, Isa::Neon, Isa::NeonDotprod, Isa::NeonI8mm]);
+    }
+
+    /// As above, on a processor of 2016.
+    #[test]
+    #[ignore = "needs a processor without dot products"]
+    fn a_processor_without_dot_products_has_neon() {
+        assert_eq!(Isa::available(), [Isa::Baseline, Isa::Neon]);
+    }
+}

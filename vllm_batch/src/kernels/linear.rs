@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 use super::isa::{Isa, per_isa};
 use super::packed::{GROUP_WIDTH, PANELS_PER_GROUP, PackedMatrix, Part, Weights};
 use super::parallel::{Shared, Strided, for_each};
-use super::quant::{self, Activations, CHUNK_ROWS, QuantMatrix};
+use super::quant::{self, Activations, CHUNK_ROWS, QuantMatrix, QuantRows};
 use super::registers::Registers;
 use super::storage::{f32_slice, f32_slice_mut, lanes, lanes_mut};
 use super::tile::{Rows, multiply};
@@ -23,18 +23,84 @@ pub(crate) struct LinearScratch {
     quantized: Activations,
 }
 
+/// What matrices are multiplied with: rows of numbers, `[tokens, depth]`, and the same rows quantised if what wrote them
+/// has done so. Without that, each product with a quantised matrix does it for itself; the result is the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Operand<'a> {
+    numbers: Tensor,
+    quantized: Option<&'a Activations>,
+}
+
+impl<'a> Operand<'a> {
+    /// Rows that `write` writes, which also quantises them if it gets room for that.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub(super) fn written(
+        numbers: Tensor,
+        quantized: Option<&'a mut Activations>,
+        write: impl FnOnce(&Tensor, Option<QuantRows<'_>>) -> Result<()>,
+    ) -> Result<Self> {
+        let (shape, isa) = (numbers.dims2()?, Isa::detect());
+        let Some(activations) = quantized else {
+            return write(&numbers, None).map(|()| Self { numbers, quantized: None });
+        };
+        write(&numbers, Some(activations.rows(shape, isa)))?;
+        Ok(Self { numbers, quantized: Some(activations) })
+    }
+
+    /// The rows as they are.
+    pub(crate) fn numbers(&self) -> &Tensor {
+        &self.numbers
+    }
+}
+
+impl<'a> From<&Operand<'a>> for Operand<'a> {
+    fn from(operand: &Operand<'a>) -> Self {
+        operand.clone()
+    }
+}
+
+impl From<&Tensor> for Operand<'_> {
+    fn from(numbers: &Tensor) -> Self {
+        Self { numbers: numbers.clone(), quantized: None }
+    }
+}
+
 /// `y = x · weightsᵀ + bias`: `x` is `[tokens, depth]`, `y` `[tokens, rows]`.
-pub(crate) fn linear(x: &Tensor, weights: &PackedMatrix, y: &Tensor, scratch: &mut LinearScratch) -> Result<()> {
-    y.inplace_op2(x, &Linear { weights, scratch: RefCell::new(scratch), adds: false, isa: Isa::detect() })
+pub(crate) fn linear<'a>(
+    x: impl Into<Operand<'a>>,
+    weights: &PackedMatrix,
+    y: &Tensor,
+    scratch: &mut LinearScratch,
+) -> Result<()> {
+    multiply_to(y, &x.into(), weights, (scratch, false))
 }
 
 /// `y = y + x · weightsᵀ + bias`, as [`linear`].
-pub(crate) fn linear_add(x: &Tensor, weights: &PackedMatrix, y: &Tensor, scratch: &mut LinearScratch) -> Result<()> {
-    y.inplace_op2(x, &Linear { weights, scratch: RefCell::new(scratch), adds: true, isa: Isa::detect() })
+pub(crate) fn linear_add<'a>(
+    x: impl Into<Operand<'a>>,
+    weights: &PackedMatrix,
+    y: &Tensor,
+    scratch: &mut LinearScratch,
+) -> Result<()> {
+    multiply_to(y, &x.into(), weights, (scratch, true))
+}
+
+fn multiply_to(
+    y: &Tensor,
+    x: &Operand<'_>,
+    weights: &PackedMatrix,
+    (scratch, adds): (&mut LinearScratch, bool),
+) -> Result<()> {
+    let (quantized, scratch) = (x.quantized, RefCell::new(scratch));
+    y.inplace_op2(&x.numbers, &Linear { weights, quantized, scratch, adds, isa: Isa::detect() })
 }
 
 struct Linear<'a> {
     weights: &'a PackedMatrix,
+    /// The rows that are multiplied, if they are quantised already.
+    quantized: Option<&'a Activations>,
     /// Candle gives an operation to a shared reference of itself.
     scratch: RefCell<&'a mut LinearScratch>,
     /// Whether what is there before counts.
@@ -58,17 +124,16 @@ impl InplaceOp2 for Linear<'_> {
         let y = Shared::new(f32_slice_mut(y, yl)?);
         let bias = self.weights.bias.as_deref();
         let mut target = Target { y, tokens, width: rows, columns: 0..0, adds: self.adds, bias };
-        let (mut scratch, mut is_quantized) = (self.scratch.borrow_mut(), false);
+        let mut scratch = self.scratch.borrow_mut();
+        if self.quantized.is_none() && self.weights.is_quantized() {
+            scratch.quantized.quantize(x, depth, self.isa);
+        }
+        let quantized = self.quantized.unwrap_or(&scratch.quantized);
         for part in &self.weights.parts {
             target.columns = target.columns.end..target.columns.end + part.rows();
             match part {
                 Part::Dense(dense) => dense.with(|weights| multiply_dense(self.isa, (x, depth), weights, &target))?,
-                Part::Quantized(weights) => {
-                    if !std::mem::replace(&mut is_quantized, true) {
-                        scratch.quantized.quantize(x, depth, self.isa);
-                    }
-                    multiply_quantized(self.isa, &scratch.quantized, weights, &target);
-                }
+                Part::Quantized(weights) => multiply_quantized(self.isa, quantized, weights, &target),
             }
         }
         Ok(())
@@ -192,7 +257,7 @@ fn multiply_panels<V: Registers>(rows: Rows<'_>, weights: &[f32], sums: &mut [La
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::WeightDtype;
+    use crate::kernels::{Activation, WeightDtype, gated, rms_norm};
     use candle_core::Device;
 
     fn matrix(rows: usize, columns: usize, seed: usize) -> Vec<f32> {
@@ -281,6 +346,38 @@ mod tests {
         for (i, (y, product)) in both.iter().zip(&plain).enumerate() {
             let expected = product + bias[i % 112] + numbers(&addend)[i];
             assert!((y - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{i}: {y} for {expected}");
+        }
+    }
+
+    #[test]
+    fn rows_that_were_quantised_as_they_were_written_are_those_of_the_product() {
+        let (tokens, width) = (53, 96);
+        let tensor =
+            |width, seed| Tensor::from_vec(matrix(tokens, width, seed), (tokens, width), &Device::Cpu).unwrap();
+        let (x, gate_up, weight) = (tensor(width, 1), tensor(2 * width, 2), tensor(width, 3).get(0).unwrap());
+        let room = || Tensor::full(f32::NAN, (tokens, width), &Device::Cpu).unwrap();
+        let mut written = [Activations::default(), Activations::default()];
+        let [normed, gate] = &mut written;
+        let operands = [
+            rms_norm(&x, (&weight, 1e-5), room(), Some(normed)).unwrap(),
+            gated(&gate_up, Activation::Silu, room(), Some(gate)).unwrap(),
+        ];
+        let alone = [
+            rms_norm(&x, (&weight, 1e-5), room(), None).unwrap(),
+            gated(&gate_up, Activation::Silu, room(), None).unwrap(),
+        ];
+        let weights = PackedMatrix::stack(parts(width)).unwrap();
+        for (operand, alone) in operands.iter().zip(&alone) {
+            assert_eq!(numbers(operand.numbers()), numbers(alone.numbers()));
+            let mut expected = Activations::default();
+            expected.quantize(&numbers(alone.numbers()), width, Isa::detect());
+            assert_eq!((operand.quantized, alone.quantized), (Some(&expected), None));
+            let product = |operand: &Operand<'_>| {
+                let y = Tensor::zeros((tokens, weights.rows()), candle_core::DType::F32, &Device::Cpu).unwrap();
+                linear(operand, &weights, &y, &mut LinearScratch::default()).unwrap();
+                numbers(&y)
+            };
+            assert_eq!(product(operand), product(alone));
         }
     }
 

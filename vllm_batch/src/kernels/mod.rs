@@ -31,6 +31,8 @@ mod packed;
 mod parallel;
 mod quant;
 mod registers;
+#[cfg(target_arch = "aarch64")]
+mod registers_neon;
 mod rotary;
 mod scaled;
 mod spans;
@@ -42,7 +44,7 @@ pub use dtype::{KvCacheDtype, WeightDtype};
 
 pub(crate) use dtype::CacheDtype;
 pub(crate) use packed::PackedMatrix;
-pub(crate) use quant::QuantFormat;
+pub(crate) use quant::{Activations, QuantFormat};
 pub(crate) use rotary::RotaryTable;
 
 pub(crate) use activation::{Activation, gated, gelu};
@@ -51,7 +53,7 @@ pub(crate) use attention::{Attention, MAX_HEAD_DIM};
 pub(crate) use embedding::embed;
 pub(crate) use isa::Isa;
 pub(crate) use layer_norm::layer_norm;
-pub(crate) use linear::{LinearScratch, linear, linear_add};
+pub(crate) use linear::{LinearScratch, Operand, linear, linear_add};
 pub(crate) use moe::route;
 pub(crate) use norm::{QkNorm, rms_norm, rms_norm_rows};
 pub(crate) use rotary::{HeadShape, KvWrite, RotateQueries};

@@ -4,26 +4,37 @@ use candle_core::{CpuStorage, InplaceOp3, Layout, Result, Tensor, bail};
 
 use super::LANES;
 use super::isa::{Isa, per_isa};
+use super::linear::Operand;
 use super::parallel::{Shared, for_each};
+use super::quant::{Activations, QuantRows};
 use super::registers::Registers;
 use super::rotary::HeadShape;
 use super::storage::{f32_slice, f32_slice_mut};
 
 /// `y = x / sqrt(mean(x²) + eps) · weight` for each row: `x` and `y` are `[tokens, width]`, `weight` `[width]`
-/// (Zhang and Sennrich, <https://arxiv.org/abs/1910.07467>).
-pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, y: &Tensor) -> Result<()> {
-    y.inplace_op3(x, weight, &RmsNorm { eps, rows: None, isa: Isa::detect() })
+/// (Zhang and Sennrich, <https://arxiv.org/abs/1910.07467>). With room for it, the rows are quantised as well, each while
+/// it is in the nearest cache.
+pub(crate) fn rms_norm<'a>(
+    x: &Tensor,
+    (weight, eps): (&Tensor, f32),
+    y: Tensor,
+    quantized: Option<&'a mut Activations>,
+) -> Result<Operand<'a>> {
+    Operand::written(y, quantized, |y, quantized| {
+        y.inplace_op3(x, weight, &RmsNorm { eps, rows: None, quantized, isa: Isa::detect() })
+    })
 }
 
 /// [`rms_norm`] of some rows alone: `y` is `[rows.len(), width]`.
 pub(crate) fn rms_norm_rows(x: &Tensor, rows: &[u32], weight: &Tensor, eps: f32, y: &Tensor) -> Result<()> {
-    y.inplace_op3(x, weight, &RmsNorm { eps, rows: Some(rows), isa: Isa::detect() })
+    y.inplace_op3(x, weight, &RmsNorm { eps, rows: Some(rows), quantized: None, isa: Isa::detect() })
 }
 
 struct RmsNorm<'a> {
     eps: f32,
     /// The rows to normalise; all if absent.
     rows: Option<&'a [u32]>,
+    quantized: Option<QuantRows<'a>>,
     isa: Isa,
 }
 
@@ -54,6 +65,10 @@ impl InplaceOp3 for RmsNorm<'_> {
             // SAFETY: each call writes its own row.
             let y = unsafe { out.part(i * width, width) };
             norm_row(self.isa, &x[row * width..(row + 1) * width], weight, self.eps, y);
+            if let Some(quantized) = &self.quantized {
+                // SAFETY: as above.
+                unsafe { quantized.write(i, y) };
+            }
         });
         Ok(())
     }
@@ -194,7 +209,7 @@ mod tests {
         let norm = |numbers: &[f32], len| {
             let x = Tensor::from_slice(numbers, (numbers.len() / len, len), &candle_core::Device::Cpu).unwrap();
             let y = x.zeros_like().unwrap();
-            rms_norm(&x, &weight(len), 1e-6, &y).unwrap();
+            rms_norm(&x, (&weight(len), 1e-6), y.clone(), None).unwrap();
             y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
         for query_len in [3, 6] {
@@ -214,7 +229,7 @@ mod tests {
         let x = candle_core::Tensor::arange(0f32, 12.0, &candle_core::Device::Cpu).unwrap().reshape((4, 3)).unwrap();
         let weight = candle_core::Tensor::new(&[1f32, 2.0, 3.0], &candle_core::Device::Cpu).unwrap();
         let (all, some) = (x.zeros_like().unwrap(), x.narrow(0, 0, 2).unwrap().zeros_like().unwrap());
-        rms_norm(&x, &weight, 1e-5, &all).unwrap();
+        rms_norm(&x, (&weight, 1e-5), all.clone(), None).unwrap();
         rms_norm_rows(&x, &[3, 0], &weight, 1e-5, &some).unwrap();
         let all = all.to_vec2::<f32>().unwrap();
         assert_eq!(some.to_vec2::<f32>().unwrap(), [all[3].clone(), all[0].clone()]);

@@ -118,6 +118,11 @@ impl PackedMatrix {
         self.parts.iter().map(Part::rows).sum()
     }
 
+    /// Whether a part is multiplied with quantised rows.
+    pub(crate) fn is_quantized(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Quantized(_)))
+    }
+
     /// Number of parts that are stored in different ways.
     #[cfg(test)]
     pub(crate) fn num_parts(&self) -> usize {

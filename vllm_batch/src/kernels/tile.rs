@@ -107,6 +107,14 @@ unsafe fn tile<V: Registers, const R: usize, const P: usize>(
             }
         }
         for k in 0..panels[0].len() {
+            if R == 1 {
+                // Each weight is needed once, and takes no register from the sums.
+                let factor = V::splat(*rows.start.add(k));
+                for p in 0..P {
+                    sums[0][p] = factor.mul_add(Stored::load(panels[p].as_ptr().add(k)), sums[0][p]);
+                }
+                continue;
+            }
             let mut weights = [V::splat(0.0); P];
             for p in 0..P {
                 weights[p] = Stored::load(panels[p].as_ptr().add(k));

@@ -11,11 +11,11 @@ use super::projection::{AdapterRows, Projection};
 use super::slots::{Slot, TensorNames};
 use super::spec::{DecoderSpec, LayerSpec};
 use super::weights::WeightLoader;
-use super::workspace::Workspace;
+use super::workspace::{Buffer, OperandBuffer, ProductWorkspace, Workspace};
 use crate::error::LoadError;
 use crate::kernels::{
-    Attention, Isa, KvWrite, PackedMatrix, QkNorm, QueryTiles, RotaryTable, RotateQueries, add_scaled, embed, gated,
-    linear, rms_norm, rms_norm_rows, route, scale, soft_cap,
+    Attention, Isa, KvWrite, Operand, PackedMatrix, QkNorm, QueryTiles, RotaryTable, RotateQueries, add_scaled, embed,
+    gated, linear, rms_norm, rms_norm_rows, route, scale, soft_cap,
 };
 
 /// The weights of a model. Immutable: what belongs to sequences lives in the [`KvCache`].
@@ -107,7 +107,7 @@ impl Decoder {
     /// If the hidden states are of another model.
     pub(crate) fn logits(&self, hidden: &Tensor, work: &mut Workspace) -> Result<Tensor> {
         let logits = work.logits.rows(hidden.dims2()?.0, self.spec.vocab_size)?;
-        linear(hidden, self.head.as_ref().unwrap_or(&self.embedding), &logits, &mut work.linear)?;
+        linear(hidden, self.head.as_ref().unwrap_or(&self.embedding), &logits, &mut work.products.linear)?;
         scale(&logits, 1.0 / self.spec.logits_divisor)?;
         if let Some(cap) = self.spec.logit_soft_cap {
             soft_cap(&logits, cap)?;
@@ -123,15 +123,17 @@ impl Decoder {
         work: &mut Workspace,
     ) -> Result<()> {
         let qkv = work.qkv.rows(input.num_tokens(), layer.qkv.rows())?;
-        let normed = self.normed(x, layer.attention_norm.as_ref(), work)?;
-        layer.qkv.apply(&normed, &input.adapters, &qkv, work)?;
+        let norm = (layer.attention_norm.as_ref(), layer.qkv.is_quantized());
+        let normed = self.normed(x, norm, &mut work.normed)?;
+        layer.qkv.apply(&normed, &input.adapters, &qkv, &mut work.products)?;
         if let Some((queries, keys)) = &layer.qk_norm {
             let op = QkNorm { heads: heads(&self.spec), eps: self.spec.rms_norm_eps, isa: Isa::detect() };
             qkv.inplace_op3(queries, keys, &op)?;
         }
         let attended = work.attended.rows(input.num_tokens(), layer.output.depth())?;
         self.attend((&qkv, kv), (input, tiles), &layer.spec, &attended)?;
-        self.project(x, &attended, (&layer.output, &input.adapters, layer.post_attention_norm.as_ref()), work)
+        let output = (&layer.output, &input.adapters, layer.post_attention_norm.as_ref());
+        self.project(x, &(&attended).into(), output, &mut work.products)
     }
 
     /// Writes keys and values first, for all sequences: a block that one sequence fills in this step can be read by
@@ -161,44 +163,52 @@ impl Decoder {
     }
 
     fn feed_forward(&self, layer: &Layer, x: &Tensor, adapters: &AdapterRows, work: &mut Workspace) -> Result<()> {
-        let normed = self.normed(x, layer.feed_forward_norm.as_ref(), work)?;
         let post_norm = layer.post_feed_forward_norm.as_ref();
+        let norm = (layer.feed_forward_norm.as_ref(), layer.feed_forward.is_quantized());
+        let normed = self.normed(x, norm, &mut work.normed)?;
         match &layer.feed_forward {
             FeedForward::Dense(network) => {
-                let gated = self.inner(network, &normed, adapters, work)?;
-                self.project(x, &gated, (&network.down, adapters, post_norm), work)
+                let room = (&mut work.gate_up, &mut work.gated, &mut work.products);
+                let gated = self.inner(network, &normed, adapters, room)?;
+                self.project(x, &gated, (&network.down, adapters, post_norm), &mut work.products)
             }
             FeedForward::Experts(experts) => {
-                let delta = self.experts(experts, &normed)?;
-                self.join(x, &delta, post_norm, work)
+                let delta = self.experts(experts, normed.numbers())?;
+                self.join(x, &delta, post_norm, &mut work.products)
             }
         }
     }
 
     /// What the first layer of a network makes of `x`.
-    fn inner(&self, network: &Network, x: &Tensor, adapters: &AdapterRows, work: &mut Workspace) -> Result<Tensor> {
-        let tokens = x.dims2()?.0;
-        let gate_up = work.gate_up.rows(tokens, network.gate_up.rows())?;
-        network.gate_up.apply(x, adapters, &gate_up, work)?;
-        let gated_rows = work.gated.rows(tokens, network.down.depth())?;
-        gated(&gate_up, self.spec.activation, &gated_rows)?;
-        Ok(gated_rows)
+    fn inner<'w>(
+        &self,
+        network: &Network,
+        x: &Operand<'_>,
+        adapters: &AdapterRows,
+        (gate_up, gated_rows, products): (&mut Buffer, &'w mut OperandBuffer, &mut ProductWorkspace),
+    ) -> Result<Operand<'w>> {
+        let tokens = x.numbers().dims2()?.0;
+        let gate_up = gate_up.rows(tokens, network.gate_up.rows())?;
+        network.gate_up.apply(x, adapters, &gate_up, products)?;
+        let (rows, quantized) = gated_rows.rows((tokens, network.down.depth()), network.down.is_quantized())?;
+        gated(&gate_up, self.spec.activation, rows, quantized)
     }
 
     /// Each expert computes the rows that chose it, experts in parallel, each in memory of its own.
     fn experts(&self, Experts { spec, router, networks }: &Experts, x: &Tensor) -> Result<Tensor> {
-        let mut work = Workspace::default();
+        let mut work = ProductWorkspace::default();
         let scores = work.delta.rows(x.dims2()?.0, router.rows())?;
         linear(x, router, &scores, &mut work.linear)?;
         let routing = route(&scores, spec.num_experts_per_tok, spec.norm_topk_prob)?;
         let unchanged = AdapterRows::default();
         let chosen = networks.par_iter().zip(&routing.tokens).filter(|(_, tokens)| !tokens.is_empty());
         let results = chosen.map(|(network, tokens)| {
-            let mut work = Workspace::default();
+            let Workspace { mut gate_up, mut gated, mut products, .. } = Workspace::default();
             let rows = x.index_select(&Tensor::new(tokens.as_slice(), &Device::Cpu)?, 0)?;
-            let inner = self.inner(network, &rows, &unchanged, &mut work)?;
-            let result = work.delta.rows(tokens.len(), network.down.rows())?;
-            network.down.apply(&inner, &unchanged, &result, &mut work).map(|()| result)
+            let work = (&mut gate_up, &mut gated, &mut products);
+            let inner = self.inner(network, &(&rows).into(), &unchanged, work)?;
+            let result = products.delta.rows(tokens.len(), network.down.rows())?;
+            network.down.apply(&inner, &unchanged, &result, &mut products).map(|()| result)
         });
         let results = results.collect::<Result<Vec<_>>>()?;
         if results.is_empty() {
@@ -207,32 +217,37 @@ impl Decoder {
         routing.combine(&Tensor::cat(&results, 0)?)
     }
 
-    fn normed(&self, x: &Tensor, weight: Option<&Tensor>, work: &mut Workspace) -> Result<Tensor> {
-        let Some(weight) = weight else { return Ok(x.clone()) };
-        let (tokens, width) = x.dims2()?;
-        let normed = work.normed.rows(tokens, width)?;
-        rms_norm(x, weight, self.spec.rms_norm_eps, &normed)?;
-        Ok(normed)
+    /// `x` as a norm makes it, and quantised if that is wanted. Without a norm, as it is.
+    fn normed<'w>(
+        &self,
+        x: &Tensor,
+        (weight, is_quantized): (Option<&Tensor>, bool),
+        buffer: &'w mut OperandBuffer,
+    ) -> Result<Operand<'w>> {
+        let Some(weight) = weight else { return Ok(x.into()) };
+        let (rows, quantized) = buffer.rows(x.dims2()?, is_quantized)?;
+        rms_norm(x, (weight, self.spec.rms_norm_eps), rows, quantized)
     }
 
     /// Adds `inner · matrixᵀ` to the residual stream `x`, in one operation where nothing is done to it before.
     fn project(
         &self,
         x: &Tensor,
-        inner: &Tensor,
+        inner: &Operand<'_>,
         (matrix, adapters, post_norm): (&Projection, &AdapterRows, Option<&Tensor>),
-        work: &mut Workspace,
+        work: &mut ProductWorkspace,
     ) -> Result<()> {
         if post_norm.is_none() && self.spec.residual_multiplier == 1.0 {
             return matrix.apply_add(inner, adapters, x, work);
         }
-        let delta = work.delta.rows(inner.dims2()?.0, matrix.rows())?;
+        let delta = work.delta.rows(inner.numbers().dims2()?.0, matrix.rows())?;
         matrix.apply(inner, adapters, &delta, work)?;
         self.join(x, &delta, post_norm, work)
     }
 
     /// Adds what a layer computed to the residual stream `x`.
-    fn join(&self, x: &Tensor, delta: &Tensor, post_norm: Option<&Tensor>, work: &mut Workspace) -> Result<()> {
-        add_scaled(x, &self.normed(delta, post_norm, work)?, self.spec.residual_multiplier)
+    fn join(&self, x: &Tensor, delta: &Tensor, post_norm: Option<&Tensor>, work: &mut ProductWorkspace) -> Result<()> {
+        let delta = self.normed(delta, (post_norm, false), &mut work.normed_delta)?;
+        add_scaled(x, delta.numbers(), self.spec.residual_multiplier)
     }
 }

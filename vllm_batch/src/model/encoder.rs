@@ -176,7 +176,7 @@ impl Encoder {
     /// Word, kind and position of each token.
     fn embedded(&self, input: &ModelInput, work: &mut Workspace) -> Result<Tensor> {
         let (tokens, hidden, offset) = (input.num_tokens(), self.spec.hidden_size, self.spec.position_offset as u32);
-        let (x, part) = (work.hidden.rows(tokens, hidden)?, work.delta.rows(tokens, hidden)?);
+        let (x, part) = (work.hidden.rows(tokens, hidden)?, work.products.delta.rows(tokens, hidden)?);
         embed(&input.token_ids, &self.words, &x)?;
         embed(&vec![0; tokens], &self.types, &part)?;
         add_scaled(&x, &part, 1.0)?;
@@ -189,19 +189,19 @@ impl Encoder {
     fn attention(&self, layer: &EncoderLayer, x: &Tensor, texts: &Texts<'_>, work: &mut Workspace) -> Result<()> {
         let tokens = x.dims2()?.0;
         let qkv = work.qkv.rows(tokens, layer.qkv.rows())?;
-        linear(x, &layer.qkv, &qkv, &mut work.linear)?;
+        linear(x, &layer.qkv, &qkv, &mut work.products.linear)?;
         let attended = work.attended.rows(tokens, layer.output.depth())?;
         let keys_and_values = work.keys_and_values.rows(texts.num_blocks, texts.heads.block_len())?;
         texts.attend(&qkv, &keys_and_values, &attended)?;
-        linear_add(&attended, &layer.output, x, &mut work.linear)?;
+        linear_add(&attended, &layer.output, x, &mut work.products.linear)?;
         self.normalise(x, &layer.attention_norm)
     }
 
     fn feed_forward(&self, layer: &EncoderLayer, x: &Tensor, work: &mut Workspace) -> Result<()> {
-        let inner = work.gated.rows(x.dims2()?.0, layer.up.rows())?;
-        linear(x, &layer.up, &inner, &mut work.linear)?;
+        let inner = work.gated.numbers.rows(x.dims2()?.0, layer.up.rows())?;
+        linear(x, &layer.up, &inner, &mut work.products.linear)?;
         gelu(&inner)?;
-        linear_add(&inner, &layer.down, x, &mut work.linear)?;
+        linear_add(&inner, &layer.down, x, &mut work.products.linear)?;
         self.normalise(x, &layer.final_norm)
     }
 

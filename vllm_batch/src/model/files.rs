@@ -1,5 +1,6 @@
 //! All that a model's files say: architecture, tokenizer, chat template, end-of-sequence tokens, and the weights.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -66,9 +67,14 @@ impl ModelFiles {
     ///
     /// # Errors
     /// Any [`LoadError`] for a file of the adapter; [`LoadError::InvalidOption`] if the model is a GGUF file, whose tensors
-    /// have other names and other orders.
+    /// stay quantised.
     pub(crate) fn merge_lora(&mut self, folder: &Path) -> Result<(), LoadError> {
-        let adapter = self.open_lora("lora_path", folder)?;
+        if self.tensor_names.format == Format::Gguf {
+            let message = "adapters are not merged into GGUF files: use lora_adapter".to_owned();
+            return Err(LoadError::InvalidOption { option: "lora_path", message });
+        }
+        let adapter = LoraAdapter::open(folder)?;
+        adapter.check(|tensor| self.tensors.shape(tensor))?;
         self.revision = format!("{}+{}", self.revision, fingerprint(adapter.files().iter().cloned())?);
         self.merged.push(adapter);
         Ok(())
@@ -77,26 +83,21 @@ impl ModelFiles {
     /// Adds a PEFT adapter for the sequences that ask for it, with the next number from 0 on.
     ///
     /// # Errors
-    /// As [`merge_lora`](Self::merge_lora), and if the model is an encoder.
+    /// Any [`LoadError`] for a file of the adapter; [`LoadError::InvalidOption`] if the model is an encoder.
     pub(crate) fn add_lora(&mut self, name: &str, folder: &Path) -> Result<(), LoadError> {
-        if self.spec.is_encoder() {
+        let ModelSpec::Decoder(spec) = &self.spec else {
             let message = "an encoder takes adapters through lora_path only".to_owned();
             return Err(LoadError::InvalidOption { option: "lora_adapter", message });
-        }
-        let adapter = self.open_lora("lora_adapter", folder)?;
+        };
+        let adapter = LoraAdapter::open(folder)?;
+        let names = self.tensor_names;
+        let slots = names.slots(spec).into_iter().filter(|slot| names.part_of_stack(*slot).is_none());
+        let own: HashMap<String, String> =
+            slots.map(|slot| (names.of_adapters().name(slot), names.name(slot))).collect();
+        adapter.check(|tensor| self.tensors.shape(own.get(tensor)?))?;
         self.revision = format!("{}+{name:?}={}", self.revision, fingerprint(adapter.files().iter().cloned())?);
         self.adapters.push(adapter);
         Ok(())
-    }
-
-    fn open_lora(&self, option: &'static str, folder: &Path) -> Result<LoraAdapter, LoadError> {
-        if self.tensor_names.format == Format::Gguf {
-            let message = "adapters fit models in Hugging Face's format, not GGUF files".to_owned();
-            return Err(LoadError::InvalidOption { option, message });
-        }
-        let adapter = LoraAdapter::open(folder)?;
-        adapter.check(&*self.tensors)?;
-        Ok(adapter)
     }
 
     /// What the numbers of a cache are, for weights that are kept as `dtype` says.
@@ -120,7 +121,9 @@ impl ModelFiles {
             ModelSpec::Decoder(spec) => {
                 let loader = loader(spec.head_dim);
                 let mut decoder = Decoder::load(spec, &loader, max_model_len)?;
-                self.adapters.iter().try_for_each(|adapter| decoder.add_adapter(adapter, self.tensor_names))?;
+                self.adapters
+                    .iter()
+                    .try_for_each(|adapter| decoder.add_adapter(adapter, self.tensor_names.of_adapters()))?;
                 Ok(Network::Decoder(Box::new(decoder)))
             }
             ModelSpec::Encoder(spec) => Ok(Network::Encoder(Box::new(Encoder::load(spec, loader(0))?))),

@@ -33,6 +33,13 @@ pub(super) enum FeedForward {
     Experts(Experts),
 }
 
+impl FeedForward {
+    /// Whether what it gets is multiplied with a quantised matrix. Experts take rows out of it first.
+    pub(super) fn is_quantized(&self) -> bool {
+        matches!(self, Self::Dense(network) if network.gate_up.is_quantized())
+    }
+}
+
 /// Networks of which each token uses some.
 #[derive(Debug)]
 pub(super) struct Experts {

@@ -66,12 +66,13 @@ impl LoraAdapter {
         &self.files
     }
 
-    /// Checks that each tensor is a part of a change to one of the model's matrices, and fits it.
+    /// Checks that each tensor is a part of a change to one of the model's matrices, and fits it. `shape` is that of the
+    /// model's tensor that Hugging Face calls so.
     ///
     /// # Errors
     /// [`LoadError::UnsupportedConfig`], [`LoadError::MissingTensor`] or [`LoadError::WrongShape`] for the first that does
     /// not.
-    pub(super) fn check(&self, model: &dyn TensorSource) -> Result<(), LoadError> {
+    pub(super) fn check(&self, shape: impl Fn(&str) -> Option<Vec<usize>>) -> Result<(), LoadError> {
         let mut halves: BTreeMap<String, usize> = BTreeMap::new();
         for name in self.tensors.names() {
             let Some(module) = module(name) else {
@@ -81,7 +82,7 @@ impl LoraAdapter {
             *halves.entry(format!("{module}.weight")).or_default() += 1;
         }
         for tensor in halves.into_keys() {
-            let shape = model.shape(&tensor).ok_or_else(|| LoadError::MissingTensor { tensor: tensor.clone() })?;
+            let shape = shape(&tensor).ok_or_else(|| LoadError::MissingTensor { tensor: tensor.clone() })?;
             let [rows, depth] = shape[..] else {
                 let message = format!("an adapter changes it, and it has the shape {shape:?}; only matrices are");
                 return Err(LoadError::UnsupportedConfig { key: tensor, message });

@@ -2,8 +2,8 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::workspace::Workspace;
-use crate::kernels::{AddRows, PackedMatrix, linear, linear_add};
+use super::workspace::ProductWorkspace;
+use crate::kernels::{AddRows, Operand, PackedMatrix, linear, linear_add};
 
 /// The rows of a step that each adapter changes, by the adapter's number, in ascending order.
 #[derive(Debug, Default)]
@@ -60,20 +60,37 @@ impl Projection {
         self.matrix.depth()
     }
 
+    /// Whether it is multiplied with quantised rows.
+    pub(super) fn is_quantized(&self) -> bool {
+        self.matrix.is_quantized()
+    }
+
     /// `y = x · matrixᵀ + bias`, and what the adapters add to their rows.
-    pub(super) fn apply(&self, x: &Tensor, adapters: &AdapterRows, y: &Tensor, work: &mut Workspace) -> Result<()> {
+    pub(super) fn apply(
+        &self,
+        x: &Operand<'_>,
+        adapters: &AdapterRows,
+        y: &Tensor,
+        work: &mut ProductWorkspace,
+    ) -> Result<()> {
         linear(x, &self.matrix, y, &mut work.linear)?;
-        self.add_changes(x, adapters, y, work)
+        self.add_changes(x.numbers(), adapters, y, work)
     }
 
     /// The same, added to `y`.
-    pub(super) fn apply_add(&self, x: &Tensor, adapters: &AdapterRows, y: &Tensor, work: &mut Workspace) -> Result<()> {
+    pub(super) fn apply_add(
+        &self,
+        x: &Operand<'_>,
+        adapters: &AdapterRows,
+        y: &Tensor,
+        work: &mut ProductWorkspace,
+    ) -> Result<()> {
         linear_add(x, &self.matrix, y, &mut work.linear)?;
-        self.add_changes(x, adapters, y, work)
+        self.add_changes(x.numbers(), adapters, y, work)
     }
 
     /// The rows of an adapter are multiplied by themselves: what is computed for a row does not depend on the others.
-    fn add_changes(&self, x: &Tensor, adapters: &AdapterRows, y: &Tensor, work: &mut Workspace) -> Result<()> {
+    fn add_changes(&self, x: &Tensor, adapters: &AdapterRows, y: &Tensor, work: &mut ProductWorkspace) -> Result<()> {
         for (rows, changes) in adapters.0.iter().zip(&self.changes) {
             if rows.is_empty() || changes.is_empty() {
                 continue;

@@ -169,6 +169,11 @@ impl TensorNames {
         format!("{}{name}", self.prefix)
     }
 
+    /// What Hugging Face's files of the same text model call and hold: what adapters for it are made of.
+    pub(super) fn of_adapters(self) -> Self {
+        Self { format: Format::HuggingFace, interleaved: false, ..self }
+    }
+
     /// Whether the rows of this slot come as neighbouring rotary pairs.
     pub(super) fn interleaves(self, slot: Slot) -> bool {
         use Slot::{Key, KeyBias, Query, QueryBias};

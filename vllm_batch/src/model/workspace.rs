@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::kernels::LinearScratch;
+use crate::kernels::{Activations, LinearScratch};
 
 /// Memory for what a step computes on its way, used again by the next step. It grows with the largest step so far; a step
 /// that is no larger takes none from the system.
@@ -10,8 +10,8 @@ use crate::kernels::LinearScratch;
 pub(crate) struct Workspace {
     /// The residual stream.
     pub(super) hidden: Buffer,
-    /// What a norm makes of it, or of what is added to it.
-    pub(super) normed: Buffer,
+    /// What a norm makes of it.
+    pub(super) normed: OperandBuffer,
     /// Queries, keys and values.
     pub(super) qkv: Buffer,
     /// What attention makes of them.
@@ -19,20 +19,49 @@ pub(crate) struct Workspace {
     /// What the first layer of a feed-forward network makes of its input.
     pub(super) gate_up: Buffer,
     /// What the second one gets.
-    pub(super) gated: Buffer,
-    /// What is added to the residual stream, where more is done to it before than a product.
-    pub(super) delta: Buffer,
+    pub(super) gated: OperandBuffer,
     /// The last hidden states of chosen rows.
     pub(super) last: Buffer,
     /// Their logits.
     pub(super) logits: Buffer,
+    /// An encoder's keys and values, of one layer after the other.
+    pub(super) keys_and_values: Buffer,
+    pub(super) products: ProductWorkspace,
+}
+
+/// Memory for what stands between a product and its place.
+#[derive(Debug, Default)]
+pub(crate) struct ProductWorkspace {
+    /// What is added to the residual stream, where more is done to it before than a product.
+    pub(super) delta: Buffer,
+    /// What a norm makes of it.
+    pub(super) normed_delta: OperandBuffer,
     /// What the first factor of an adapter's change makes of its rows.
     pub(super) low_rank: Buffer,
     /// What the second one makes of it.
     pub(super) change: Buffer,
-    /// An encoder's keys and values, of one layer after the other.
-    pub(super) keys_and_values: Buffer,
     pub(super) linear: LinearScratch,
+}
+
+/// Rows that are multiplied, as they are and quantised.
+#[derive(Debug, Default)]
+pub(super) struct OperandBuffer {
+    pub(super) numbers: Buffer,
+    pub(super) quantized: Activations,
+}
+
+impl OperandBuffer {
+    /// Memory as `[rows, width]`, and for the rows quantised if that is wanted.
+    ///
+    /// # Errors
+    /// As [`Buffer::rows`].
+    pub(super) fn rows(
+        &mut self,
+        (rows, width): (usize, usize),
+        quantized: bool,
+    ) -> Result<(Tensor, Option<&mut Activations>)> {
+        Ok((self.numbers.rows(rows, width)?, quantized.then_some(&mut self.quantized)))
+    }
 }
 
 /// Numbers that are rows of one shape at a time.

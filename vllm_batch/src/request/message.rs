@@ -1,7 +1,7 @@
 //! Who said what in a conversation.
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::tools::ToolCall;
 use crate::error::RequestError;
@@ -116,16 +116,18 @@ impl Message {
         calls.try_for_each(|(index, call)| call.validate(&format!("{param}.tool_calls[{index}]")))
     }
 
-    /// The message as chat templates see it: arguments as objects, and the thoughts under both names that templates use.
+    /// The message as chat templates see it: arguments as objects, and the thoughts under all names that templates use, in
+    /// the order of transformers.
     pub(crate) fn to_template_value(&self) -> Result<Value, RequestError> {
         let mut value = serde_json::to_value(self).map_err(|error| unwritable(&error))?;
         for (index, call) in self.tool_calls.iter().enumerate() {
             value["tool_calls"][index]["function"]["arguments"] = Value::Object(call.parsed_arguments()?);
         }
-        if let Some(reasoning) = &self.reasoning {
-            value["reasoning_content"] = Value::from(reasoning.as_str());
-        }
-        Ok(value)
+        let (Some(reasoning), Value::Object(fields)) = (&self.reasoning, &mut value) else { return Ok(value) };
+        let mut all = Map::from_iter([("thinking".to_owned(), reasoning.as_str().into())]);
+        all.append(fields);
+        all.insert("reasoning_content".to_owned(), reasoning.as_str().into());
+        Ok(Value::Object(all))
     }
 }
 
@@ -185,7 +187,7 @@ mod tests {
         let calls = vec![ToolCall::new("1", "f", r#"{"b":[1],"a":null}"#), ToolCall::new("2", "g", "")];
         let value = Message::assistant("x").with_reasoning("hm").with_tool_calls(calls).to_template_value().unwrap();
         let expected = json!({
-            "role": "assistant", "content": "x", "reasoning": "hm", "reasoning_content": "hm",
+            "thinking": "hm", "role": "assistant", "content": "x", "reasoning": "hm", "reasoning_content": "hm",
             "tool_calls": [
                 {"id": "1", "type": "function", "function": {"name": "f", "arguments": {"b": [1], "a": null}}},
                 {"id": "2", "type": "function", "function": {"name": "g", "arguments": {}}},

@@ -6,11 +6,11 @@
 //!
 //! One step of an engine:
 //!
-//! 1. [`Scheduler::schedule`] says which tokens of which sequences to compute;
+//! 1. [`Scheduler::schedule`] says which tokens of which sequences to compute, and [`Scheduler::draft`] may add guesses;
 //! 2. the forward pass computes them, all keys and values of a layer before the attention of that layer;
 //! 3. [`Scheduler::complete`] counts them as computed;
 //! 4. for each sequence that [samples](ScheduledSequence::samples), [`Scheduler::append_token`], or
-//!    [`Scheduler::finish`] if that token was the last.
+//!    [`Scheduler::finish`] if that token was the last; once more for each draft that this token confirms.
 //!
 //! # Policy
 //! * Sequences are ranked by priority, the lower number first, then by arrival.

@@ -12,10 +12,16 @@ pub struct SchedulerOutput {
 }
 
 impl SchedulerOutput {
-    /// How many tokens the step computes; at most the budget.
+    /// How many tokens the step computes, drafts included; at most the budget.
     #[must_use]
     pub fn num_tokens(&self) -> usize {
-        self.scheduled.iter().map(|sequence| sequence.num_tokens).sum()
+        self.scheduled.iter().map(|sequence| sequence.num_tokens + sequence.num_draft_tokens).sum()
+    }
+
+    /// How many of them are drafts.
+    #[must_use]
+    pub fn num_draft_tokens(&self) -> usize {
+        self.scheduled.iter().map(|sequence| sequence.num_draft_tokens).sum()
     }
 
     /// Whether the step computes nothing.
@@ -32,9 +38,12 @@ pub struct ScheduledSequence {
     pub id: SequenceId,
     /// Position of the first token to compute, which is the sequence's `num_computed_tokens`.
     pub start: usize,
-    /// How many tokens to compute, at least 1.
+    /// How many known tokens to compute, at least 1.
     pub num_tokens: usize,
-    /// Whether the last of them is the last that is known, so that its logits choose the next token.
+    /// How many of the sequence's [draft tokens](super::Sequence::draft_token_ids) to compute after them. Not 0 only if it
+    /// samples.
+    pub num_draft_tokens: usize,
+    /// Whether the last known one to compute is the last that is known, so that its logits choose the next token.
     pub samples: bool,
 }
 

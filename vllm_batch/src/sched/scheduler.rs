@@ -69,11 +69,11 @@ impl SchedulerConfig {
 /// })?;
 ///
 /// let step = scheduler.schedule();
-/// assert_eq!(step.scheduled, [ScheduledSequence { id, start: 0, num_tokens: 4, samples: false }]);
+/// assert_eq!(step.scheduled, [ScheduledSequence { id, start: 0, num_tokens: 4, num_draft_tokens: 0, samples: false }]);
 /// scheduler.complete(&step);
 ///
 /// let step = scheduler.schedule();
-/// assert_eq!(step.scheduled, [ScheduledSequence { id, start: 4, num_tokens: 1, samples: true }]);
+/// assert_eq!(step.scheduled, [ScheduledSequence { id, start: 4, num_tokens: 1, num_draft_tokens: 0, samples: true }]);
 /// scheduler.complete(&step);
 ///
 /// scheduler.append_token(id, 42);
@@ -175,6 +175,71 @@ impl Scheduler {
         output
     }
 
+    /// Adds draft tokens to a step that was just scheduled, up to `max_num_tokens` tokens in all: guesses of what will
+    /// follow, computed along with the last known token. `propose` is asked once for each sequence that samples, with the
+    /// most tokens that there is room for; what it gives beyond them is dropped. Each has its share of the room, with what
+    /// those before it left over.
+    ///
+    /// Drafts come last: they take nothing that a known token could have in this step, and no block that a running sequence
+    /// may need in the next one. When the step is complete, [`append_token`](Self::append_token) tells which of them came
+    /// true. A block that holds a draft is not in the prefix index.
+    ///
+    /// # Example
+    /// ```
+    /// use vllm_batch::sched::{NewSequence, Scheduler, SchedulerConfig, SequenceId};
+    ///
+    /// # let mut scheduler = Scheduler::new(SchedulerConfig {
+    /// #     max_num_seqs: 8,
+    /// #     max_num_batched_tokens: 16,
+    /// #     block_size: 2,
+    /// #     num_blocks: 16,
+    /// #     enable_prefix_caching: true,
+    /// #     enable_chunked_prefill: true,
+    /// # })?;
+    /// # let id = SequenceId(1);
+    /// # let prompt_token_ids = vec![5, 6, 7];
+    /// # let (priority, max_cached_tokens, adapter) = (0, usize::MAX, None);
+    /// # scheduler.add(NewSequence { id, prompt_token_ids, max_num_tokens: 9, priority, max_cached_tokens, adapter })?;
+    /// let mut step = scheduler.schedule();
+    /// scheduler.draft(&mut step, 8, |_, _| vec![10, 11, 12]);
+    /// assert_eq!((step.num_tokens(), step.num_draft_tokens()), (6, 3));
+    /// scheduler.complete(&step);
+    /// // What the logits choose: the first two drafts, then another token.
+    /// for token_id in [10, 11, 42] {
+    ///     scheduler.append_token(id, token_id);
+    /// }
+    /// let sequence = scheduler.get(id).expect("it is there");
+    /// assert_eq!((sequence.num_tokens(), sequence.num_computed_tokens()), (6, 5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn draft(
+        &mut self,
+        output: &mut SchedulerOutput,
+        max_num_tokens: usize,
+        mut propose: impl FnMut(&Sequence, usize) -> Vec<u32>,
+    ) {
+        let most = max_num_tokens.min(self.config.max_num_batched_tokens);
+        let mut budget = most.saturating_sub(output.num_tokens());
+        let mut num_left = output.scheduled.iter().filter(|part| part.samples).count();
+        for part in output.scheduled.iter_mut().filter(|part| part.samples) {
+            let share = budget.div_ceil(num_left);
+            num_left -= 1;
+            let Some(index) = self.ranks.get(&part.id).and_then(|rank| self.running_index(*rank)) else { continue };
+            let room = share.min(self.draft_room(&self.running[index]));
+            if room == 0 {
+                continue;
+            }
+            let sequence = &mut self.running[index];
+            let mut draft_token_ids = propose(sequence, room);
+            draft_token_ids.truncate(room);
+            if self.pool.grow(&mut sequence.block_table, sequence.token_ids.len() + draft_token_ids.len()) {
+                part.num_draft_tokens = draft_token_ids.len();
+                budget -= draft_token_ids.len();
+                sequence.draft_token_ids = draft_token_ids;
+            }
+        }
+    }
+
     /// Counts the tokens of a step as computed. Sequences that were finished since are skipped.
     pub fn complete(&mut self, output: &SchedulerOutput) {
         for scheduled in &output.scheduled {
@@ -187,7 +252,8 @@ impl Scheduler {
     }
 
     /// Adds a token to the output of a sequence and gives the sequence back; `None` if it is not there. Several tokens
-    /// may be added before the next step, and some before the first: they are computed like those of a prompt.
+    /// may be added before the next step, and some before the first: they are computed like those of a prompt. A token that
+    /// is the next of the [drafts](Self::draft) is computed already; any other ends them.
     ///
     /// # Panics
     /// If the sequence has `max_num_tokens` tokens already: it must be finished then.
@@ -195,7 +261,7 @@ impl Scheduler {
         let SchedulerConfig { block_size, enable_prefix_caching, .. } = self.config;
         let sequence = self.get_mut(id)?;
         assert!(sequence.num_tokens() < sequence.max_num_tokens, "{id:?} must be finished at its bound");
-        sequence.token_ids.push(token_id);
+        sequence.push(token_id);
         if enable_prefix_caching {
             sequence.hash_full_blocks(block_size);
         }
@@ -322,12 +388,18 @@ impl Scheduler {
         self.waiting.insert(sequence.rank, sequence);
     }
 
-    /// Frees the blocks of a sequence; those that were scheduled but not computed must not be found any more.
+    /// Frees the blocks of a sequence. Those that were scheduled but not computed must not be found any more; those that were
+    /// filled by drafts which came true may.
     fn release_blocks(&mut self, sequence: &mut Sequence) {
         let mut table = std::mem::take(&mut sequence.block_table);
+        sequence.draft_token_ids.clear();
+        let num_full_blocks = sequence.num_computed_tokens / self.config.block_size;
         if sequence.num_scheduled_tokens > 0 {
-            self.pool.unregister(&mut table, sequence.num_computed_tokens / self.config.block_size);
+            self.pool.unregister(&mut table, num_full_blocks);
             sequence.num_scheduled_tokens = 0;
+        } else {
+            let hashes = &sequence.block_hashes[..num_full_blocks.min(sequence.block_hashes.len())];
+            self.pool.register(&mut table, hashes);
         }
         self.pool.free(table);
     }
@@ -378,6 +450,14 @@ impl Scheduler {
         Some(entry.remove())
     }
 
+    /// How many drafts a running sequence has room for: it ends with the token after them, and for each running sequence
+    /// a block must stay free.
+    fn draft_room(&self, sequence: &Sequence) -> usize {
+        let num_spare_blocks = self.pool.num_free_blocks().saturating_sub(self.running.len());
+        let capacity = (sequence.block_table.end() + num_spare_blocks) * self.config.block_size;
+        capacity.min(sequence.max_num_tokens.saturating_sub(1)).saturating_sub(sequence.num_tokens())
+    }
+
     fn get_mut(&mut self, id: SequenceId) -> Option<&mut Sequence> {
         let rank = *self.ranks.get(&id)?;
         match self.running_index(rank) {
@@ -393,14 +473,17 @@ impl Scheduler {
     fn is_consistent(&self, sequence: &Sequence, runs: bool) -> bool {
         let block_size = self.config.block_size;
         let num_underway = sequence.num_computed_tokens + sequence.num_scheduled_tokens;
+        let capacity = sequence.block_table.end() * block_size;
+        let num_drafted = sequence.num_tokens() + sequence.draft_token_ids.len();
         let num_hashes = if self.config.enable_prefix_caching { sequence.num_tokens() / block_size } else { 0 };
         runs == (sequence.status == SequenceStatus::Running)
             && sequence.num_tokens() <= sequence.max_num_tokens
             && sequence.block_hashes.len() == num_hashes
             && num_underway <= sequence.num_tokens()
             && sequence.block_table.num_registered() <= num_underway / block_size
-            && num_underway <= sequence.block_table.end() * block_size
+            && num_underway <= capacity
             && sequence.block_table.first() <= self.pool.first_visible_block(sequence.num_computed_tokens)
+            && (sequence.draft_token_ids.is_empty() || num_drafted <= capacity.min(sequence.max_num_tokens - 1))
             && (runs || (sequence.block_table.is_empty() && num_underway == 0))
     }
 }
@@ -414,9 +497,11 @@ fn schedule_chunk(pool: &mut BlockPool, sequence: &mut Sequence, budget: &mut us
     }
     *budget -= num_tokens;
     sequence.num_scheduled_tokens = num_tokens;
+    sequence.draft_token_ids.clear();
     let start = sequence.num_computed_tokens;
     let num_full_blocks = (start + num_tokens) / pool.block_size();
     let hashes = &sequence.block_hashes[..num_full_blocks.min(sequence.block_hashes.len())];
     pool.register(&mut sequence.block_table, hashes);
-    Some(ScheduledSequence { id: sequence.id, start, num_tokens, samples: start + num_tokens == sequence.num_tokens() })
+    let samples = start + num_tokens == sequence.num_tokens();
+    Some(ScheduledSequence { id: sequence.id, start, num_tokens, num_draft_tokens: 0, samples })
 }

@@ -57,6 +57,7 @@ pub struct Sequence {
     /// Tokens that were scheduled, but not completed yet.
     pub(super) num_scheduled_tokens: usize,
     pub(super) num_cached_tokens: usize,
+    pub(super) draft_token_ids: Vec<u32>,
     /// One for each full block of `token_ids`, if prefixes are cached.
     pub(super) block_hashes: Vec<BlockHash>,
     pub(super) block_table: BlockTable,
@@ -76,6 +77,7 @@ impl Sequence {
             num_computed_tokens: 0,
             num_scheduled_tokens: 0,
             num_cached_tokens: 0,
+            draft_token_ids: Vec::new(),
             block_hashes: Vec::new(),
             block_table: BlockTable::default(),
         }
@@ -141,11 +143,25 @@ impl Sequence {
         self.num_computed_tokens
     }
 
+    /// Whether all known tokens are computed: after a token was added, whether it was a
+    /// [draft](super::Scheduler::draft).
+    #[must_use]
+    pub fn is_computed(&self) -> bool {
+        self.num_pending_tokens() == 0
+    }
+
     /// How many tokens of the prompt the prefix cache held when the sequence was first admitted. What it finds after a
     /// preemption does not count.
     #[must_use]
     pub fn num_cached_tokens(&self) -> usize {
         self.num_cached_tokens
+    }
+
+    /// Guesses of the tokens after the known ones. They are computed in the step that chooses the next token, and those
+    /// that are still here after it as well: see [`Scheduler::draft`](super::Scheduler::draft).
+    #[must_use]
+    pub fn draft_token_ids(&self) -> &[u32] {
+        &self.draft_token_ids
     }
 
     /// The blocks of its keys and values: room for all known tokens while it runs, none while it waits. With a sliding
@@ -157,6 +173,19 @@ impl Sequence {
     /// How many known tokens are not computed.
     pub(super) fn num_pending_tokens(&self) -> usize {
         self.num_tokens() - self.num_computed_tokens
+    }
+
+    /// Adds a token. The draft that it is, if it is the next one, has its keys and values already; otherwise they are of
+    /// another token, and so are those of all drafts after it.
+    pub(super) fn push(&mut self, token_id: u32) {
+        let is_drafted = self.is_computed() && self.draft_token_ids.first() == Some(&token_id);
+        if is_drafted {
+            self.draft_token_ids.remove(0);
+            self.num_computed_tokens += 1;
+        } else {
+            self.draft_token_ids.clear();
+        }
+        self.token_ids.push(token_id);
     }
 
     /// Tokens beyond its blocks for which room should be kept: an eighth of what it wrote so far, because who wrote much

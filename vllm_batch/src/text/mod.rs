@@ -13,6 +13,7 @@ mod detokenize;
 mod fixtures;
 mod gguf_vocabulary;
 mod pre_tokenizer;
+mod python;
 mod reasoning;
 mod stop;
 mod template;

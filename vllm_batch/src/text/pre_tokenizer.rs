@@ -68,6 +68,15 @@ const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const DEEPSEEK_V3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
+#[expect(clippy::unicode_not_nfc, reason = "the ranges are of these characters, not of their composed forms")]
+const CASED: &str = r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
+const FALCON: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
+const BLOOM: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
+const SEED_CODER: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+";
+const BAILING: &str =
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
+
 /// llama.cpp's table, as far as its entries are made of the patterns above; composition is Hugging Face's.
 const TABLE: &[PreTokenizer] = &[
     PreTokenizer {
@@ -80,6 +89,11 @@ const TABLE: &[PreTokenizer] = &[
         patterns: &[GPT2],
         ..PLAIN
     },
+    PreTokenizer { names: &["falcon"], patterns: &[r"[\p{P}\$\+<=>\^~\|`]+", FALCON, "[0-9][0-9][0-9]"], ..PLAIN },
+    PreTokenizer { names: &["bloom", "poro-chat", "gpt3-finnish"], patterns: &[BLOOM], ..PLAIN },
+    PreTokenizer { names: &["viking"], patterns: &[BLOOM, DIGIT], ..PLAIN },
+    PreTokenizer { names: &["seed-coder"], patterns: &[SEED_CODER], ..PLAIN },
+    PreTokenizer { names: &["bailingmoe", "bailingmoe2", "llada-moe"], patterns: &[BAILING], ..PLAIN },
     PreTokenizer { names: &["mpt", "olmo"], patterns: &[GPT2], composes: true, ..PLAIN },
     PreTokenizer {
         names: &["smollm", "starcoder", "refact", "codeshell", "exaone", "minerva-7b", "mellum2"],
@@ -100,6 +114,11 @@ const TABLE: &[PreTokenizer] = &[
     PreTokenizer { names: &["qwen35"], patterns: &[QWEN35], composes: true, ..PLAIN },
     PreTokenizer { names: &["tekken"], patterns: &[TEKKEN], takes_whole_pieces: true, adds_bos: true, ..PLAIN },
     PreTokenizer { names: &["gpt-4o", "llama4", "kanana2", "minimax-m2"], patterns: &[GPT4O], ..PLAIN },
+    PreTokenizer {
+        names: &["deepseek-llm"],
+        patterns: &[r"[\r\n]", CASED, r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", "[一-龥ࠀ-一가-\u{D7FF}]+", r"\p{N}+"],
+        ..PLAIN
+    },
     PreTokenizer {
         names: &["deepseek-coder"],
         patterns: &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\u{D7FF}]+", DIGIT],
@@ -126,7 +145,7 @@ mod tests {
     #[test]
     fn each_family_cuts_in_its_own_way() {
         let text = "Hello'Ve camelCase 1234\n\n  foo";
-        let cases: [(&str, &str); 11] = [
+        let cases: [(&str, &str); 17] = [
             ("default", "Hello|'|Ve|ĠcamelCase|Ġ|123|4|ĊĊĠ|Ġfoo"),
             ("gpt-2", "Hello|'|Ve|ĠcamelCase|Ġ1234|ĊĊĠ|Ġfoo"),
             ("smollm", "Hello|'|Ve|ĠcamelCase|Ġ|1|2|3|4|ĊĊĠ|Ġfoo"),
@@ -137,6 +156,12 @@ mod tests {
             ("tekken", "Hello|'Ve|Ġcamel|Case|Ġ|1|2|3|4|ĊĊ|Ġ|Ġfoo"),
             ("gpt-4o", "Hello'Ve|Ġcamel|Case|Ġ|123|4|ĊĊ|Ġ|Ġfoo"),
             ("deepseek-coder", "Hello|'|Ve|ĠcamelCase|Ġ|1|2|3|4|Ċ|Ċ|Ġ|Ġfoo"),
+            ("deepseek-llm", "Hello|'|Ve|ĠcamelCase|Ġ|1234|Ċ|Ċ|Ġ|Ġfoo"),
+            ("falcon", "Hello|'|Ve|ĠcamelCase|Ġ|123|4|ĊĊĠ|Ġfoo"),
+            ("bloom", "Hello'Ve|ĠcamelCase|Ġ1234|ĊĊĠ|Ġfoo"),
+            ("viking", "Hello'Ve|ĠcamelCase|Ġ|1|2|3|4|ĊĊĠ|Ġfoo"),
+            ("seed-coder", "Hello|'Ve|ĠcamelCase|Ġ|1|2|3|4|ĊĊ|Ġ|Ġfoo"),
+            ("bailingmoe", "Hello|'Ve|ĠcamelCase|Ġ|1|2|3|4|ĊĊ|Ġ|Ġfoo"),
             ("deepseek-v3", "Hello|'Ve|ĠcamelCase|Ġ|123|4|ĊĊ|Ġ|Ġfoo"),
         ];
         for (name, expected) in cases {

@@ -9,12 +9,11 @@ use chrono::{
     DateTime,
     format::{Item, StrftimeItems},
 };
-use minijinja::{
-    Environment, Error, ErrorKind, Value, escape_formatter,
-    value::{Kwargs, ValueKind},
-};
+use minijinja::{Environment, Error, ErrorKind, Value, value::Kwargs};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+
+use super::python;
 
 /// The words that a template gave to `raise_exception`.
 #[derive(Debug)]
@@ -28,16 +27,18 @@ impl fmt::Display for Raised {
 
 impl std::error::Error for Raised {}
 
-/// Adds the functions, the `tojson` filter and Python's spelling of `None`, `True` and `False`.
-pub(super) fn install(environment: &mut Environment<'_>, clock: fn() -> SystemTime) {
+/// Adds the functions, the filters and tests that differ from Python's, and Python's spelling of what is not a string.
+pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_function("raise_exception", raise_exception);
-    environment.add_function("strftime_now", move |format: &str| strftime(clock(), format));
     environment.add_filter("tojson", to_json);
-    environment.set_formatter(|output, state, value| match value.kind() {
-        ValueKind::None => output.write_str("None").map_err(Error::from),
-        ValueKind::Bool => output.write_str(if value.is_true() { "True" } else { "False" }).map_err(Error::from),
-        _ => escape_formatter(output, state, value),
-    });
+    environment.add_filter("string", python::text);
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.set_formatter(|output, _, value| output.write_str(&python::text(value)).map_err(Error::from));
+}
+
+/// Adds `strftime_now`, or puts another clock behind it.
+pub(super) fn install_clock(environment: &mut Environment<'_>, clock: impl Fn() -> SystemTime + Send + Sync + 'static) {
+    environment.add_function("strftime_now", move |format: &str| strftime(clock(), format));
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {
@@ -63,7 +64,10 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     options.assert_all_used()?;
     let json = match indent {
         None => dump(value, OneLine),
-        Some(width) if width <= 80 => dump(value, PrettyFormatter::with_indent(" ".repeat(width).as_bytes())),
+        Some(width) if width <= 80 => {
+            let indent = " ".repeat(width);
+            dump(value, Indented(PrettyFormatter::with_indent(indent.as_bytes())))
+        }
         Some(width) => return Err(failure(format!("tojson cannot indent by {width}"))),
     }?;
     Ok(if ascii == Some(true) { escape_non_ascii(&json) } else { json })
@@ -95,6 +99,10 @@ fn failure(message: impl ToString) -> Error {
 struct OneLine;
 
 impl Formatter for OneLine {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, number: f64) -> io::Result<()> {
+        writer.write_all(python::float(number).as_bytes())
+    }
+
     fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         if first { Ok(()) } else { writer.write_all(b", ") }
     }
@@ -105,5 +113,50 @@ impl Formatter for OneLine {
 
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         writer.write_all(b": ")
+    }
+}
+
+/// JSON on many lines.
+struct Indented<'a>(PrettyFormatter<'a>);
+
+impl Formatter for Indented<'_> {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, number: f64) -> io::Result<()> {
+        OneLine.write_f64(writer, number)
+    }
+
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_array_value(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(writer)
+    }
+
+    fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
     }
 }

@@ -1,6 +1,9 @@
 //! The model's chat template, and those that requests bring along.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -29,6 +32,8 @@ const MAX_TEMPLATES: usize = 32;
 pub struct ChatTemplates {
     own: Option<Arc<ChatTemplate>>,
     tokens: SpecialTokens,
+    /// What `strftime_now` sees, if not the time of rendering.
+    time: Option<SystemTime>,
     /// The last used ones last.
     compiled: Mutex<Vec<(Key, Compiled)>>,
 }
@@ -41,7 +46,13 @@ type Compiled = Result<Arc<ChatTemplate>, RequestError>;
 impl ChatTemplates {
     /// The model's own template, if it has one, and the special tokens that other templates may write.
     pub fn new(own: Option<ChatTemplate>, tokens: SpecialTokens) -> Self {
-        Self { own: own.map(Arc::new), tokens, compiled: Mutex::default() }
+        Self { own: own.map(Arc::new), tokens, time: None, compiled: Mutex::default() }
+    }
+
+    /// As [`new`](Self::new), with [`ChatTemplate::with_time`] for every template.
+    pub fn at_time(own: Option<ChatTemplate>, tokens: SpecialTokens, time: SystemTime) -> Self {
+        let own = own.map(|template| template.with_time(time));
+        Self { time: Some(time), ..Self::new(own, tokens) }
     }
 
     /// Renders a conversation.
@@ -72,7 +83,10 @@ impl ChatTemplates {
             return compiled;
         }
         let compiled = match ChatTemplate::new(source, self.tokens.clone()) {
-            Ok(template) => Ok(Arc::new(template)),
+            Ok(template) => Ok(Arc::new(match self.time {
+                Some(time) => template.with_time(time),
+                None => template,
+            })),
             Err(error) => Err(RequestError::invalid("chat_template", error.to_string())),
         };
         self.keep(key, compiled.clone());

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sample", &["request"]),
     ("engine", &["error", "request", "output", "text", "guide", DTYPES[0], DTYPES[1], "model", "sched", "sample"]),
     ("batch", &["error", "request", "output", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3]]),
+    ("curate", &["error", "request", "output"]),
     ("testing", &["error", "request", "output", "text", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3]]),
 ];
 
@@ -42,7 +43,8 @@ const FORBIDDEN: &[(Place, &[&str])] = &[
     ),
     (Place::In(&["kv", "sched", "sample"]), &["rayon", "futures", "tracing"]),
     (Place::NotIn(&["error", "kernels", "model", "engine"]), &["candle_core"]),
-    (Place::NotIn(&["text"]), &["tokenizers", "minijinja", "minijinja_contrib"]),
+    (Place::NotIn(&["text"]), &["tokenizers", "minijinja_contrib"]),
+    (Place::NotIn(&["text", "curate"]), &["minijinja"]),
     (Place::NotIn(&["model"]), &["hf_hub", "safetensors"]),
     (Place::NotIn(&["engine"]), &["ureq"]),
     (Place::NotIn(&[]), &["std::env", "std::process", "build_global"]),

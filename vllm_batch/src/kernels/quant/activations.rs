@@ -1,4 +1,4 @@
-//! Rows of numbers as signed bytes, quantised when they are about to be multiplied.
+//! Rows of numbers as signed bytes, quantised when they are about to be multiplied, or by what writes them.
 
 use crate::kernels::isa::{Isa, per_isa};
 use crate::kernels::parallel::{Shared, for_each};
@@ -25,10 +25,11 @@ pub(super) struct Block {
 /// the nearest cache.
 pub(in crate::kernels) const CHUNK_ROWS: usize = 24;
 
-/// Quantised rows, in chunks of [`CHUNK_ROWS`] neighbours, the last of which may have fewer. Within a chunk, the first blocks of all rows come first, then the
-/// second blocks, and so on: what a tile multiplies at once lies side by side.
-#[derive(Debug, Default)]
-pub(in crate::kernels) struct Activations {
+/// Quantised rows, in chunks of [`CHUNK_ROWS`] neighbours, the last of which may have fewer. Within a chunk, the first
+/// blocks of all rows come first, then the second blocks, and so on: what a tile multiplies at once lies side by side.
+/// The memory serves the next rows.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Activations {
     pub(super) blocks: Vec<Block>,
     /// Blocks of a row.
     pub(super) per_row: usize,
@@ -48,18 +49,18 @@ pub(in crate::kernels) struct Chunk<'a> {
 impl Activations {
     /// Takes rows of `depth` numbers, a multiple of [`BLOCK`], instead of what was here, on the current thread pool.
     pub(in crate::kernels) fn quantize(&mut self, x: &[f32], depth: usize, isa: Isa) {
-        let (per_row, rows) = (depth / BLOCK, x.len() / depth.max(1));
+        let rows = x.len() / depth.max(1);
+        let out = self.rows((rows, depth), isa);
+        // SAFETY: each call writes its own row.
+        for_each(rows, depth, |row| unsafe { out.write(row, &x[row * depth..(row + 1) * depth]) });
+    }
+
+    /// Makes room for rows of so many numbers, a multiple of [`BLOCK`], instead of what was here.
+    pub(in crate::kernels) fn rows(&mut self, (rows, depth): (usize, usize), isa: Isa) -> QuantRows<'_> {
+        let per_row = depth / BLOCK;
         self.per_row = per_row;
         self.blocks.resize(rows * per_row, Block::default());
-        // A task is a range of depth in a chunk.
-        let out = Shared::new(&mut self.blocks);
-        for_each(rows.div_ceil(CHUNK_ROWS) * per_row, CHUNK_ROWS * BLOCK, |task| {
-            let (first, block) = (task / per_row * CHUNK_ROWS, task % per_row);
-            let rows = CHUNK_ROWS.min(rows - first);
-            // SAFETY: each task writes the blocks of its own depth in its own chunk.
-            let target = unsafe { out.part(first * per_row + block * rows, rows) };
-            quantize_blocks(isa, &x[first * depth + block * BLOCK..], depth, target);
-        });
+        QuantRows { blocks: Shared::new(&mut self.blocks), rows, per_row, isa }
     }
 
     /// Chunk number `index`.
@@ -74,21 +75,63 @@ impl Activations {
     }
 }
 
-per_isa! { fn quantize_blocks(x: &[f32], stride: usize, blocks: &mut [Block]) = quantize_all }
+/// Room for quantised rows, which several threads may write to, each its own.
+pub(in crate::kernels) struct QuantRows<'a> {
+    blocks: Shared<'a, Block>,
+    rows: usize,
+    per_row: usize,
+    isa: Isa,
+}
 
-/// The first [`BLOCK`] of every `stride` numbers.
+impl QuantRows<'_> {
+    /// Quantises `x` as a row.
+    ///
+    /// # Safety
+    /// No two calls for a row may be made at the same time.
+    ///
+    /// # Panics
+    /// If there is no such row, or `x` is longer than one.
+    pub(in crate::kernels) unsafe fn write(&self, row: usize, x: &[f32]) {
+        let first = row / CHUNK_ROWS * CHUNK_ROWS;
+        let rows = CHUNK_ROWS.min(self.rows - first);
+        let place = Place { first: first * self.per_row + row - first, stride: rows };
+        assert!(row < self.rows && x.len() <= self.per_row * BLOCK, "row {row} of {}, {} numbers", self.rows, x.len());
+        quantize_on(self.isa, x, self.blocks, place);
+    }
+}
+
+/// Where the blocks of a row lie.
+pub(super) struct Place {
+    pub(super) first: usize,
+    /// Blocks from one of the row to its next one.
+    pub(super) stride: usize,
+}
+
+fn quantize_on(isa: Isa, x: &[f32], out: Shared<'_, Block>, place: Place) {
+    match isa {
+        // SAFETY: `Isa::available` reports these only where the features of AVX-512 were detected.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Avx512Vnni => unsafe { super::activations_x86::quantize_row(x, out, place) },
+        _ => quantize_plainly(isa, x, out, place),
+    }
+}
+
+per_isa! { fn quantize_plainly(x: &[f32], out: Shared<'_, Block>, place: Place) = quantize_row }
+
+/// A row, of which each place is written by this call alone.
 #[inline(always)]
 #[allow(clippy::extra_unused_type_parameters)] // Plain loops, which the compiler turns into each set's instructions.
-fn quantize_all<V: Registers>(x: &[f32], stride: usize, blocks: &mut [Block]) {
-    for (block, x) in blocks.iter_mut().zip(x.chunks(stride)) {
-        if let Some(x) = x.first_chunk() {
-            quantize_block(x, block);
-        }
+fn quantize_row<V: Registers>(x: &[f32], out: Shared<'_, Block>, Place { mut first, stride }: Place) {
+    for x in x.as_chunks().0 {
+        // SAFETY: the caller of `QuantRows::write` lets nobody else write to this row.
+        let block = unsafe { out.part(first, 1) };
+        quantize_block(x, &mut block[0]);
+        first += stride;
     }
 }
 
 /// Below this greatest magnitude (1.5e-36) a scale would lose bits, and all codes are zero.
-const SMALLEST: f32 = 127.0 * f32::MIN_POSITIVE;
+pub(super) const SMALLEST: f32 = 127.0 * f32::MIN_POSITIVE;
 
 /// What codes count in the sum of both halves: that of the first 16 stands in the upper 16 bits.
 const PLACES: [i32; BLOCK] = {
@@ -124,11 +167,12 @@ fn quantize_block(x: &[f32; BLOCK], block: &mut Block) {
     block.scaled_sums = [scale * first as f32, scale * last as f32, scale * (first + last) as f32];
 }
 
+/// 1.5 · 2²³: adding it leaves no room for a fraction, and the last bits of the sum are the nearest integer.
+pub(super) const SHIFT: f32 = 12_582_912.0;
+
 /// The nearest integer, the even one of two, of a number from −127 to 127. What is not a number becomes one of them.
 #[inline(always)]
 fn nearest(x: f32) -> i32 {
-    // 1.5 · 2²³: adding it leaves no room for a fraction, and the last bits of the sum are the integer.
-    const SHIFT: f32 = 12_582_912.0;
     ((x + SHIFT).to_bits().cast_signed() - SHIFT.to_bits().cast_signed()).clamp(-127, 127)
 }
 
@@ -144,7 +188,8 @@ mod tests {
             activations.blocks[0]
         };
         let blocks: Vec<Block> = Isa::available().into_iter().map(&mut quantize).collect();
-        let bits = |block: &Block| (block.codes, block.scale.to_bits(), block.sums);
+        let bits =
+            |block: &Block| (block.codes, block.scale.to_bits(), block.sums, block.scaled_sums.map(f32::to_bits));
         assert!(blocks.iter().all(|block| bits(block) == bits(&blocks[0])), "{blocks:?}");
         blocks[0]
     }

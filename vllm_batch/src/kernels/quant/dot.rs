@@ -16,16 +16,25 @@ pub(super) trait Dot {
     type Floats: Registers;
     /// A quad of codes of sixteen columns.
     type Codes: Copy;
-    /// A quad of activations, as often as it is needed.
+    /// A quad of activations, as [`add`](Self::add) needs it.
     type Quad: Copy;
     /// The sums of sixteen columns.
     type Sums: Copy;
 
-    /// What [`add`](Self::add) takes off each code of a format whose greatest code is this.
-    fn bias(max_code: u8) -> i32;
+    /// Whether a tile of four rows and a panel fits the registers; else two rows are the most.
+    const FOUR_ROWS: bool = true;
 
-    /// After so many quads at most, [`fold`](Self::fold) must be called.
-    fn quads_between_folds(max_code: u8) -> usize;
+    /// What [`add`](Self::add) takes off each code of a format whose greatest code is this: nothing, unless it has to.
+    #[inline(always)]
+    fn bias(_max_code: u8) -> i32 {
+        0
+    }
+
+    /// After so many quads at most, [`fold`](Self::fold) or [`end`](Self::end) must be called: never, with sums of 32 bits.
+    #[inline(always)]
+    fn quads_between_folds(_max_code: u8) -> usize {
+        usize::MAX
+    }
 
     /// A line of codes of a byte each.
     ///
@@ -39,11 +48,11 @@ pub(super) trait Dot {
     /// See the trait.
     unsafe fn nibbles(line: *const CacheLine, high: bool) -> Self::Codes;
 
-    /// Four activations, for all columns.
+    /// The activations of quad `I` of the group that begins there, for all columns.
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn quad(activations: *const [i8; 4]) -> Self::Quad;
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad;
 
     /// Sums to which nothing was added, of a group whose sums begin at `start`.
     ///
@@ -51,17 +60,20 @@ pub(super) trait Dot {
     /// See the trait.
     unsafe fn begin(start: i32) -> Self::Sums;
 
-    /// Adds the products of a quad.
+    /// Adds the products of quad `I` of a group.
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn add(sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, max_code: u8) -> Self::Sums;
+    unsafe fn add<const I: usize>(sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, max_code: u8) -> Self::Sums;
 
     /// Makes room for more products.
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums;
+    #[inline(always)]
+    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
+        sums
+    }
 
     /// The sums of a group that began at `start`.
     ///
@@ -80,16 +92,6 @@ impl Dot for Plain {
     type Sums = [i32; LANES];
 
     #[inline(always)]
-    fn bias(_: u8) -> i32 {
-        0
-    }
-
-    #[inline(always)]
-    fn quads_between_folds(_: u8) -> usize {
-        usize::MAX
-    }
-
-    #[inline(always)]
     unsafe fn bytes(line: *const CacheLine, _: u8) -> Self::Codes {
         // SAFETY: readable, as the caller promises.
         unsafe { (*line).0 }
@@ -102,9 +104,9 @@ impl Dot for Plain {
     }
 
     #[inline(always)]
-    unsafe fn quad(activations: *const [i8; 4]) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad {
         // SAFETY: readable, as the caller promises.
-        unsafe { *activations }
+        unsafe { *group.add(I) }
     }
 
     #[inline(always)]
@@ -113,17 +115,12 @@ impl Dot for Plain {
     }
 
     #[inline(always)]
-    unsafe fn add(mut sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, _: u8) -> Self::Sums {
+    unsafe fn add<const I: usize>(mut sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, _: u8) -> Self::Sums {
         for (sum, codes) in sums.iter_mut().zip(codes.as_chunks::<4>().0) {
             for (code, activation) in codes.iter().zip(quad) {
                 *sum += i32::from(i16::from(*code) * i16::from(activation));
             }
         }
-        sums
-    }
-
-    #[inline(always)]
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
         sums
     }
 
@@ -155,6 +152,21 @@ macro_rules! per_dot {
             fn avx512_vnni<F: $form>($($arg: $type),*) {
                 $body::<$crate::kernels::quant::dot_x86::Avx512Vnni, F>($($arg),*);
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            fn neon<F: $form>($($arg: $type),*) {
+                $body::<$crate::kernels::quant::dot_neon::Neon, F>($($arg),*);
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod")]
+            fn neon_dotprod<F: $form>($($arg: $type),*) {
+                $body::<$crate::kernels::quant::dot_neon::Dotprod, F>($($arg),*);
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,i8mm")]
+            fn neon_i8mm<F: $form>($($arg: $type),*) {
+                $body::<$crate::kernels::quant::dot_neon::I8mm, F>($($arg),*);
+            }
             match isa {
                 $crate::kernels::isa::Isa::Baseline => $body::<$crate::kernels::quant::dot::Plain, F>($($arg),*),
                 // SAFETY: `Isa::available` reports these only where the features of AVX2 were detected.
@@ -168,6 +180,15 @@ macro_rules! per_dot {
                 // SAFETY: `Isa::available` reports this only where all the features were detected.
                 #[cfg(target_arch = "x86_64")]
                 $crate::kernels::isa::Isa::Avx512Vnni => unsafe { avx512_vnni::<F>($($arg),*) },
+                // SAFETY: `Isa::available` reports this only where Neon was detected.
+                #[cfg(target_arch = "aarch64")]
+                $crate::kernels::isa::Isa::Neon => unsafe { neon::<F>($($arg),*) },
+                // SAFETY: `Isa::available` reports this only where all the features were detected.
+                #[cfg(target_arch = "aarch64")]
+                $crate::kernels::isa::Isa::NeonDotprod => unsafe { neon_dotprod::<F>($($arg),*) },
+                // SAFETY: `Isa::available` reports this only where all the features were detected.
+                #[cfg(target_arch = "aarch64")]
+                $crate::kernels::isa::Isa::NeonI8mm => unsafe { neon_i8mm::<F>($($arg),*) },
             }
         }
     };

@@ -97,9 +97,9 @@ impl Dot for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn quad(activations: *const [i8; 4]) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad {
         // SAFETY: as the caller promises.
-        unsafe { _mm256_set1_epi32(activations.cast::<i32>().read_unaligned()) }
+        unsafe { _mm256_set1_epi32(group.add(I).cast::<i32>().read_unaligned()) }
     }
 
     #[inline(always)]
@@ -110,7 +110,12 @@ impl Dot for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn add(mut sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, max_code: u8) -> Self::Sums {
+    unsafe fn add<const I: usize>(
+        mut sums: Self::Sums,
+        codes: Self::Codes,
+        quad: Self::Quad,
+        max_code: u8,
+    ) -> Self::Sums {
         for (i, narrow) in sums.narrow.iter_mut().enumerate() {
             // SAFETY: the caller runs on AVX2.
             unsafe {
@@ -155,16 +160,6 @@ impl Dot for AvxVnni {
     type Sums = Pair;
 
     #[inline(always)]
-    fn bias(_: u8) -> i32 {
-        0
-    }
-
-    #[inline(always)]
-    fn quads_between_folds(_: u8) -> usize {
-        usize::MAX
-    }
-
-    #[inline(always)]
     unsafe fn bytes(line: *const CacheLine, _: u8) -> Self::Codes {
         // SAFETY: as the caller promises.
         unsafe { load_pair(line) }
@@ -177,9 +172,9 @@ impl Dot for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn quad(activations: *const [i8; 4]) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad {
         // SAFETY: as the caller promises.
-        unsafe { Avx2::quad(activations) }
+        unsafe { Avx2::quad::<I>(group) }
     }
 
     #[inline(always)]
@@ -189,14 +184,9 @@ impl Dot for AvxVnni {
     }
 
     #[inline(always)]
-    unsafe fn add(sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, _: u8) -> Self::Sums {
+    unsafe fn add<const I: usize>(sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, _: u8) -> Self::Sums {
         // SAFETY: the caller runs on AVX-VNNI.
         unsafe { [_mm256_dpbusd_avx_epi32(sums[0], codes[0], quad), _mm256_dpbusd_avx_epi32(sums[1], codes[1], quad)] }
-    }
-
-    #[inline(always)]
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
-        sums
     }
 
     #[inline(always)]
@@ -216,16 +206,6 @@ impl Dot for Avx512Vnni {
     type Sums = __m512i;
 
     #[inline(always)]
-    fn bias(_: u8) -> i32 {
-        0
-    }
-
-    #[inline(always)]
-    fn quads_between_folds(_: u8) -> usize {
-        usize::MAX
-    }
-
-    #[inline(always)]
     unsafe fn bytes(line: *const CacheLine, _: u8) -> Self::Codes {
         // SAFETY: a line is a register long and aligned.
         unsafe { _mm512_load_si512(line.cast()) }
@@ -242,9 +222,9 @@ impl Dot for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn quad(activations: *const [i8; 4]) -> Self::Quad {
+    unsafe fn quad<const I: usize>(group: *const [i8; 4]) -> Self::Quad {
         // SAFETY: as the caller promises.
-        unsafe { _mm512_set1_epi32(activations.cast::<i32>().read_unaligned()) }
+        unsafe { _mm512_set1_epi32(group.add(I).cast::<i32>().read_unaligned()) }
     }
 
     #[inline(always)]
@@ -254,14 +234,9 @@ impl Dot for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn add(sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, _: u8) -> Self::Sums {
+    unsafe fn add<const I: usize>(sums: Self::Sums, codes: Self::Codes, quad: Self::Quad, _: u8) -> Self::Sums {
         // SAFETY: the caller runs on AVX-512 with VNNI.
         unsafe { _mm512_dpbusd_epi32(sums, codes, quad) }
-    }
-
-    #[inline(always)]
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
-        sums
     }
 
     #[inline(always)]

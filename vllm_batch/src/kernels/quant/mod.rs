@@ -11,7 +11,11 @@
 //! other rows.
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod activations_x86;
 mod dot;
+#[cfg(target_arch = "aarch64")]
+mod dot_neon;
 #[cfg(target_arch = "x86_64")]
 mod dot_x86;
 #[cfg(test)]
@@ -22,9 +26,10 @@ mod quantize;
 mod tile;
 mod unpack;
 
+pub(crate) use activations::Activations;
 pub(crate) use format::QuantFormat;
 
-pub(super) use activations::{Activations, BLOCK, CHUNK_ROWS};
+pub(super) use activations::{BLOCK, CHUNK_ROWS, QuantRows};
 pub(super) use matrix::QuantMatrix;
 pub(super) use quantize::{quantize_q4_0, quantize_q8_0};
 pub(super) use tile::multiply_group;

@@ -104,7 +104,9 @@ unsafe fn multiply_panels<D: Dot, F: Form>(x: Rows, weights: Panels<F>, blocks: 
             done = add_tiles::<D, F, 2, 4>(x, done, weights, blocks, out);
             add_tiles::<D, F, 1, 4>(x, done, weights, blocks, out);
         } else {
-            done = add_tiles::<D, F, 4, 1>(x, done, weights, blocks, out);
+            if D::FOUR_ROWS {
+                done = add_tiles::<D, F, 4, 1>(x, done, weights, blocks, out);
+            }
             done = add_tiles::<D, F, 2, 1>(x, done, weights, blocks, out);
             add_tiles::<D, F, 1, 2>(x, done, weights, blocks, out);
         }
@@ -359,12 +361,13 @@ unsafe fn add_quad<D: Dot, F: Form, const R: usize, const P: usize, const I: usi
             codes[p] = weights.add(p).codes::<D>(quad);
         }
         for r in 0..R {
-            let activations = D::quad((*x.add(r)).codes.as_ptr().add(quad * 4).cast());
+            let activations = D::quad::<I>((*x.add(r)).codes.as_ptr().add(first * 4).cast());
             for p in 0..P {
-                sums[r][p] = D::add(sums[r][p], codes[p], activations, max_code);
+                sums[r][p] = D::add::<I>(sums[r][p], codes[p], activations, max_code);
             }
         }
-        if (I + 1).is_multiple_of(D::quads_between_folds(max_code)) {
+        let is_last = I + 1 == QUADS / F::LAYOUT.groups();
+        if !is_last && (I + 1).is_multiple_of(D::quads_between_folds(max_code)) {
             for r in 0..R {
                 for p in 0..P {
                     sums[r][p] = D::fold(sums[r][p]);
@@ -396,12 +399,12 @@ fn sum_rounds<D: Dot, F: Form>(rounds: usize, out: &mut [[f32; LANES]]) {
     let (line, block) = (CacheLine([1; 64]), Block::default());
     // SAFETY: the line and the block are readable, and `out` has a place for each chain.
     unsafe {
-        let (codes, quad) = (D::nibbles(&raw const line, false), D::quad(block.codes.as_ptr().cast()));
+        let (codes, quad) = (D::nibbles(&raw const line, false), D::quad::<0>(block.codes.as_ptr().cast()));
         let mut sums = [D::begin(0); CHAINS];
         for _ in 0..rounds {
             for _ in 0..QUADS {
                 for sum in &mut sums {
-                    *sum = D::add(*sum, codes, quad, F::LAYOUT.max_code);
+                    *sum = D::add::<0>(*sum, codes, quad, F::LAYOUT.max_code);
                 }
             }
             for sum in &mut sums {

@@ -5,7 +5,7 @@ use crate::model::encoder::Encoder;
 use crate::model::families::model_from_hugging_face;
 use crate::model::network::ModelSpec;
 
-const NAMES: [&str; 2] = ["bert", "roberta"];
+const NAMES: [&str; 3] = ["bert", "roberta", "xlm_roberta"];
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/encoders").join(name)

@@ -401,3 +401,115 @@ fn a_prompt_is_found_by_the_blocks_that_the_rest_of_it_sees() {
     assert_eq!(step(&mut scheduler, 7), (vec![(0, 20, 1, true)], vec![]));
     assert_eq!(scheduler.get(SequenceId(0)).expect("it runs").block_table().first(), 8);
 }
+
+/// A sequence, how many drafts it had room for, and how many it got of five.
+type Drafted = (u64, usize, usize);
+
+/// One step of known tokens and drafts, together at most so many.
+fn draft(scheduler: &mut Scheduler, most: usize) -> Vec<Drafted> {
+    let mut output = scheduler.schedule();
+    let mut asked = Vec::new();
+    scheduler.draft(&mut output, most, |sequence, room| {
+        asked.push((sequence.id().0, room));
+        vec![7; 5]
+    });
+    assert_eq!(scheduler.check_integrity(), Ok(()));
+    scheduler.complete(&output);
+    let drafts = |id| output.scheduled.iter().find(|part| part.id.0 == id).expect("it is scheduled").num_draft_tokens;
+    asked.into_iter().map(|(id, room)| (id, room, drafts(id))).collect()
+}
+
+#[test]
+fn drafts_share_what_is_left_of_their_bound_of_the_budget_and_of_their_sequences() {
+    let config = SchedulerConfig { max_num_batched_tokens: 20, ..CONFIG };
+    // Two sequences of 3 tokens each, which may have 90; (most, room and drafts of each)
+    let cases: [(usize, [usize; 2], &[Drafted]); 6] = [
+        (16, [90, 90], &[(0, 5, 5), (1, 5, 5)]),
+        (13, [90, 90], &[(0, 4, 4), (1, 3, 3)]),
+        (90, [90, 90], &[(0, 7, 5), (1, 9, 5)]),
+        (6, [90, 90], &[]),
+        (0, [90, 90], &[]),
+        // A sequence with room for one token gets none, with room for two it gets one.
+        (16, [4, 5], &[(1, 1, 1)]),
+    ];
+    for (most, max_num_tokens, expected) in cases {
+        let mut scheduler = scheduler(config);
+        for (id, max_num_tokens) in (0..).zip(max_num_tokens) {
+            scheduler.add(sequence(id, 3, max_num_tokens)).expect("it fits");
+        }
+        assert_eq!(draft(&mut scheduler, most), expected, "{most} {max_num_tokens:?}");
+    }
+}
+
+#[test]
+fn drafts_leave_a_block_for_each_running_sequence() {
+    // Two sequences fill two blocks of four.
+    for (num_blocks, expected) in [(4, [0, 0]), (5, [4, 0]), (6, [5, 0]), (7, [5, 4])] {
+        let mut scheduler = scheduler(SchedulerConfig { block_size: 4, num_blocks, ..CONFIG });
+        for id in 0..2 {
+            scheduler.add(sequence(id, 4, 16)).expect("it fits");
+        }
+        let drafts: Vec<_> = draft(&mut scheduler, 20).into_iter().map(|(id, _, drafts)| (id, drafts)).collect();
+        let expected: Vec<_> = (0..).zip(expected).filter(|(_, drafts)| *drafts > 0).collect();
+        assert_eq!(drafts, expected, "{num_blocks}");
+    }
+}
+
+#[test]
+fn a_draft_that_comes_true_is_computed_and_the_first_that_does_not_ends_them() {
+    let cases: [(&[u32], usize, &[u32]); 5] = [
+        (&[7], 4, &[7, 7, 7, 7]),
+        (&[7, 7, 7, 7, 7, 7], 8, &[]),
+        (&[7, 7, 8], 5, &[]),
+        (&[8, 7], 3, &[]),
+        // Tokens that must follow are known before their logits.
+        (&[7, 7, 7, 8, 8, 8], 6, &[]),
+    ];
+    for (token_ids, num_computed_tokens, drafts_left) in cases {
+        let config = SchedulerConfig { block_size: 2, enable_prefix_caching: true, ..CONFIG };
+        let mut scheduler = scheduler(config);
+        scheduler.add(sequence(0, 3, 90)).expect("it fits");
+        assert_eq!(draft(&mut scheduler, 16), [(0, 13, 5)]);
+        for token_id in token_ids {
+            scheduler.append_token(SequenceId(0), *token_id).expect("it is there");
+        }
+        let sequence = scheduler.get(SequenceId(0)).expect("it is there");
+        let state = (sequence.num_computed_tokens(), sequence.draft_token_ids());
+        assert_eq!(state, (num_computed_tokens, drafts_left), "{token_ids:?}");
+        assert_eq!(scheduler.check_integrity(), Ok(()));
+    }
+}
+
+#[test]
+fn a_block_is_found_by_its_tokens_and_never_by_drafts() {
+    let config = SchedulerConfig { block_size: 2, enable_prefix_caching: true, ..CONFIG };
+    let prompt = |id, token_ids: &[u32]| NewSequence { prompt_token_ids: token_ids.to_vec(), ..sequence(id, 0, 90) };
+    let mut scheduler = scheduler(config);
+    scheduler.add(prompt(0, &[1, 2, 3])).expect("it fits");
+    assert_eq!(draft(&mut scheduler, 16), [(0, 13, 5)]);
+    // Drafted were five times 7, of which the first came true.
+    for (id, token_ids) in [(1, [1, 2, 3, 7, 7, 7, 0]), (2, [1, 2, 3, 7, 9, 9, 0])] {
+        scheduler.add(prompt(id, &token_ids)).expect("it fits");
+    }
+    for token_id in [7, 9, 9] {
+        scheduler.append_token(SequenceId(0), token_id).expect("it is there");
+    }
+    let scheduled = step(&mut scheduler, 5).0;
+    // The second finds the block that this step fills, too.
+    assert_eq!(scheduled, [(0, 4, 2, true), (1, 4, 3, true), (2, 6, 1, true)]);
+}
+
+#[test]
+fn a_block_that_drafts_filled_is_found_when_its_sequence_has_ended() {
+    let config = SchedulerConfig { block_size: 2, enable_prefix_caching: true, ..CONFIG };
+    let prompt = |id, token_ids: &[u32]| NewSequence { prompt_token_ids: token_ids.to_vec(), ..sequence(id, 0, 90) };
+    let mut scheduler = scheduler(config);
+    scheduler.add(prompt(0, &[1, 2, 3])).expect("it fits");
+    draft(&mut scheduler, 16);
+    for token_id in [7, 7, 7, 9] {
+        scheduler.append_token(SequenceId(0), token_id).expect("it is there");
+    }
+    scheduler.finish(SequenceId(0)).expect("it runs");
+    scheduler.add(prompt(1, &[1, 2, 3, 7, 7, 7, 7, 7, 0])).expect("it fits");
+    assert_eq!(step(&mut scheduler, 5).0, [(1, 6, 3, true)]);
+}

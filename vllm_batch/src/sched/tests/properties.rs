@@ -15,11 +15,12 @@ enum Op {
         max_cached_tokens: usize,
         adapter: Option<u32>,
     },
-    Step,
+    /// Drafts may fill the step up to so many tokens.
+    Step { most: usize },
     /// Finishes one of the unfinished sequences early.
     Abort(prop::sample::Index),
     /// Schedules a step that is never computed: its sequences are all aborted.
-    FailStep,
+    FailStep { most: usize },
 }
 
 /// An engine with a model that writes, for each token, the name of all tokens up to it into the cache.
@@ -28,6 +29,8 @@ struct World {
     cache: Vec<u64>,
     expected: HashMap<SequenceId, Expected>,
     num_added: u64,
+    /// How many drafts came true.
+    num_accepted: usize,
 }
 
 /// What is known about a sequence without asking the scheduler.
@@ -48,18 +51,23 @@ impl Expected {
     fn content(&self, position: usize) -> u64 {
         name(&self.token_ids[..=position]) ^ u64::from(self.adapter.map_or(0, |adapter| adapter + 1))
     }
+
+    /// The same with more tokens.
+    fn followed_by(&self, token_ids: &[u32]) -> Self {
+        Self { token_ids: [&self.token_ids, token_ids].concat(), ..*self }
+    }
 }
 
 impl World {
     fn new(config: SchedulerConfig) -> Self {
         let cache = vec![0; config.num_blocks * config.block_size];
-        Self { scheduler: scheduler(config), cache, expected: HashMap::new(), num_added: 0 }
+        Self { scheduler: scheduler(config), cache, expected: HashMap::new(), num_added: 0, num_accepted: 0 }
     }
 
     fn apply(&mut self, op: &Op) {
         match op {
             Op::Add { .. } => self.add(op),
-            Op::Step => self.step(),
+            Op::Step { most } => self.step(*most),
             Op::Abort(index) => {
                 let mut ids: Vec<_> = self.expected.keys().copied().collect();
                 ids.sort_unstable();
@@ -67,8 +75,8 @@ impl World {
                     self.finish(*index.get(&ids));
                 }
             }
-            Op::FailStep => {
-                let output = self.schedule();
+            Op::FailStep { most } => {
+                let output = self.schedule(*most);
                 output.scheduled.iter().for_each(|part| self.finish(part.id));
                 self.scheduler.complete(&output);
             }
@@ -122,30 +130,54 @@ impl World {
         self.expected.insert(id, expected);
     }
 
-    fn step(&mut self) {
-        let output = self.schedule();
+    fn step(&mut self, most: usize) {
+        let output = self.schedule(most);
         self.forward(&output);
         self.scheduler.complete(&output);
         for part in &output.scheduled {
             let expected = self.expected.get_mut(&part.id).expect("only unfinished ones are scheduled");
             expected.num_computed_tokens += part.num_tokens;
-            if !part.samples {
-                continue;
+            if part.samples {
+                self.sample(part);
             }
-            let token_id = (name(&expected.token_ids) % 2) as u32;
+        }
+    }
+
+    /// Appends the next token, and one more for each draft that came true.
+    fn sample(&mut self, part: &ScheduledSequence) {
+        let draft_token_ids = self.scheduler.get(part.id).expect("it is unfinished").draft_token_ids().to_vec();
+        assert_eq!(draft_token_ids.len(), part.num_draft_tokens);
+        for draft in draft_token_ids.into_iter().map(Some).chain([None]) {
+            let expected = self.expected.get_mut(&part.id).expect("it is unfinished");
+            let token_id = next_token(&expected.token_ids);
             expected.token_ids.push(token_id);
+            let came_true = draft == Some(token_id);
+            expected.num_computed_tokens += usize::from(came_true);
             let is_complete = expected.token_ids.len() == expected.num_final_tokens;
-            self.scheduler.append_token(part.id, token_id).expect("it is unfinished");
+            let sequence = self.scheduler.append_token(part.id, token_id).expect("it is unfinished");
+            assert_eq!(sequence.num_computed_tokens(), expected.num_computed_tokens);
+            assert_eq!(sequence.is_computed(), came_true);
+            self.num_accepted += usize::from(came_true);
             if is_complete {
                 self.finish(part.id);
+            }
+            if is_complete || !came_true {
+                return;
             }
         }
     }
 
     /// Schedules and checks the step against what is expected.
-    fn schedule(&mut self) -> SchedulerOutput {
+    fn schedule(&mut self, most: usize) -> SchedulerOutput {
         let config = *self.scheduler.config();
-        let output = self.scheduler.schedule();
+        let mut output = self.scheduler.schedule();
+        let num_known = output.num_tokens();
+        self.scheduler.draft(&mut output, most, |sequence, room| {
+            assert!(room > 0 && sequence.draft_token_ids().is_empty());
+            guesses(sequence.token_ids())
+        });
+        assert!(output.num_tokens() <= num_known.max(most), "drafts do not exceed their bound");
+        assert_eq!(output.num_tokens(), num_known + output.num_draft_tokens());
         assert_eq!(self.scheduler.check_integrity(), Ok(()));
         assert_eq!(output.is_empty(), self.expected.is_empty(), "no step is wasted");
         assert!(output.num_tokens() <= config.max_num_batched_tokens);
@@ -180,14 +212,22 @@ impl World {
         assert!(part.num_tokens > 0 && end <= expected.token_ids.len());
         assert_eq!(part.samples, end == expected.token_ids.len());
         assert!(part.samples || enable_chunked_prefill);
+        assert!(part.samples || part.num_draft_tokens == 0);
     }
 
-    /// Writes all scheduled tokens, then reads all tokens that the scheduled ones attend to.
+    /// Writes all scheduled tokens and drafts, then reads all tokens that the scheduled ones attend to.
     fn forward(&mut self, output: &SchedulerOutput) {
         for part in &output.scheduled {
             for position in part.start..part.start + part.num_tokens {
                 let slot = self.slot(part.id, position);
                 self.cache[slot] = self.expected[&part.id].content(position);
+            }
+            let drafts = self.scheduler.get(part.id).expect("it is unfinished").draft_token_ids();
+            let (end, expected) = (part.start + part.num_tokens, &self.expected[&part.id]);
+            let drafted = expected.followed_by(drafts);
+            for position in end..end + part.num_draft_tokens {
+                let slot = self.slot(part.id, position);
+                self.cache[slot] = drafted.content(position);
             }
         }
         for part in &output.scheduled {
@@ -223,7 +263,7 @@ impl World {
         let num_tokens: usize = self.expected.values().map(|expected| expected.num_final_tokens).sum();
         let limit = num_tokens * (self.expected.len() + 1);
         for _ in 0..limit {
-            self.apply(&Op::Step);
+            self.apply(&Op::Step { most: 16 });
         }
         assert!(self.expected.is_empty() && !self.scheduler.has_unfinished());
         assert_eq!(self.scheduler.block_pool().num_free_blocks(), self.scheduler.config().num_blocks);
@@ -233,6 +273,20 @@ impl World {
 /// FNV-1a: names what a cache slot holds.
 fn name(token_ids: &[u32]) -> u64 {
     token_ids.iter().fold(0xcbf2_9ce4_8422_2325, |hash, id| (hash ^ u64::from(*id + 1)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// What the model says after these tokens.
+fn next_token(token_ids: &[u32]) -> u32 {
+    (name(token_ids) % 2) as u32
+}
+
+/// Some tokens that the model will say, then some that it may say.
+fn guesses(token_ids: &[u32]) -> Vec<u32> {
+    let (num_right, num_random) = ((name(token_ids) >> 8) & 3, (name(token_ids) >> 10) & 3);
+    let mut guessed = token_ids.to_vec();
+    (0..num_right).for_each(|_| guessed.push(next_token(&guessed)));
+    guessed.extend((0..num_random).map(|bit| ((name(token_ids) >> (12 + bit)) & 1) as u32));
+    guessed.split_off(token_ids.len())
 }
 
 fn config() -> impl Strategy<Value = SchedulerConfig> {
@@ -268,9 +322,9 @@ fn op() -> impl Strategy<Value = Op> {
             max_cached_tokens: limits.0,
             adapter: limits.1,
         }),
-        8 => Just(Op::Step),
+        8 => (0usize..24).prop_map(|most| Op::Step { most }),
         1 => any::<prop::sample::Index>().prop_map(Op::Abort),
-        1 => Just(Op::FailStep),
+        1 => (0usize..24).prop_map(|most| Op::FailStep { most }),
     ]
 }
 
@@ -303,7 +357,7 @@ proptest! {
 }
 
 #[test]
-fn the_worlds_do_preempt_and_share() {
+fn the_worlds_do_preempt_and_share_and_guess() {
     let config = SchedulerConfig {
         max_num_seqs: 4,
         max_num_batched_tokens: 8,
@@ -326,10 +380,11 @@ fn the_worlds_do_preempt_and_share() {
     let (mut num_preempted, mut num_skipped) = (0, 0);
     while world.scheduler.has_unfinished() {
         let before: Vec<bool> = (0..6).map(|id| world.expected.get(&SequenceId(id)).is_some_and(|e| e.runs)).collect();
-        world.apply(&Op::Step);
+        world.apply(&Op::Step { most: 16 });
         let now = |id: usize| world.expected.get(&SequenceId(id as u64));
         num_preempted += (0..6).filter(|id| before[*id] && now(*id).is_some_and(|expected| !expected.runs)).count();
         num_skipped += (0..6).filter(|id| !before[*id] && now(*id).is_some_and(|e| e.num_computed_tokens > 5)).count();
     }
     assert!(num_preempted > 0 && num_skipped > 0, "{num_preempted} preempted, {num_skipped} came back with hits");
+    assert!(world.num_accepted > 0, "no draft came true");
 }

@@ -4,7 +4,7 @@ Usage: make_reference.py MODEL_FOLDER, where the folder is that of the PyPI pack
 Needs sentence-transformers and torch. Writes beside itself:
 
 * minilm.txt and minilm.safetensors: sentences, one a line, and what sentence-transformers makes of them, as f16;
-* bert/, roberta/: tiny random models, and the last hidden states that transformers computes for them, in f32.
+* bert/, roberta/, xlm_roberta/: tiny random models, and the last hidden states that transformers computes for them, in f32.
 """
 
 import json
@@ -19,7 +19,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
+from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, XLMRobertaConfig, XLMRobertaModel
 
 HERE = Path(__file__).parent
 
@@ -88,7 +88,7 @@ def tiny(name, model_class, config):
         expected[f"p{i}.input_ids"], expected[f"p{i}.hidden"] = ids, hidden
     (folder / "config.json").write_text(json.dumps(config.to_dict() | {"architectures": [model_class.__name__]}, indent=1))
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-    if name == "roberta":  # as in a checkpoint of a model with a head
+    if name != "bert":  # as in a checkpoint of a model with a head
         weights = {f"roberta.{key}": value for key, value in weights.items()} | {"lm_head.bias": torch.zeros(96)}
     else:
         tokenizer(folder)
@@ -101,3 +101,4 @@ if __name__ == "__main__":
     sizes = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=80, vocab_size=96)
     tiny("bert", BertModel, BertConfig(**sizes, max_position_embeddings=70))
     tiny("roberta", RobertaModel, RobertaConfig(**sizes, max_position_embeddings=72, type_vocab_size=1))
+    tiny("xlm_roberta", XLMRobertaModel, XLMRobertaConfig(**sizes, max_position_embeddings=72, type_vocab_size=1))
