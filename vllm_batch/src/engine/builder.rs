@@ -17,7 +17,7 @@ use crate::kernels::{KvCacheDtype, WeightDtype};
 use crate::model::{BLOCK_SIZE, KvCache, ModelFiles, ModelSource, ModelSpec, Network};
 use crate::request::{PoolingType, TaskKind};
 use crate::sched::{Scheduler, SchedulerConfig};
-use crate::text::{ChatTemplate, ReasoningFormat, ToolCallFormat};
+use crate::text::{ReasoningFormat, ToolCallFormat};
 
 /// Where the model is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
