@@ -305,7 +305,7 @@ impl EngineBuilder {
         let time = self.chat_template_time.unwrap_or_else(|| beginning_of_day(SystemTime::now()));
         let mut spec = self.spec(&files, names, limits.max_model_len, scheduler.max_num_seqs());
         if self.chat_template_time.is_some() {
-            spec.revision += &format!("-at{}", since_epoch(time).as_secs());
+            spec.revision = format!("{}-at{}", spec.revision, since_epoch(time).as_secs());
         }
         let pooling_type = self.pooling_type.unwrap_or_else(|| own_pooling_type(&files));
         let lowering = Lowering::new(files, spec.clone(), (self.parsers, self.seed, pooling_type, time));
