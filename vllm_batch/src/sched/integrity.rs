@@ -7,7 +7,7 @@ impl Scheduler {
     /// Checks everything that must hold between two calls. For tests and for debugging: it reads everything.
     ///
     /// # Errors
-    /// What is wrong: see [`BlockPool::check_integrity`], and the queues, their order, their limits, the blocks of each
+    /// What is wrong: see [`BlockPool::check_integrity`](crate::kv::BlockPool::check_integrity), and the queues, their order, their limits, the blocks of each
     /// sequence.
     pub fn check_integrity(&self) -> Result<(), String> {
         self.pool.check_integrity(self.running.iter().map(|sequence| &sequence.block_table))?;
