@@ -52,10 +52,13 @@ pub mod curate;
 pub mod engine;
 pub mod error;
 pub mod guide;
+#[cfg(any(feature = "label-studio", feature = "remote"))]
+mod http;
 mod kernels;
 pub mod kv;
 mod model;
 pub mod output;
+pub mod pipeline;
 pub mod request;
 pub mod sample;
 pub mod sched;

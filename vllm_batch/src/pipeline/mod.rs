@@ -1,0 +1,10 @@
+//! How do records become training data?
+//!
+//! Records go through an engine, what it says is read and checked, people review it, and what they say comes back. Each stage
+//! can stop at any point and goes on where it stopped.
+//!
+//! * `curation`: records to suggestions, through a [`BatchRunner`](crate::BatchRunner).
+//! * `label_studio`: suggestions to a review server and answers back (feature `label-studio`).
+
+#[cfg(feature = "label-studio")]
+pub mod label_studio;
