@@ -20,6 +20,7 @@ mod embed;
 mod field;
 mod gold;
 mod ident;
+pub mod label_studio;
 mod parse;
 mod prompt;
 mod question;

@@ -50,6 +50,7 @@ const FORBIDDEN: &[(Place, &[&str])] = &[
     (Place::NotIn(&["error", "kernels", "model", "engine"]), &["candle_core"]),
     (Place::NotIn(&["text"]), &["tokenizers", "minijinja_contrib"]),
     (Place::NotIn(&["text", "curate"]), &["minijinja"]),
+    (Place::NotIn(&["curate"]), &["quick_xml"]),
     (Place::NotIn(&["model"]), &["hf_hub", "safetensors"]),
     (Place::NotIn(&["http", "engine", "pipeline"]), &["ureq"]),
     (Place::NotIn(&[]), &["std::env", "std::process", "build_global"]),
