@@ -22,7 +22,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kv", &[]),
     ("sched", &["error", "kv"]),
     ("sample", &["request"]),
-    ("engine", &["error", "http", "request", "output", "text", "guide", DTYPES[0], DTYPES[1], "model", "sched", "sample"]),
+    (
+        "engine",
+        &["error", "http", "request", "output", "text", "guide", DTYPES[0], DTYPES[1], "model", "sched", "sample"],
+    ),
     ("batch", &["error", "request", "output", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3]]),
     ("curate", &["error", "request", "output"]),
     (

@@ -162,7 +162,8 @@ impl RemoteEngineBuilder {
     /// # Errors
     /// [`LoadError::InvalidOption`], [`LoadError::Server`] if the server was asked in vain, [`LoadError::Threads`].
     pub fn build(mut self) -> Result<RemoteEngine, LoadError> {
-        self.connection.base_url = checked_url(&self.connection.base_url).map_err(|message| invalid("base_url", message))?;
+        self.connection.base_url =
+            checked_url(&self.connection.base_url).map_err(|message| invalid("base_url", message))?;
         self.check_ranges()?;
         let client = Client::new(self.connection.clone())
             .ok_or_else(|| invalid("api_key", "must consist of visible ASCII characters"))?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::BufReader;
-use std::time::{Instant, UNIX_EPOCH, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::{Value, json};

@@ -191,7 +191,8 @@ fn check_change(project: &Project, schema: &CompiledSchema, registry: &SchemaReg
     if *version >= wanted.version {
         return conflict("its version is not older");
     }
-    let Some(old) = registry.get_version(id, version).filter(|old| project.schema_sha256.as_deref() == Some(old.sha256()))
+    let Some(old) =
+        registry.get_version(id, version).filter(|old| project.schema_sha256.as_deref() == Some(old.sha256()))
     else {
         return conflict("the registry does not have it, so that it cannot be compared");
     };

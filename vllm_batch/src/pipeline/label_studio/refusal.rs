@@ -16,9 +16,7 @@ pub(super) fn of_reply(reply: &Reply, path: &str) -> LabelStudioError {
     match status {
         401 | 403 => LabelStudioError::Unauthorized { status, message },
         404 => LabelStudioError::NotFound { path: path.to_owned(), message },
-        status if is_transient(status) => {
-            LabelStudioError::Server { status, message, retry_after: reply.retry_after }
-        }
+        status if is_transient(status) => LabelStudioError::Server { status, message, retry_after: reply.retry_after },
         300..=399 => {
             let message = format!("it is a redirect: the URL of the client may be wrong. {message}");
             LabelStudioError::InvalidResponse { status, message }
@@ -101,12 +99,27 @@ mod tests {
         let failed = format!("the server failed with HTTP 500: {}", "x".repeat(500));
         let page = "<!DOCTYPE html><html><head><title>Not Found</title></head></html>";
         let cases = [
-            (400, strict.to_string(), "refused", "HTTP 400: Validation error\n  non_field_errors: Task 1, prediction 0: Region 0: Invalid value\n  non_field_errors: other"),
+            (
+                400,
+                strict.to_string(),
+                "refused",
+                "HTTP 400: Validation error\n  non_field_errors: Task 1, prediction 0: Region 0: Invalid value\n  non_field_errors: other",
+            ),
             (400, json!(["no tasks"]).to_string(), "refused", "HTTP 400: it was refused\n  no tasks"),
             (404, page.to_owned(), "not_found", "there is no /api/projects/9/: Not Found"),
-            (401, json!({"detail": "Invalid token."}).to_string(), "unauthorized", "the server refused the token with HTTP 401: Invalid token."),
+            (
+                401,
+                json!({"detail": "Invalid token."}).to_string(),
+                "unauthorized",
+                "the server refused the token with HTTP 401: Invalid token.",
+            ),
             (500, "x".repeat(1000), "server_error", failed.as_str()),
-            (302, String::new(), "invalid_response", "HTTP 302, but the answer is not Label Studio's: it is a redirect: the URL of the client may be wrong. "),
+            (
+                302,
+                String::new(),
+                "invalid_response",
+                "HTTP 302, but the answer is not Label Studio's: it is a redirect: the URL of the client may be wrong. ",
+            ),
             (413, "too large".to_owned(), "refused", "HTTP 413: too large"),
         ];
         for (status, body, code, text) in cases {
@@ -118,7 +131,14 @@ mod tests {
     #[test]
     fn tasks_at_fault_are_found() {
         let say = |text: &str| ("non_field_errors".to_owned(), text.to_owned());
-        let errors = ["Task 1, prediction 0: a", "Task 12, prediction 3: b", "Task 1, prediction 1: c", "Task 99, prediction 0: d", "Task x", "e"];
+        let errors = [
+            "Task 1, prediction 0: a",
+            "Task 12, prediction 3: b",
+            "Task 1, prediction 1: c",
+            "Task 99, prediction 0: d",
+            "Task x",
+            "e",
+        ];
         let found = tasks_at_fault(&errors.map(say), 13);
         let expected = [(1, "Task 1, prediction 0: a; Task 1, prediction 1: c"), (12, "Task 12, prediction 3: b")];
         assert_eq!(found, expected.map(|(index, text)| (index, text.to_owned())));

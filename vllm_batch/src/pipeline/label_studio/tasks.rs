@@ -188,7 +188,8 @@ impl LabelStudio {
 
 /// A query of Label Studio's data manager.
 fn key_query(project: u64, keys: &[&str], page: usize) -> String {
-    let item = |key: &&str| json!({"filter": "filter:tasks:data.vb_key", "operator": "equal", "type": "String", "value": key});
+    let item =
+        |key: &&str| json!({"filter": "filter:tasks:data.vb_key", "operator": "equal", "type": "String", "value": key});
     let items: Vec<_> = keys.iter().map(item).collect();
     let query = json!({"filters": {"conjunction": "or", "items": items}}).to_string();
     format!("project={project}&page={page}&page_size={PAGE_SIZE}&query={}", encode(&query))

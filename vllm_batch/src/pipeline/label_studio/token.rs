@@ -50,7 +50,8 @@ pub(super) struct AccessToken {
 impl AccessToken {
     pub(super) fn new(text: String) -> Self {
         let expires = claims(&text).and_then(|claims| claims["exp"].as_u64());
-        let until = expires.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(u64::from(u32::MAX))));
+        let until =
+            expires.map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(u64::from(u32::MAX))));
         Self { text, until: until.and_then(|until| until.checked_sub(MARGIN)) }
     }
 

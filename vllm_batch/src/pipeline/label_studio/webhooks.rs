@@ -171,12 +171,17 @@ mod tests {
     #[test]
     fn only_the_whole_secret_counts() {
         let body = r#"{"action": "TASKS_DELETED", "tasks": [{"id": 1}, {"id": 2}], "project": {"id": 3}}"#;
-        for headers in [&[][..], &[("X-Secret", "")], &[("X-Secret", "ab")], &[("X-Secret", "abcd")], &[("Other", "abc")]] {
+        for headers in
+            [&[][..], &[("X-Secret", "")], &[("X-Secret", "ab")], &[("X-Secret", "abcd")], &[("Other", "abc")]]
+        {
             assert_eq!(verify(headers, body), Err("wrong_secret"), "{headers:?}");
         }
         let event = verify(&[("x-SECRET", "abc")], body).unwrap();
         assert_eq!((event.project, event.tasks, event.annotations), (Some(3), vec![1, 2], vec![]));
-        assert_eq!(WebhookReceiver::new("a", "").verify([("a", "")], body.as_bytes()).unwrap_err().code(), "wrong_secret");
+        assert_eq!(
+            WebhookReceiver::new("a", "").verify([("a", "")], body.as_bytes()).unwrap_err().code(),
+            "wrong_secret"
+        );
         assert!(!format!("{:?}", WebhookReceiver::new("a", "hunter2")).contains("hunter2"));
     }
 
