@@ -23,3 +23,6 @@ pub use read::answers_of;
 pub use region::{Region, regions};
 pub use task::{TaskAnnotations, TaskOptions, dedup_key, model_version, task};
 pub use validate::validate_prediction;
+
+#[cfg(test)]
+mod tests;

@@ -57,9 +57,9 @@ impl OwnConfig {
             let value = quick_xml::escape::unescape(&attribute.value).map_err(|error| malformed(&error))?.into_owned();
             attributes.insert(key, value);
         }
-        if let Some(variable) = attributes.get("value").and_then(|value| value.strip_prefix('$')) {
-            self.variables.push(variable.to_owned());
-        }
+        let variable = attributes.get("value").and_then(|value| value.strip_prefix('$'));
+        let is_name = |text: &&str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        self.variables.extend(variable.filter(is_name).map(str::to_owned));
         let Some(name) = attributes.remove("name") else { return Ok(()) };
         if self.controls.contains_key(&name) || self.objects.contains(&name) {
             return Err(Diagnostic::error("duplicate_tag", PATH, format!("two tags are called {name:?}")));
