@@ -28,13 +28,21 @@ pub struct RejectedRecord {
 }
 
 impl CurationPipeline<'_> {
-    /// Brings the suggestions of a [`run`](Self::run) into a project, each record once: what is there is known from
-    /// `import-PROJECT.jsonl` in the pipeline's folder, or looked for. After an error or a crash, the same call goes on.
+    /// Brings the suggestions of a [`run`](Self::run) into a project, each record once: what is there is known from the cursor,
+    /// by default `import-PROJECT.jsonl` in the pipeline's folder, or looked for. After an error or a crash, the same call goes
+    /// on.
     ///
     /// # Errors
     /// [`CurationError::Io`], [`CurationError::LabelStudio`].
-    pub fn import_into(&self, server: &LabelStudio, project: u64) -> Result<ReviewReport, CurationError> {
-        let cursor = self.work_folder()?.join(format!("import-{project}.jsonl"));
+    pub fn import_into(
+        &self,
+        server: &LabelStudio,
+        project: u64,
+        options: &ImportOptions,
+    ) -> Result<ReviewReport, CurationError> {
+        let mut options = options.clone();
+        let own = self.work_folder()?.join(format!("import-{project}.jsonl"));
+        options.cursor.get_or_insert(own);
         let (mut rejected, mut failure) = (Vec::new(), None);
         let tasks = self.suggested()?.map_while(|record| record.map_err(|error| failure = Some(error)).ok());
         let tasks = tasks.filter_map(|record| match task(self.schema(), &record, &TaskOptions::default()) {
@@ -44,7 +52,7 @@ impl CurationPipeline<'_> {
                 None
             }
         });
-        let import = server.import(project, tasks, &ImportOptions::default().with_cursor(cursor))?;
+        let import = server.import(project, tasks, &options)?;
         failure.map_or(Ok(ReviewReport { import, rejected }), Err)
     }
 }

@@ -83,7 +83,7 @@ impl State {
                 bad.iter().map(|at| format!("Task {at}, prediction 0: Score must be between 0 and 1")).collect();
             return (400, json!({"detail": "Validation error", "validation_errors": {"predictions": errors}}));
         }
-        if tasks.iter().any(|task| task["data"]["text"].is_null()) {
+        if tasks.iter().any(|task| task["data"].get("text").is_some_and(Value::is_null)) {
             return (
                 400,
                 json!({"detail": "Validation error", "validation_errors": ["\"text\" key is expected in task data"]}),

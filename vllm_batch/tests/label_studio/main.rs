@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
+#[path = "../../../examples/demo_model/mod.rs"]
+mod demo_model;
 mod fake;
 mod import;
+mod pipeline;
+mod real;
 #[path = "../remote/server.rs"]
 #[allow(dead_code)] // What it has for engines.
 mod server;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use self::error::at;
 use self::records::Records;
-use crate::batch::{BatchReport, BatchRequestOutput, BatchRunner, CancellationToken, Progress};
+use crate::batch::{BatchReport, BatchRequestOutput, BatchRunner, CancellationToken, Progress, RunError};
 use crate::curate::{AnswerError, CompiledSchema, Provenance, Record, RequestOptions};
 use crate::engine::BatchEngine;
 
@@ -136,8 +136,12 @@ impl<'a> CurationPipeline<'a> {
             .cancellation(self.cancellation.clone())
             .on_progress(&self.on_progress)
             .progress_interval(self.progress_interval)
-            .run()?;
-        self.write_suggestions(batch)
+            .run();
+        match batch {
+            Ok(batch) => self.write_suggestions(Some(batch)),
+            Err(RunError::EmptyInput { .. }) => self.write_suggestions(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The records that a model answered about, with its answers, in the order of the input; read from the files of a run.
@@ -184,7 +188,7 @@ impl<'a> CurationPipeline<'a> {
         file.finish()
     }
 
-    fn write_suggestions(&self, batch: BatchReport) -> Result<CurationReport> {
+    fn write_suggestions(&self, batch: Option<BatchReport>) -> Result<CurationReport> {
         let folder = self.work_folder()?;
         let (suggestions_path, rejections_path) = (folder.join("suggestions.jsonl"), folder.join("rejected.jsonl"));
         let mut suggestions = Replacement::new(suggestions_path.clone())?;

@@ -52,8 +52,8 @@ pub struct CurationReport {
     pub rejected: usize,
     /// Questions whose answer could not be used. Their records go on. Reasons are in the same file.
     pub unreadable_answers: usize,
-    /// The engine's part.
-    pub batch: BatchReport,
+    /// The engine's part; absent if there was no record to ask about.
+    pub batch: Option<BatchReport>,
     /// The records with the models' answers, in the order of the input: one [`Record`](crate::curate::Record) a line.
     pub suggestions_path: PathBuf,
     /// Everything that was left out, one [`Rejection`] a line, in the order of the input.

@@ -58,9 +58,7 @@ pub(super) fn answer(row: BatchRequestOutput, line: usize) -> Result<(RequestOut
             let id = row.custom_id.unwrap_or_default();
             Ok((RequestOutput::new(id, [].into(), outputs, usage), chat.model))
         }
-        Some(ResponseBody::Error { error }) => {
-            Err(reject(error.code.as_deref().unwrap_or("refused"), &error.message))
-        }
+        Some(ResponseBody::Error { error }) => Err(reject(error.code.as_deref().unwrap_or("refused"), &error.message)),
         _ => Err(reject("invalid_row", "the row holds no answer to a conversation")),
     }
 }
@@ -72,8 +70,7 @@ fn completion(choice: ChatChoice) -> CompletionOutput {
         Some("repetition") => FinishReason::Repetition,
         _ => FinishReason::Stop,
     };
-    let mut output =
-        CompletionOutput::new(choice.message.content.unwrap_or_default(), Vec::new(), finish_reason, None);
+    let mut output = CompletionOutput::new(choice.message.content.unwrap_or_default(), Vec::new(), finish_reason, None);
     output.index = choice.index;
     output.logprobs =
         choice.logprobs.and_then(|logprobs| logprobs.content).map(|tokens| tokens.into_iter().map(token).collect());

@@ -9,7 +9,7 @@ use crate::testing::ScriptedEngine;
 
 fn answer() -> String {
     json!({
-        "tone": "formal", "clarity": 9, "professionalism": 4, "call_to_action": "Reply by Friday.", "is_appropriate": true,
+        "tone": "formal", "clarity": "mud",
     })
     .to_string()
 }
@@ -17,19 +17,23 @@ fn answer() -> String {
 #[test]
 fn a_line_of_the_batch_file_is_the_schema_s_request() {
     let spec = EngineSpec::new("m", "r");
+    let mut compared = 0;
     for schema in SchemaRegistry::builtin().iter() {
         let mut record = Record::new("r-1");
         for field in schema.schema().fields.iter().filter(|field| field.required) {
             record = record.with_field(field.id.as_str(), "text");
         }
-        let options = RequestOptions::default().with_model("m");
-        let varied = options.clone().with_logprobs(true).with_n(3).with_temperature(0.7).with_seed(5).with_max_tokens(9);
+        let options = RequestOptions::default();
+        let varied =
+            options.clone().with_logprobs(true).with_n(3).with_temperature(0.7).with_seed(5).with_max_tokens(9);
         for options in [options.clone(), varied, options.with_form(AnswerForm::Template)] {
             let Ok(request) = schema.request(&record, &options) else { continue };
             let line = serde_json::to_vec(&rows::line(&request, "m")).unwrap();
             assert_eq!(BatchLine::parse(&line, 1, &spec).unwrap().requests, [request]);
+            compared += 1;
         }
     }
+    assert!(compared >= 9, "{compared}");
 }
 
 /// A folder with records, and the lines of a file in it.
@@ -63,7 +67,7 @@ impl Folder {
 }
 
 fn mail(id: &str) -> Value {
-    json!({"id": id, "fields": {"subject": "Hello", "body": "Please reply.", "sender": "ann", "recipient": "bob"}})
+    json!({"id": id, "fields": {"from": "ann", "to": "bob", "subject": format!("Hello {id}"), "email_body": "Please reply."}})
 }
 
 #[test]
@@ -114,6 +118,9 @@ fn what_stops_it_is_typed_and_named() {
     assert_eq!(pipeline().run().unwrap_err().code(), "missing_option");
     let nowhere = Path::new("/nowhere/at/all");
     assert_eq!(pipeline().folder(nowhere).records(nowhere).run().unwrap_err().code(), "curation_io");
+    let folder = Folder::new(&[json!({"id": "a"})]);
+    let report = folder.run(&engine);
+    assert_eq!((report.records, report.rejected, report.batch), (1, 1, None));
     let folder = Folder::new(&(0..40).map(|at| mail(&format!("{at}"))).collect::<Vec<_>>());
     let dead = ScriptedEngine::new(|_| Ok(answer())).dying_after(0);
     assert!(matches!(folder.try_run(&dead).unwrap_err(), CurationError::Run(_)));
