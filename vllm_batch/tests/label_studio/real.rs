@@ -15,7 +15,9 @@ use vllm_batch::curate::{
     CompiledSchema, FieldKind, GoldSnapshot, Record, RequestOptions, SchemaRegistry, Suggestion, Version,
 };
 use vllm_batch::pipeline::CurationPipeline;
-use vllm_batch::pipeline::label_studio::{ExportFilter, ImportOptions, LabelStudio, ProjectSpec, WebhookReceiver};
+use vllm_batch::pipeline::label_studio::{
+    ExportFilter, ImportOptions, LabelStudio, Project, ProjectSpec, WebhookReceiver,
+};
 
 use crate::demo_model;
 
@@ -30,7 +32,7 @@ fn server() -> LabelStudio {
 }
 
 fn config(schema: &CompiledSchema) -> String {
-    label_config(schema, &LabelConfigOptions::default()).unwrap().xml
+    label_config(schema, &LabelConfigOptions::default()).unwrap().xml.trim().to_owned()
 }
 
 fn record(schema: &CompiledSchema, at: usize) -> Record {
@@ -46,6 +48,14 @@ fn record(schema: &CompiledSchema, at: usize) -> Record {
         record = record.with_field(field.id.as_str(), value);
     }
     record
+}
+
+/// The project of a schema, without what a run that failed has left.
+fn new_project(server: &LabelStudio, schema: &CompiledSchema) -> Project {
+    while let Some(old) = server.find_project(schema).unwrap() {
+        server.delete_project(old.id).unwrap();
+    }
+    server.ensure_project(&ProjectSpec::new(schema, &config(schema)), &SchemaRegistry::new()).unwrap()
 }
 
 /// All tasks of a project.
@@ -69,10 +79,8 @@ fn there_and_back(server: &LabelStudio, engine: &LocalEngine, schema: &CompiledS
     assert_eq!((report.suggested, report.rejected, report.unreadable_answers), (RECORDS, 0, 0), "{rejections}");
 
     let registry = SchemaRegistry::builtin();
-    let old = server.find_project(schema).unwrap();
-    old.map_or(Ok(()), |old| server.delete_project(old.id)).unwrap();
-    let project = server.ensure_project(&ProjectSpec::new(schema, config(schema)), &registry).unwrap();
-    assert_eq!(server.ensure_project(&ProjectSpec::new(schema, config(schema)), &registry).unwrap(), project);
+    let project = new_project(server, schema);
+    assert_eq!(server.ensure_project(&ProjectSpec::new(schema, &config(schema)), &registry).unwrap(), project);
     for (imported, present) in [(RECORDS, 0), (0, RECORDS)] {
         let review = pipeline.import_into(server, project.id, &ImportOptions::default()).unwrap();
         assert_eq!((review.import.imported, review.import.present), (imported, present));
@@ -163,8 +171,7 @@ fn keys(tasks: &[Value]) -> Vec<&str> {
 #[ignore = "needs Label Studio: scripts/test_label_studio.sh starts one"]
 fn a_strict_server_names_bad_predictions_and_a_lenient_one_takes_them() {
     let (server, schema) = (server(), schema("bad_predictions"));
-    let project =
-        server.ensure_project(&ProjectSpec::new(&schema, config(&schema)), &SchemaRegistry::new()).unwrap().id;
+    let project = new_project(&server, &schema).id;
     let mut tasks = plain_tasks(&schema, 20);
     let good =
         json!({"from_name": "tone", "to_name": "src_subject", "type": "choices", "value": {"choices": ["formal"]}});
@@ -206,9 +213,9 @@ fn a_minor_version_changes_the_project_and_a_major_one_has_its_own() {
     let mut registry = SchemaRegistry::new();
     let first = registry.register(schema("growing").schema().clone()).unwrap();
     let ensure = |schema: &CompiledSchema, registry: &SchemaRegistry| {
-        server.ensure_project(&ProjectSpec::new(schema, config(schema)), registry)
+        server.ensure_project(&ProjectSpec::new(schema, &config(schema)), registry)
     };
-    let project = ensure(&first, &registry).unwrap();
+    let project = new_project(&server, &first);
     server.import(project.id, plain_tasks(&first, 2), &ImportOptions::default()).unwrap();
     let mut minor = first.schema().clone();
     minor.version = Version::new(1, 1, 0);
@@ -221,7 +228,8 @@ fn a_minor_version_changes_the_project_and_a_major_one_has_its_own() {
     major.version = Version::new(2, 0, 0);
     major.questions.remove(0);
     let major = registry.register(major).unwrap();
-    let other = ensure(&major, &registry).unwrap();
+    let other = new_project(&server, &major);
+    assert_eq!(ensure(&major, &registry).unwrap(), other);
     assert_ne!(other.id, project.id);
     for id in [project.id, other.id] {
         server.delete_project(id).unwrap();
@@ -262,8 +270,7 @@ fn a_personal_access_token_works() {
 #[ignore = "needs Label Studio: scripts/test_label_studio.sh starts one"]
 fn events_arrive_with_the_secret() {
     let (server, schema) = (server(), schema("events"));
-    let project =
-        server.ensure_project(&ProjectSpec::new(&schema, config(&schema)), &SchemaRegistry::new()).unwrap().id;
+    let project = new_project(&server, &schema).id;
     server.import(project, plain_tasks(&schema, 1), &ImportOptions::default()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let receiver = WebhookReceiver::new("X-Secret", "s3cret");
@@ -337,8 +344,7 @@ fn proxy(backend: Arc<Mutex<String>>, on_request: impl Fn(usize) + Send + Sync +
 fn last_the_server_is_killed_in_the_middle_of_an_import() {
     const TASKS: usize = 400;
     let (direct, schema) = (server(), schema("killed"));
-    let project =
-        direct.ensure_project(&ProjectSpec::new(&schema, config(&schema)), &SchemaRegistry::new()).unwrap().id;
+    let project = new_project(&direct, &schema).id;
     let pid = read("VLLM_BATCH_LABEL_STUDIO_PID");
     let backend = Arc::new(Mutex::new(direct.url().to_owned()));
     let url = proxy(Arc::clone(&backend), move |number| {

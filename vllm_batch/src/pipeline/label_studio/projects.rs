@@ -49,9 +49,9 @@ pub struct ProjectSpec<'a> {
 }
 
 impl<'a> ProjectSpec<'a> {
-    /// The project of a schema with a labelling configuration.
-    pub fn new(schema: &'a CompiledSchema, label_config: impl Into<String>) -> Self {
-        Self { schema, label_config: label_config.into(), annotations_per_task: 1, show_predictions: true }
+    /// The project of a schema with a labelling configuration. White space around it is dropped, as the server does.
+    pub fn new(schema: &'a CompiledSchema, label_config: &str) -> Self {
+        Self { schema, label_config: label_config.trim().to_owned(), annotations_per_task: 1, show_predictions: true }
     }
 
     /// Sets how many annotations each task gets.
