@@ -77,6 +77,10 @@ impl Chance {
             QuestionKind::Boolean { .. } => json!(self.below(2) == 1),
             QuestionKind::Number(_) => json!(self.below(40)),
             QuestionKind::Text(text) if text.many => json!([self.text(2), self.text(3)]),
+            // The one pattern of the schemas: an address.
+            QuestionKind::Text(text) if text.pattern.is_some() => {
+                json!(format!("{}@example.org", WORDS[self.below(8)]))
+            }
             QuestionKind::Text(_) => json!(self.text(8)),
             QuestionKind::Structured { schema } => self.value(schema),
             kind => panic!("no made-up answer for {kind:?}"),
