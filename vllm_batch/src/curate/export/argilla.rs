@@ -76,9 +76,8 @@ fn value(kind: &QuestionKind, answer: &Answer) -> Option<Value> {
         Answer::Options(values) if values.is_empty() => return None,
         Answer::Rating(stars) if is_rating(kind) => json!(stars),
         Answer::Spans(spans) => spans.iter().map(span).collect(),
-        Answer::Options(_) => answer.to_json(),
         Answer::Option(text) | Answer::Text(text) | Answer::Date(text) => json!(text),
-        Answer::Preference(_) => answer.to_json(),
+        Answer::Options(_) | Answer::Preference(_) => answer.to_json(),
         _ => json!(answer.to_json().to_string()),
     };
     (value != json!("")).then_some(value)

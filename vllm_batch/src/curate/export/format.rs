@@ -23,7 +23,7 @@ pub enum ExportFormat {
     TrlKto,
     /// Alpaca, as LLaMA-Factory and Axolotl read it: `instruction`, `input`, `output`.
     Alpaca,
-    /// ShareGPT, as LLaMA-Factory reads it: `conversations`, `system`.
+    /// `ShareGPT`, as LLaMA-Factory reads it: `conversations`, `system`.
     ShareGpt,
     /// Axolotl's `chat_template`: `messages` with `train`.
     Axolotl,

@@ -69,7 +69,9 @@ fn weighted(sample: &Sample) -> Vec<Value> {
     let mut messages = conversation(sample);
     let answers: Vec<usize> = (0..messages.len()).filter(|at| messages[*at]["role"] == "assistant").collect();
     if let Some((last, examples)) = answers.split_last().filter(|(_, examples)| !examples.is_empty()) {
-        examples.iter().for_each(|at| messages[*at]["weight"] = json!(0));
+        for at in examples {
+            messages[*at]["weight"] = json!(0);
+        }
         messages[*last]["weight"] = json!(1);
     }
     messages

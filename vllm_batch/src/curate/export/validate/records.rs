@@ -2,21 +2,20 @@
 
 use serde_json::{Map, Value};
 
-use super::rules::{expect, text};
+use super::rules::{Kind, expect, text};
 use super::{Checker, Effect};
 
+const OBJECT: Kind = ("an object", Value::is_object);
 const STATUSES: [&str; 3] = ["draft", "submitted", "discarded"];
 const MAX_AGENT_CHARS: usize = 200;
 
 pub(super) fn argilla(checker: &mut Checker, row: &Map<String, Value>) {
     text(checker, row, "id", Effect::Refused);
-    for (key, expected, holds) in [
-        ("fields", "an object", Value::is_object as fn(&Value) -> bool),
-        ("metadata", "an object", Value::is_object),
-        ("suggestions", "a list", Value::is_array),
-        ("responses", "a list", Value::is_array),
-    ] {
-        expect(checker, row, key, Effect::Refused, expected, holds);
+    for key in ["fields", "metadata"] {
+        expect(checker, row, key, Effect::Refused, OBJECT);
+    }
+    for key in ["suggestions", "responses"] {
+        expect(checker, row, key, Effect::Refused, ("a list", Value::is_array));
     }
     if row.get("fields").and_then(Value::as_object).is_some_and(Map::is_empty) {
         checker.problem("/fields", "no_fields", Effect::Refused, "a record has at least one field");
@@ -106,7 +105,7 @@ pub(super) fn icl_json(checker: &mut Checker, row: &Map<String, Value>) {
         text(checker, row, key, Effect::Refused);
     }
     for key in ["input", "output", "rendered", "quality"] {
-        expect(checker, row, key, Effect::Refused, "an object", Value::is_object);
+        expect(checker, row, key, Effect::Refused, OBJECT);
     }
     for key in ["user", "assistant"] {
         let rendered = row.get("rendered").and_then(|rendered| rendered.get(key)).and_then(Value::as_str);

@@ -32,7 +32,7 @@ pub(super) fn check_row(checker: &mut Checker, row: &Row) {
         ExportFormat::TrlPreference => trl(checker, row, &["chosen", "rejected"]),
         ExportFormat::TrlKto => {
             trl(checker, row, &["completion"]);
-            expect(checker, row, "label", Effect::Refused, "true or false", Value::is_boolean);
+            expect(checker, row, "label", Effect::Refused, ("true or false", Value::is_boolean));
         }
         ExportFormat::TrlMessages => trl_messages(checker, row),
         ExportFormat::Alpaca => alpaca(checker, row),
@@ -206,7 +206,7 @@ fn sharegpt(checker: &mut Checker, row: &Row) {
     }
     let Some(roles) = SHAREGPT.check(checker, "/conversations", row.get("conversations")) else { return };
     let turns = roles.strip_prefix(&["system"]).unwrap_or(&roles);
-    let allowed = |at: usize| if at % 2 == 0 { ["human", "observation"] } else { ["gpt", "function_call"] };
+    let allowed = |at: usize| if at.is_multiple_of(2) { ["human", "observation"] } else { ["gpt", "function_call"] };
     if let Some(at) = (0..turns.len()).find(|at| !allowed(*at).contains(&turns[*at])) {
         let message = format!("turn {} is {:?}, not {}", at + 1, turns[at], allowed(at).join(" or "));
         checker.problem("/conversations", "role_order", Effect::Skipped, message);
@@ -253,17 +253,13 @@ pub(super) fn text(checker: &mut Checker, row: &Row, key: &str, effect: Effect) 
     if row.get(key).is_some_and(|value| value.as_str() == Some("")) {
         return checker.problem(format!("/{key}"), "empty_text", effect, "the text is empty");
     }
-    expect(checker, row, key, effect, "a text", Value::is_string);
+    expect(checker, row, key, effect, ("a text", Value::is_string));
 }
 
-pub(super) fn expect(
-    checker: &mut Checker,
-    row: &Row,
-    key: &str,
-    effect: Effect,
-    expected: &str,
-    holds: fn(&Value) -> bool,
-) {
+/// A kind of value, in words and as a test.
+pub(super) type Kind = (&'static str, fn(&Value) -> bool);
+
+pub(super) fn expect(checker: &mut Checker, row: &Row, key: &str, effect: Effect, (expected, holds): Kind) {
     let path = format!("/{key}");
     match row.get(key) {
         None => checker.problem(path, "missing_key", effect, format!("{expected} is expected")),

@@ -53,12 +53,11 @@ impl Columns {
         for (key, value) in row {
             let path = format!("/{}", escaped(key));
             let found = type_of(value, &path, &mut problems);
-            match types.get_mut(key) {
-                Some(known) => merge(known, found, &path, &mut problems),
-                None => {
-                    let message = format!("the first row has no {key:?}");
-                    problems.push(ColumnProblem { path, code: "different_columns", effect: Effect::Refused, message });
-                }
+            if let Some(known) = types.get_mut(key) {
+                merge(known, found, &path, &mut problems);
+            } else {
+                let message = format!("the first row has no {key:?}");
+                problems.push(ColumnProblem { path, code: "different_columns", effect: Effect::Refused, message });
             }
         }
         problems
