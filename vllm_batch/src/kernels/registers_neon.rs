@@ -1,7 +1,8 @@
 //! Sixteen numbers in vector registers of 64-bit Arm.
 
 use std::arch::aarch64::{
-    float32x4_t, vcvt_f32_f16, vdupq_n_f32, vfmaq_f32, vld1_u16, vld1q_f32, vmulq_f32, vreinterpret_f16_u16, vst1q_f32,
+    float32x4_t, vcvt_f16_f32, vcvt_f32_f16, vdupq_n_f32, vfmaq_f32, vld1_u16, vld1q_f32, vmulq_f32,
+    vreinterpret_f16_u16, vreinterpret_u16_f16, vst1_u16, vst1q_f32,
 };
 
 use half::f16;
@@ -61,6 +62,14 @@ impl Registers for Neon {
         for (i, numbers) in self.0.into_iter().enumerate() {
             // SAFETY: sixteen numbers are writable, as the caller promises.
             unsafe { vst1q_f32(target.cast::<f32>().add(4 * i), numbers) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_f16(self, target: *mut [f16; LANES]) {
+        for (i, numbers) in self.0.into_iter().enumerate() {
+            // SAFETY: sixteen numbers are writable, as the caller promises, and an f16 has the size of its bits.
+            unsafe { vst1_u16(target.cast::<u16>().add(4 * i), vreinterpret_u16_f16(vcvt_f16_f32(numbers))) };
         }
     }
 }
