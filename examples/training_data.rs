@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example training_data -- FOLDER`
 
+#![allow(clippy::print_stdout)]
+
 use std::path::PathBuf;
 
 use vllm_batch::curate::SchemaRegistry;

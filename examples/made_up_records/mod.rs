@@ -31,7 +31,7 @@ fn record(schema: &CompiledSchema, at: usize) -> Record {
     let right = answers(schema, &mut chance, |question| question.role != QuestionRole::Reasoning);
     let all = answers(schema, &mut chance, |question| question.role == QuestionRole::Output);
     // Each third record's model is wrong in one question, each sixth in all.
-    let is_wrong = |number: usize| at % 6 == 0 || (at % 3 == 0 && number == 0);
+    let is_wrong = |number: usize| at.is_multiple_of(6) || (at.is_multiple_of(3) && number == 0);
     let outputs = schema.schema().questions.iter().filter(|question| question.role == QuestionRole::Output);
     let said = outputs.enumerate().filter_map(|(number, question)| {
         let answer = if is_wrong(number) { all.get(&question.id) } else { right.get(&question.id) };

@@ -4,6 +4,8 @@ mod chat;
 mod records;
 mod rules;
 mod table;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::collections::HashSet;
 use std::fs::File;
