@@ -17,6 +17,7 @@ mod confidence;
 mod decode;
 mod diagnostic;
 mod embed;
+pub mod export;
 mod field;
 mod gold;
 mod ident;
