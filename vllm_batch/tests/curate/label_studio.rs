@@ -1,23 +1,28 @@
 //! Pages, tasks and harvest against a real Label Studio in its strict mode. `scripts/test_label_studio.sh` starts one and runs this.
 
 use std::env;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
 use vllm_batch::curate::label_studio::{
     Harvest, LabelConfigOptions, TaskAnnotations, TaskOptions, harvest, label_config, task, validate_prediction,
 };
 use vllm_batch::curate::{
-    Agent, Answers, CompiledSchema, FieldKind, Provenance, Question, QuestionKind, QuestionRole, Record, Response,
+    Agent, Answers, CompiledSchema, FieldKind, Pii, Provenance, Question, QuestionKind, QuestionRole, Record, Response,
     Scale, SchemaRegistry, ScoreKind, Suggestion, SuggestionSet, TaskSchema,
 };
 
 /// What breaks pages and exports that are put together carelessly.
 const HARD: &str = "]]> & <b>\"'</b> $5 😀 עברית\u{202e} ½";
 
+/// On SQLite, Label Studio numbers tasks itself: of two imports at once, one may lose its predictions.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 struct Server {
     url: String,
     token: String,
     agent: ureq::Agent,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Server {
@@ -28,6 +33,7 @@ impl Server {
             url: read("VLLM_BATCH_LABEL_STUDIO_URL"),
             token: read("VLLM_BATCH_LABEL_STUDIO_TOKEN"),
             agent: config.into(),
+            _alone: ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -121,6 +127,8 @@ fn answer(kind: &QuestionKind, turn: usize) -> Value {
         QuestionKind::Boolean { .. } => json!(turn.is_multiple_of(2)),
         QuestionKind::Number(number) => json!(number.min.unwrap_or(0.0) + turn as f64),
         QuestionKind::Text(text) if text.many => (0..turn % 3).map(|at| json!(format!("{HARD} {at}"))).collect(),
+        // Of an address.
+        QuestionKind::Text(text) if text.pattern.is_some() => json!(format!("é{turn}@b.c")),
         QuestionKind::Text(text) if text.multiline => json!(format!("{HARD}\n{turn}")),
         QuestionKind::Text(_) => json!(format!("{HARD} {turn}")),
         QuestionKind::Structured { schema } => instance(schema, turn),
@@ -142,7 +150,7 @@ fn answer(kind: &QuestionKind, turn: usize) -> Value {
         }
         QuestionKind::Span { labels, .. } => json!([
             {"start": 0, "end": 4, "label": one_of(labels, turn).value},
-            {"start": 5 + turn, "end": HARD.chars().count(), "label": one_of(labels, turn + 1).value},
+            {"start": 5 + turn % 9, "end": HARD.chars().count(), "label": one_of(labels, turn + 1).value},
         ]),
         other => panic!("no answer to {other:?}"),
     }
@@ -188,6 +196,16 @@ fn record(schema: &CompiledSchema, turn: usize) -> Record {
     record
 }
 
+/// Takes away what is about a person.
+fn keep_what_may_leave(schema: &CompiledSchema, record: &mut Record) {
+    let may_leave = |pii: Pii| matches!(pii, Pii::None | Pii::Keep);
+    let shares = |id: &str| schema.schema().question(id).is_some_and(|question| may_leave(question.pii));
+    record.fields.retain(|id, _| schema.schema().field(id).is_some_and(|field| may_leave(field.pii)));
+    record.suggestions[0].suggestions.retain(|one| shares(&one.question));
+    let answers = &mut record.responses[0].answers;
+    *answers = answers.iter().filter(|(id, _)| shares(id)).map(|(id, answer)| (id.clone(), answer.clone())).collect();
+}
+
 /// Records with predictions go in, are corrected, and come out with typed answers that equal those that went in.
 fn round_trip(server: &Server, schema: &CompiledSchema) -> u64 {
     let project = server.project(schema);
@@ -203,6 +221,7 @@ fn round_trip(server: &Server, schema: &CompiledSchema) -> u64 {
     for (id, sent) in ids.iter().zip(&tasks) {
         let found = there.iter().find(|task| task["id"] == *id).unwrap();
         assert_eq!(found["data"], sent["data"]);
+        assert_eq!(found["predictions"].as_array().map(Vec::len), Some(1), "{found:#}");
         let (found, sent) = (&found["predictions"][0], &sent["predictions"][0]);
         for key in ["result", "score", "model_version"] {
             assert_eq!(found[key], sent[key], "{key}");
@@ -219,6 +238,7 @@ fn round_trip(server: &Server, schema: &CompiledSchema) -> u64 {
         server.expect(201, "POST", &format!("/api/tasks/{id}/annotations/"), annotation);
         record.gold = Some(true);
         record.responses = vec![Response::submitted("admin@localhost.local", corrected)];
+        keep_what_may_leave(schema, record);
     }
     for exported in server.export(project) {
         let Harvest { mut record, errors, .. } = harvest(schema, &exported);
@@ -226,6 +246,7 @@ fn round_trip(server: &Server, schema: &CompiledSchema) -> u64 {
         let expected = expected.iter().find(|one| one.id == record.id).unwrap();
         record.metadata.clear();
         record.responses.iter_mut().for_each(|one| one.lead_time = None);
+        assert_eq!(record.responses, expected.responses);
         assert_eq!(record, *expected);
     }
     project
@@ -265,8 +286,8 @@ fn all_kinds() -> Value {
         ],
         "questions": [
             {"id": "many", "type": "choice", "options": many, "title": HARD, "help": format!("{HARD}\nsecond line")},
-            {"id": "some", "type": "choice", "multiple": true, "options": ["x", "$y", "z"]},
-            {"id": "doc", "type": "choice", "multiple": true, "options": ["only"]},
+            {"id": "some", "type": "choice", "multiple": true, "min": 0, "options": ["x", "$y", "z"]},
+            {"id": "doc", "type": "choice", "multiple": true, "min": 0, "options": ["only"]},
             {"id": "levels", "type": "rating", "options": [{"value": "low", "score": 1}, {"value": "high", "score": 2}]},
             {"id": "stars", "type": "rating", "min": 1, "max": 5},
             {"id": "scale", "type": "rating", "min": -2, "max": 2},
@@ -314,5 +335,49 @@ fn answers_of_all_kinds_go_there_and_back_and_the_page_can_grow() {
     for exported in server.export(project) {
         assert_eq!(harvest(&grown, &exported).errors, []);
     }
+    server.delete(project);
+}
+
+/// Where anything is in a document.
+fn pointers(value: &Value) -> Vec<String> {
+    let below = |key: String, value: &Value| pointers(value).into_iter().map(move |path| format!("/{key}{path}"));
+    let all: Vec<String> = match value {
+        Value::Object(members) => members.iter().flat_map(|(key, value)| below(key.clone(), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().flat_map(|(at, item)| below(at.to_string(), item)).collect(),
+        _ => Vec::new(),
+    };
+    std::iter::once(String::new()).chain(all).collect()
+}
+
+/// Each part of a right prediction is replaced by something else. Label Studio takes more than is right, but nothing that the library
+/// takes is refused.
+#[test]
+#[ignore = "needs Label Studio: scripts/test_label_studio.sh starts one"]
+fn what_is_found_right_is_taken() {
+    let server = Server::new();
+    let mut document = all_kinds();
+    // Without hundreds of options, whose names would all be in each answer of the server.
+    document["questions"][0]["options"].as_array_mut().unwrap().truncate(3);
+    let schema = compile(&document);
+    let project = server.project(&schema);
+    let mut record = record(&schema, 0);
+    let right = task(&schema, &record, &TaskOptions::default()).unwrap()["predictions"][0].clone();
+    record.suggestions.clear();
+    let id = server.import(project, &[task(&schema, &record, &TaskOptions::default()).unwrap()])[0];
+    let (mut taken, mut refused) = (0, 0);
+    for path in pointers(&right).iter().skip(1) {
+        for junk in [json!(null), json!("x"), json!(0), json!(-1.5), json!([]), json!(["x"]), json!({})] {
+            let mut prediction = right.clone();
+            *prediction.pointer_mut(path).unwrap() = junk;
+            let is_right = validate_prediction(&schema, &record.fields, &prediction).is_empty();
+            refused += usize::from(!is_right);
+            if is_right {
+                prediction["task"] = json!(id);
+                server.expect(201, "POST", "/api/predictions/", &prediction);
+                taken += 1;
+            }
+        }
+    }
+    assert!(taken > 20 && refused > 500, "{taken} {refused}");
     server.delete(project);
 }

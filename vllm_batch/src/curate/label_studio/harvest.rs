@@ -28,7 +28,7 @@ pub struct Harvest {
 /// (`"serialization_options": {"predictions": {"only_id": false}}`).
 ///
 /// Annotations are responses: those that were skipped are discarded, drafts are drafts. One that is the ground truth makes the record
-/// gold. A response is prefilled if it began with a prediction. Predictions are suggestions; those that only annotations remember
+/// gold. A response is prefilled if it began with a prediction (`parent_prediction`, or the `origin` of its regions). Predictions are suggestions; those that only annotations remember
 /// are too. Answers to questions that are not asked of the record are left out, and so is whatever else is wrong; each time, an
 /// error says so. A required question about stretches that has none in what was handed in has the answer that there are none.
 ///
@@ -261,16 +261,16 @@ fn person_name(person: &Value) -> String {
     }
 }
 
-/// Whether an annotation began with a prediction, if that can be known.
+/// Whether an annotation began with a prediction, if that can be known. That it remembers one only says that there was one: Label Studio
+/// notes it also for people who were not shown it.
 fn prefilled(annotation: &Value, result: &[Value]) -> Option<bool> {
-    let origins = || result.iter().filter_map(|region| region["origin"].as_str());
-    let began = !annotation["parent_prediction"].is_null()
-        || has_result(&annotation["prediction"])
-        || origins().any(|origin| origin.starts_with("prediction"));
-    if began {
+    let mut origins = result.iter().filter_map(|region| region["origin"].as_str());
+    let is_from_prediction = |origin: &str| origin.starts_with("prediction");
+    if !annotation["parent_prediction"].is_null() || origins.clone().any(is_from_prediction) {
         return Some(true);
     }
-    origins().any(|origin| origin == "manual").then_some(false)
+    let there_was_none = annotation["prediction"].is_object() && !has_result(&annotation["prediction"]);
+    (origins.any(|origin| origin == "manual") || there_was_none).then_some(false)
 }
 
 /// The model and the schema of `model@schema@version`; a text of another form is a model's name.

@@ -129,7 +129,7 @@ fn json_of(
     Ok(match (tag, &question.kind) {
         (Tag::Labels, _) => return spans(schema, question, fields, &region["value"]),
         (Tag::Choices, QuestionKind::Choice { multiple: true, .. }) | (Tag::Taxonomy, _) => value.clone(),
-        (Tag::Choices, kind) => choice(kind, &single(question, value)?),
+        (Tag::Choices, kind) => choice(kind, &single(question, value)?)?,
         (Tag::TextArea, QuestionKind::Text(text)) if text.many => value.clone(),
         (Tag::TextArea, QuestionKind::Structured { .. }) => parse(question, &single(question, value)?)?,
         (Tag::TextArea, _) => single(question, value)?,
@@ -153,13 +153,14 @@ fn single(question: &Question, value: &Value) -> Result<Value, HarvestErrorKind>
 }
 
 /// A chosen value as the answer that it stands for; what stands for none stays, to be found wrong.
-fn choice(kind: &QuestionKind, value: &Value) -> Value {
-    match (kind, value.as_str()) {
-        (QuestionKind::Boolean { .. }, Some("true")) => json!(true),
-        (QuestionKind::Boolean { .. }, Some("false")) => json!(false),
-        (QuestionKind::Rating { scale: Scale::Range { .. } }, Some(_)) => number(value),
+fn choice(kind: &QuestionKind, value: &Value) -> Result<Value, HarvestErrorKind> {
+    let alias = value.as_str().ok_or_else(|| malformed("a text", value))?;
+    Ok(match (kind, alias) {
+        (QuestionKind::Boolean { .. }, "true") => json!(true),
+        (QuestionKind::Boolean { .. }, "false") => json!(false),
+        (QuestionKind::Rating { scale: Scale::Range { .. } }, _) => number(value),
         _ => value.clone(),
-    }
+    })
 }
 
 fn parse(question: &Question, value: &Value) -> Result<Value, HarvestErrorKind> {

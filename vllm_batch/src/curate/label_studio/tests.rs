@@ -40,6 +40,7 @@ fn exported(task: &Value) -> Value {
     let mut annotation = json!({"id": 1, "completed_by": {"email": "ann"}, "was_cancelled": false, "lead_time": 2.5});
     annotation["result"] = prediction["result"].clone();
     annotation["prediction"] = prediction;
+    annotation["parent_prediction"] = json!(0);
     task["annotations"] = json!([annotation]);
     task
 }
@@ -66,10 +67,9 @@ proptest! {
         record.suggestions = vec![set(&schema, vec![suggestion])];
         let harvest = harvest(&schema, &exported(&task(&schema, &record, &TaskOptions::default()).unwrap()));
         let mut response = Response::submitted("ann", record.suggestions[0].answers());
-        (response.prefilled, response.lead_time) = (Some(!is_empty), Some(2.5));
+        (response.prefilled, response.lead_time) = (Some(true), Some(2.5));
         if is_empty {
-            // Nothing tells that it began with a prediction, nor where a score would stand.
-            response.prefilled = None;
+            // A score has no place.
             record.suggestions[0].suggestions[0] = Suggestion::new(ident("q"), Answer::Spans(Vec::new()));
         }
         with_metadata.suggestions = record.suggestions;
@@ -325,7 +325,7 @@ fn people_are_read_with_what_they_did() {
     task["predictions"] = json!([12]);
     task["annotations"] = json!([
         {"completed_by": 5, "result": [one(Some("manual"))], "prediction": {}},
-        {"completed_by": {"id": 6}, "result": [], "was_cancelled": true, "ground_truth": true},
+        {"completed_by": {"id": 6}, "result": [], "prediction": {"result": [one(None)]}, "was_cancelled": true, "ground_truth": true},
         {"completed_by": {"username": "bob", "email": null}, "result": [one(Some("prediction-changed"))],
          "prediction": {"id": 12, "model_version": "x", "result": [one(None)]}},
         {"result": [one(None)], "lead_time": "soon"},
