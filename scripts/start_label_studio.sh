@@ -3,6 +3,7 @@
 #
 #   scripts/start_label_studio.sh [start] [--lenient] [--dir DIR]    prints url=…, token=… and pid=…
 #   scripts/start_label_studio.sh stop [--dir DIR]
+#   scripts/start_label_studio.sh install [--dir DIR]
 #
 # Label Studio is installed on first use into DIR/venv (80 s, 1 GB), with its data in DIR/data; DIR is by default
 # ~/.cache/vllm_batch/label-studio. The first start takes 30 s, later ones 4 s. It checks predictions strictly unless --lenient is given.
@@ -12,7 +13,7 @@ VERSION=1.23.2
 action=start strict=true dir="${XDG_CACHE_HOME:-$HOME/.cache}/vllm_batch/label-studio"
 while (($#)); do
     case "$1" in
-        start | stop) action="$1" ;;
+        start | stop | install) action="$1" ;;
         --lenient) strict=false ;;
         --dir) dir="${2:?--dir needs a folder}" && shift ;;
         *) echo "unknown argument: $1" >&2 && exit 2 ;;
@@ -34,14 +35,17 @@ stop() {
     rm -f "$pid_file"
 }
 
-stop
-[[ "$action" == start ]] || exit 0
+if [[ "$action" != install ]]; then
+    stop
+fi
+[[ "$action" != stop ]] || exit 0
 
 mkdir -p "$data"
 if [[ ! -x "$venv/bin/label-studio" ]]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --no-cache-dir "label-studio==$VERSION" >&2
 fi
+[[ "$action" != install ]] || exit 0
 
 # A port that is taken would be passed over silently for the next one.
 port="$("$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"

@@ -7,7 +7,7 @@ use std::path::Path;
 use vllm_batch::RequestError;
 
 /// Where each type's `code` is, and how its `impl` starts.
-const TYPES: [(&str, &str); 12] = [
+const TYPES: [(&str, &str); 15] = [
     ("RequestError", "src/error.rs"),
     ("EngineError", "src/error.rs"),
     ("LoadError", "src/error.rs"),
@@ -20,6 +20,9 @@ const TYPES: [(&str, &str); 12] = [
     ("SnapshotError", "src/curate/snapshot.rs"),
     ("ExportError", "src/curate/export/error.rs"),
     ("SkipReason", "src/curate/export/error.rs"),
+    ("CurationError", "src/pipeline/curation/error.rs"),
+    ("LabelStudioError", "src/pipeline/label_studio/error.rs"),
+    ("WebhookError", "src/pipeline/label_studio/webhooks.rs"),
 ];
 
 fn read(path: &str) -> String {
