@@ -105,7 +105,7 @@ struct Options {
     /// Seed for requests without one of their own
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The day that chat templates see, such as 2026-01-31: to resume a run that began on another day [default: today, UTC]
+    /// The day that all prompts of the file say if their template asks for it, such as 2026-01-31 [default: that of the run]
     #[arg(long, value_parser = beginning_of)]
     chat_template_date: Option<SystemTime>,
     /// Progress as a bar, as JSON lines on standard error, or not at all [default: a bar on a terminal]

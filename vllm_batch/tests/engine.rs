@@ -426,7 +426,7 @@ fn every_byte_of_a_model_is_part_of_its_revision() {
     assert_ne!(revision(&model()), before);
 }
 
-/// Templates see one time for the life of an engine, and what answers depend on is part of the revision.
+/// Templates see one time for the life of an engine, and one that is set is part of the revision.
 #[test]
 fn the_day_in_a_prompt_is_that_of_the_engine() {
     let day = |number: u64| UNIX_EPOCH + Duration::from_hours(24 * number);
@@ -450,14 +450,8 @@ fn the_day_in_a_prompt_is_that_of_the_engine() {
     let outputs = engine(Some(day(20_154))).generate(requests);
     let prompts: Vec<_> = outputs.into_iter().map(|output| output.unwrap().prompt_token_ids).collect();
     assert_eq!([&prompts[0], &prompts[2]], [&prompts[1], &prompts[3]]);
-    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
-    // The day may change meanwhile.
-    assert!([revision(Some(day(today))), revision(Some(day(today + 1)))].contains(&revision(None)));
     assert_ne!(revision(Some(day(1))), revision(Some(day(2))));
-
-    template("{{ messages[0].content }}");
-    assert_ne!(revision(None), revision(Some(day(1))), "other templates may still see it");
-    assert!(revision(Some(day(1))).starts_with(&revision(None)));
+    assert!(revision(Some(day(1))).starts_with(&revision(None)), "what was done on another day counts");
 }
 
 #[test]

@@ -365,7 +365,7 @@ mod tests {
             |min, max, step, integer| QuestionKind::Number(NumberQuestion { min, max, step, integer, unit: None });
         let texts = |pattern: Option<&str>, max_chars, many| {
             let pattern = pattern.map(str::to_owned);
-            QuestionKind::Text(TextQuestion { pattern, max_chars, many, ..TextQuestion::default() })
+            QuestionKind::Text(TextQuestion { max_chars, pattern, many, ..TextQuestion::default() })
         };
         let ranking = || QuestionKind::Ranking { field: ident("items") };
         let cases = [

@@ -17,7 +17,7 @@ use crate::kernels::{KvCacheDtype, WeightDtype};
 use crate::model::{BLOCK_SIZE, KvCache, ModelFiles, ModelSource, ModelSpec, Network};
 use crate::request::{PoolingType, TaskKind};
 use crate::sched::{Scheduler, SchedulerConfig};
-use crate::text::{ChatTemplate, ReasoningFormat, ToolCallFormat};
+use crate::text::{ReasoningFormat, ToolCallFormat};
 
 /// Where the model is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -249,9 +249,9 @@ impl EngineBuilder {
 
     /// The time that chat templates see through `strftime_now`: some, such as those of Llama 3.2 and Granite 3.3, write the
     /// day into the prompt. Default: the beginning of the day, in UTC, on which the engine is built. It stays the same for
-    /// the whole life of the engine, so that a row's prompt does not depend on when the row runs; where the model's
-    /// template asks for it, it is part of the revision. To resume a run on another day, set it to the day on which that
-    /// run began: with another day, the rows would have other prompts, and all of them would be done again.
+    /// the whole life of the engine, so that a row's prompt does not depend on when the row runs. If it is set, it is part of
+    /// the revision, so that a run that goes on with another time does all rows again; if not, rows that were done on
+    /// another day count, although their prompts say that day.
     ///
     /// # Example
     /// ```no_run
@@ -304,7 +304,9 @@ impl EngineBuilder {
         }
         let time = self.chat_template_time.unwrap_or_else(|| beginning_of_day(SystemTime::now()));
         let mut spec = self.spec(&files, names, limits.max_model_len, scheduler.max_num_seqs());
-        spec.revision += &self.time_in_revision(&files, time);
+        if self.chat_template_time.is_some() {
+            spec.revision = format!("{}-at{}", spec.revision, since_epoch(time).as_secs());
+        }
         let pooling_type = self.pooling_type.unwrap_or_else(|| own_pooling_type(&files));
         let lowering = Lowering::new(files, spec.clone(), (self.parsers, self.seed, pooling_type, time));
         let speculative_config = self.speculative_config;
@@ -438,14 +440,6 @@ impl EngineBuilder {
             max_num_seqs,
             supported_tasks: if encodes { vec![TaskKind::Embed] } else { TaskKind::ALL.to_vec() },
         }
-    }
-
-    /// Empty where no prompt depends on the time.
-    fn time_in_revision(&self, files: &ModelFiles, time: SystemTime) -> String {
-        if self.chat_template_time.is_some() || files.chat_template.as_ref().is_some_and(ChatTemplate::tells_time) {
-            return format!("-at{}", since_epoch(time).as_secs());
-        }
-        String::new()
     }
 }
 

@@ -32,6 +32,7 @@
 //! * **Every sequence ends.** The first by rank is never preempted while another runs, and alone it always has room,
 //!   because [`Scheduler::add`] refuses what could outgrow the cache. So each step brings the first one forward.
 
+mod integrity;
 mod output;
 mod scheduler;
 mod sequence;

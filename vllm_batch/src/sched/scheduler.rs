@@ -84,12 +84,12 @@ impl SchedulerConfig {
 /// ```
 #[derive(Debug)]
 pub struct Scheduler {
-    config: SchedulerConfig,
-    pool: BlockPool,
+    pub(super) config: SchedulerConfig,
+    pub(super) pool: BlockPool,
     /// In order of rank.
     pub(super) running: Vec<Sequence>,
-    waiting: BTreeMap<Rank, Sequence>,
-    ranks: HashMap<SequenceId, Rank>,
+    pub(super) waiting: BTreeMap<Rank, Sequence>,
+    pub(super) ranks: HashMap<SequenceId, Rank>,
     num_arrivals: u64,
 }
 
@@ -195,6 +195,7 @@ impl Scheduler {
     /// #     num_blocks: 16,
     /// #     enable_prefix_caching: true,
     /// #     enable_chunked_prefill: true,
+    /// #     sliding_window: None,
     /// # })?;
     /// # let id = SequenceId(1);
     /// # let prompt_token_ids = vec![5, 6, 7];
@@ -317,32 +318,6 @@ impl Scheduler {
     #[must_use]
     pub fn block_pool(&self) -> &BlockPool {
         &self.pool
-    }
-
-    /// Checks everything that must hold between two calls. For tests and for debugging: it reads everything.
-    ///
-    /// # Errors
-    /// What is wrong: see [`BlockPool::check_integrity`], and the queues, their order, their limits, the blocks of each
-    /// sequence.
-    pub fn check_integrity(&self) -> Result<(), String> {
-        self.pool.check_integrity(self.running.iter().map(|sequence| &sequence.block_table))?;
-        let problems = [
-            (self.running.len() > self.config.max_num_seqs, "too many sequences run"),
-            (!self.running.is_sorted_by_key(|sequence| sequence.rank), "the running sequences are not in order"),
-            (self.ranks.len() != self.running.len() + self.waiting.len(), "the index and the queues differ in length"),
-        ];
-        if let Some((_, problem)) = problems.iter().find(|(found, _)| *found) {
-            return Err((*problem).to_owned());
-        }
-        let waiting = self.waiting.iter().map(|(rank, sequence)| (*rank, sequence, false));
-        let running = self.running.iter().map(|sequence| (sequence.rank, sequence, true));
-        for (rank, sequence, runs) in waiting.chain(running) {
-            let known = self.ranks.get(&sequence.id) == Some(&rank) && sequence.rank == rank;
-            if !known || !self.is_consistent(sequence, runs) {
-                return Err(format!("the state of {sequence:?} contradicts its queue"));
-            }
-        }
-        Ok(())
     }
 
     fn check_new(&self, new: &NewSequence) -> Result<(), AddError> {
@@ -468,23 +443,6 @@ impl Scheduler {
 
     fn running_index(&self, rank: Rank) -> Option<usize> {
         self.running.binary_search_by_key(&rank, |sequence| sequence.rank).ok()
-    }
-
-    fn is_consistent(&self, sequence: &Sequence, runs: bool) -> bool {
-        let block_size = self.config.block_size;
-        let num_underway = sequence.num_computed_tokens + sequence.num_scheduled_tokens;
-        let capacity = sequence.block_table.end() * block_size;
-        let num_drafted = sequence.num_tokens() + sequence.draft_token_ids.len();
-        let num_hashes = if self.config.enable_prefix_caching { sequence.num_tokens() / block_size } else { 0 };
-        runs == (sequence.status == SequenceStatus::Running)
-            && sequence.num_tokens() <= sequence.max_num_tokens
-            && sequence.block_hashes.len() == num_hashes
-            && num_underway <= sequence.num_tokens()
-            && sequence.block_table.num_registered() <= num_underway / block_size
-            && num_underway <= capacity
-            && sequence.block_table.first() <= self.pool.first_visible_block(sequence.num_computed_tokens)
-            && (sequence.draft_token_ids.is_empty() || num_drafted <= capacity.min(sequence.max_num_tokens - 1))
-            && (runs || (sequence.block_table.is_empty() && num_underway == 0))
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
 /// are written out in the Hermes format.
 /// They may call `raise_exception(message)` and `strftime_now(format)` (in UTC, see [`with_time`](Self::with_time)), Python's
 /// methods of strings and dictionaries, and `tojson` with Python's spelling of JSON. A template that runs away is stopped.
-/// Two things are not as in Python: a loop over `none` does nothing, and `~` writes `true` and `none` in small letters.
+/// One thing is not as in Python: a loop over `none` does nothing.
 ///
 /// # Example
 /// ```
@@ -44,7 +44,6 @@ pub struct ChatTemplate {
     tokens: SpecialTokens,
     knows_tools: bool,
     knows_calls: bool,
-    tells_time: bool,
     format: Option<ToolCallFormat>,
 }
 
@@ -93,8 +92,8 @@ impl ChatTemplate {
         let added = environment.add_template_owned(NAME, without_generation_marks(source));
         added.map_err(|error| LoadError::ChatTemplate { message: explain(&error) })?;
         let (knows_tools, knows_calls) = (mentions_tools(source), source.contains("tool_calls"));
-        let (tells_time, format) = (source.contains("strftime_now"), ToolCallFormat::detect(source));
-        Ok(Self { environment, tokens, knows_tools, knows_calls, tells_time, format })
+        let format = ToolCallFormat::detect(source);
+        Ok(Self { environment, tokens, knows_tools, knows_calls, format })
     }
 
     /// Makes `strftime_now` see this time, whenever the template is rendered. Without it, it sees the time of rendering.
@@ -105,7 +104,6 @@ impl ChatTemplate {
     /// use vllm_batch::text::{ChatTemplate, SpecialTokens};
     ///
     /// let template = ChatTemplate::new("Today is {{ strftime_now('%d %b %Y') }}.", SpecialTokens::default())?;
-    /// assert!(template.tells_time());
     /// let template = template.with_time(UNIX_EPOCH + Duration::from_hours(24));
     /// assert_eq!(template.render(&[], false)?, "Today is 02 Jan 1970.");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -114,12 +112,6 @@ impl ChatTemplate {
     pub fn with_time(mut self, time: SystemTime) -> Self {
         template_functions::install_clock(&mut self.environment, move || time);
         self
-    }
-
-    /// Whether the template may write the time: its source names `strftime_now`.
-    #[must_use]
-    pub fn tells_time(&self) -> bool {
-        self.tells_time
     }
 
     /// Renders a conversation; `add_generation_prompt` makes the text end where the model's answer begins.
@@ -348,6 +340,7 @@ mod tests {
             ("{{ strftime_now('%d %b %Y, %A %H:%M %-d %%') }}", "07 Mar 2025, Friday 08:05 7 %"),
             ("{{ none }} {{ true }} {{ false }} {{ tools }} {{ documents }}", "None True False None None"),
             ("{{ bos_token }}{{ eos_token }}{{ unk_token }}", "<s></s>"),
+            ("{{ 'a' ~ true ~ none ~ tools }}", "aTrueNoneNone"),
             ("{% if true %}\nx\n{% endif %}\n", "x\n"),
             ("a\n   {% generation %}\nb{%- endgeneration -%}  c", "a\nbc"),
             ("{% generation", "{% generation"),
@@ -359,11 +352,10 @@ mod tests {
         assert_eq!(without_generation_marks(unclosed), kept);
     }
 
-    /// Python fails at the first, and writes `aTrueNone` for the second.
+    /// Python fails at it.
     #[test]
     fn what_differs_from_python_is_known() {
         assert_eq!(render("{% for x in none %}x{% endfor %}|").as_deref(), Ok("|"));
-        assert_eq!(render("{{ 'a' ~ true ~ none }}").as_deref(), Ok("atruenone"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::bootstrap::Bootstrap;
-use super::summary::{QuestionAgreement, Units};
+use super::summary::{self, QuestionAgreement};
 use crate::curate::{
     Answer, Answers, Question, QuestionKind, QuestionRole, Record, Response, ResponseStatus, TaskSchema,
 };
@@ -160,7 +160,7 @@ fn compare(
         let units = units(&sources, question, &compared);
         let seed = options.seed.wrapping_add(index as u64);
         let bootstrap = Bootstrap { seed, num_resamples: options.num_resamples, confidence: options.confidence };
-        Units { question, units, two_raters }.summary(&bootstrap)
+        summary::Compared { question, units, two_raters }.summary(&bootstrap)
     };
     let questions: Vec<_> = schema.questions.iter().enumerate().map(of_question).collect();
     let overall = overall(schema, &questions, options.include_text);

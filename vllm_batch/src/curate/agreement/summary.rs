@@ -83,7 +83,7 @@ fn value_or_reason<S: Serializer>(result: &Result<Estimate, Undefined>, serializ
 
 /// The answers to one question, unit by unit.
 #[derive(Debug)]
-pub(super) struct Units<'a> {
+pub(super) struct Compared<'a> {
     pub(super) question: &'a Question,
     /// Those with fewer than two answers may be among them.
     pub(super) units: Vec<Vec<&'a Answer>>,
@@ -91,7 +91,7 @@ pub(super) struct Units<'a> {
     pub(super) two_raters: bool,
 }
 
-impl Units<'_> {
+impl Compared<'_> {
     pub(super) fn summary(&self, bootstrap: &Bootstrap) -> QuestionAgreement {
         let level = self.question.level();
         let compared: Vec<&[&Answer]> = self.units.iter().map(Vec::as_slice).filter(|unit| unit.len() > 1).collect();
@@ -114,12 +114,11 @@ impl Units<'_> {
     fn alpha(&self, compared: &[&[&Answer]], level: Level, bootstrap: &Bootstrap) -> Result<Estimate, Undefined> {
         let coded = |unit: &&[&Answer]| unit.iter().filter_map(|answer| self.code(answer)).collect::<Vec<_>>();
         let units: Vec<Vec<Code>> = compared.iter().map(coded).collect();
-        let reliability = match units.iter().flatten().next() {
-            Some(Code::Set(_)) => Reliability::of_sets(units.into_iter().map(Code::sets))?,
-            _ => {
-                let units = Code::numbers(units);
-                Reliability::of_numbers(units.iter().map(Vec::as_slice), level)?
-            }
+        let reliability = if let Some(Code::Set(_)) = units.iter().flatten().next() {
+            Reliability::of_sets(units.into_iter().map(Code::sets))?
+        } else {
+            let units = Code::numbers(units);
+            Reliability::of_numbers(units.iter().map(Vec::as_slice), level)?
         };
         let value = reliability.alpha(&reliability.counts)?;
         let interval = bootstrap.interval(&reliability.counts, |counts| reliability.alpha(counts));

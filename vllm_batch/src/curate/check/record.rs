@@ -103,19 +103,18 @@ impl CompiledSchema {
     /// # Ok::<(), vllm_batch::curate::InvalidIdent>(())
     /// ```
     pub fn check_record(&self, record: &Record) -> Vec<FieldError> {
+        self.check_fields(&record.fields)
+    }
+
+    /// [`check_record`](Self::check_record) of the fields alone.
+    pub(in crate::curate) fn check_fields(&self, values: &Map<String, Value>) -> Vec<FieldError> {
         let fields = &self.schema().fields;
-        let mut errors: Vec<_> = fields
-            .iter()
-            .zip(self.checkers().fields())
-            .filter_map(|(field, checker)| check_field(field, checker, &record.fields))
-            .collect();
-        for name in record.fields.keys().filter(|name| self.schema().field(name).is_none()) {
+        let pairs = fields.iter().zip(self.checkers().fields());
+        let mut errors: Vec<_> = pairs.filter_map(|(field, checker)| check_field(field, checker, values)).collect();
+        for name in values.keys().filter(|name| self.schema().field(name).is_none()) {
             let nearest = nearest(name, fields.iter().map(|field| field.id.as_str()));
-            errors.push(FieldError {
-                field: name.clone(),
-                path: String::new(),
-                kind: FieldErrorKind::Unknown { nearest },
-            });
+            let kind = FieldErrorKind::Unknown { nearest };
+            errors.push(FieldError { field: name.clone(), path: String::new(), kind });
         }
         errors
     }

@@ -60,6 +60,7 @@ fn spans(overlap: bool) -> QuestionKind {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // A table.
 fn what_is_wrong_with_an_answer_is_said() {
     let number_question = NumberQuestion::default;
     let text_question = TextQuestion::default;

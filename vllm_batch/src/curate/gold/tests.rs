@@ -42,7 +42,7 @@ fn the_rule_says_all_that_speaks_against_a_record() {
     let missing = GoldReason::MissingAnswer { question: "words".to_owned() };
     let cases = [
         (record(&[good.clone(), good.clone()], &good), vec![GoldReason::Rule]),
-        (record(&[good.clone()], &good), vec![GoldReason::TooFewAnnotators { found: 1, wanted: 2 }]),
+        (record(std::slice::from_ref(&good), &good), vec![GoldReason::TooFewAnnotators { found: 1, wanted: 2 }]),
         (
             record(&[good.clone(), answers("casual", 2.0)], &good),
             vec![GoldReason::TooLittleAgreement { found: 0.0, wanted: 0.8 }],

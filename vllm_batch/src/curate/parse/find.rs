@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::super::{CompiledSchema, Ident, LocalizedText, Question, TaskSchema};
-use super::json::{Found, read_object};
+use super::json::{Found, first_key, read_object};
 use super::scalars::fold;
 use super::{Repair, RepairKind};
 
@@ -67,6 +67,11 @@ fn best_object(schema: &TaskSchema, text: &str) -> Option<(usize, Found)> {
         let Some(start) = text[from..].find('{').map(|at| from + at) else { break };
         let found = read_object(text, start);
         let known = found.entries.iter().filter(|(key, _, _)| question(schema, key).is_some()).count();
+        let is_open = || first_key(text, start).is_some_and(|key| question(schema, &key).is_some());
+        if found.entries.is_empty() && found.is_cut && best.is_none() && is_open() {
+            // It broke off within the first answer: objects behind are parts of that answer.
+            return Some((start, found));
+        }
         from = if known > 0 { found.end.max(start + 1) } else { start + 1 };
         let is_empty_answer = found.entries.is_empty() && !found.is_cut && text.trim().len() == found.end - start;
         if (known > 0 || is_empty_answer) && best.as_ref().is_none_or(|(most, ..)| known >= *most) {

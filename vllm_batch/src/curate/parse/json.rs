@@ -28,6 +28,13 @@ pub(super) fn read_object(text: &str, start: usize) -> Found {
     found
 }
 
+/// The first key of the object that begins at `start`, also if nothing behind it is complete.
+pub(super) fn first_key(text: &str, start: usize) -> Option<String> {
+    let mut reader = Reader { text, at: start + 1, is_loose: false };
+    reader.skip_space()?;
+    reader.key()
+}
+
 /// Reads a text as one JSON value, loosely.
 pub(super) fn read_value(text: &str) -> Option<Value> {
     let mut reader = Reader { text, at: 0, is_loose: false };

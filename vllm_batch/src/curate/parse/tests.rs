@@ -77,6 +77,7 @@ fn tone(multiple: bool) -> QuestionKind {
 
 /// Questions with what models say, what that means, and the repairs.
 #[test]
+#[allow(clippy::too_many_lines)] // A table.
 fn what_is_meant_is_understood() {
     let range = || QuestionKind::Rating { scale: Scale::Range { min: 1, max: 5 } };
     let boolean = || QuestionKind::Boolean { yes: "Ja".into(), no: "Nein".into() };
@@ -233,6 +234,7 @@ fn answers_are_found_in_any_wrapping() {
         ("{\"tone\": \"yes\", \"clarity\": 4, \"nose\": \"x\"}", good, "", "nose:unknown_question"),
         ("{\"tone\": \"yes\", \"clarity\": 4, \"note\": \"x", good, "truncated_json", ""),
         ("{\"tone\": \"yes\", \"clarity\": ", "tone=yes", "truncated_json", "clarity:missing_answer"),
+        ("{\"note\": [{\"tone\": \"no\"}, {\"x", "", "truncated_json", "tone:missing_answer clarity:missing_answer"),
         ("{\"tone\": \"rude\", \"clarity\": 4}", "clarity=4", "", "tone:unknown_option"),
         ("**Tone:** yes\nClarity: 4/5\nAdditional Notes: x", with_note, "lines clarity:number_from_text", ""),
         ("Tone: yes\nClarity: 4\n", good, "lines clarity:number_from_text", ""),

@@ -9,7 +9,7 @@ pub enum PromptError {
     /// Fields of the record cannot be used.
     #[error("record {record:?} cannot be used: {}", list(errors))]
     Fields {
-        /// The record.
+        /// The record's id, or `example` with its number from 0.
         record: String,
         /// What is wrong.
         errors: Vec<FieldError>,

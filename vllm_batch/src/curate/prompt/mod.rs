@@ -127,9 +127,9 @@ impl CompiledSchema {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn prompt(&self, record: &Record, examples: &[Example], form: AnswerForm) -> Result<RecordPrompt, PromptError> {
-        let errors: Vec<_> = self.check_record(record).into_iter().filter(super::FieldError::is_fatal).collect();
-        if !errors.is_empty() {
-            return Err(PromptError::Fields { record: record.id.clone(), errors });
+        self.must_have_fields(&record.id, &record.fields)?;
+        for (index, example) in examples.iter().enumerate() {
+            self.must_have_fields(&format!("example {index}"), &example.fields)?;
         }
         let form = if self.schema().prompt.assistant.is_some() { form } else { AnswerForm::Json };
         let mut messages = vec![Message::system(self.system_message(form)?)];
@@ -167,6 +167,11 @@ impl CompiledSchema {
                 Ok(Value::Object(object).to_string())
             }
         }
+    }
+
+    fn must_have_fields(&self, record: &str, fields: &Map<String, Value>) -> Result<(), PromptError> {
+        let errors: Vec<_> = self.check_fields(fields).into_iter().filter(super::FieldError::is_fatal).collect();
+        if errors.is_empty() { Ok(()) } else { Err(PromptError::Fields { record: record.to_owned(), errors }) }
     }
 
     fn system_message(&self, form: AnswerForm) -> Result<String, PromptError> {

@@ -147,6 +147,11 @@ fn templates_and_records_fail_by_name() {
     let expected = "record \"r2\" cannot be used: subject: the field is required; \
                     body: a number where a text is expected; jobs: the field is required";
     assert_eq!((error.code(), error.to_string().as_str()), ("invalid_fields", expected));
+    let error = schema.messages(&record(), &[Example::default()]).unwrap_err();
+    assert!(
+        matches!(&error, PromptError::Fields { record, errors } if record == "example 0" && errors.len() == 3),
+        "{error}"
+    );
 }
 
 #[test]

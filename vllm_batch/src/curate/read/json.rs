@@ -54,23 +54,44 @@ struct Seen {
     too_deep: RefCell<Option<String>>,
 }
 
-struct Strict<'r> {
-    path: String,
-    depth: usize,
-    seen: &'r Seen,
+/// A step from the root, and those before it: written as a pointer only where something is wrong.
+struct Step<'p> {
+    before: Option<&'p Step<'p>>,
+    key: Key<'p>,
 }
 
-impl<'r> Strict<'r> {
-    fn new(seen: &'r Seen) -> Self {
-        Self { path: String::new(), depth: 0, seen }
+enum Key<'p> {
+    Name(&'p str),
+    Index(usize),
+}
+
+impl Step<'_> {
+    fn pointer(&self) -> String {
+        let before = self.before.map(Step::pointer).unwrap_or_default();
+        match self.key {
+            Key::Name(name) => format!("{before}/{}", escape(name)),
+            Key::Index(index) => format!("{before}/{index}"),
+        }
+    }
+}
+
+struct Strict<'p> {
+    at: Option<&'p Step<'p>>,
+    depth: usize,
+    seen: &'p Seen,
+}
+
+impl<'p> Strict<'p> {
+    fn new(seen: &'p Seen) -> Self {
+        Self { at: None, depth: 0, seen }
     }
 
-    fn below<E: serde::de::Error>(&self, key: &str) -> Result<Self, E> {
-        if self.depth == MAX_DEPTH {
-            *self.seen.too_deep.borrow_mut() = Some(self.path.clone());
-            return Err(E::custom(format_args!("more than {MAX_DEPTH} objects and lists within each other")));
+    fn check_depth<E: serde::de::Error>(&self) -> Result<(), E> {
+        if self.depth < MAX_DEPTH {
+            return Ok(());
         }
-        Ok(Self { path: format!("{}/{}", self.path, escape(key)), depth: self.depth + 1, seen: self.seen })
+        *self.seen.too_deep.borrow_mut() = Some(self.at.map(Step::pointer).unwrap_or_default());
+        Err(E::custom(format_args!("more than {MAX_DEPTH} objects and lists within each other")))
     }
 }
 
@@ -118,22 +139,29 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        self.check_depth()?;
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(self.below(&list.len().to_string())?)? {
-            list.push(item);
+        loop {
+            let step = Step { before: self.at, key: Key::Index(list.len()) };
+            let below = Strict { at: Some(&step), depth: self.depth + 1, seen: self.seen };
+            match items.next_element_seed(below)? {
+                Some(item) => list.push(item),
+                None => return Ok(Value::Array(list)),
+            }
         }
-        Ok(Value::Array(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        self.check_depth()?;
         let mut object = Map::new();
         let mut twice = HashSet::new();
         while let Some(key) = members.next_key::<String>()? {
-            let below = self.below::<A::Error>(&key)?;
+            let step = Step { before: self.at, key: Key::Name(&key) };
             if object.contains_key(&key) && twice.insert(key.clone()) {
                 let message = format!("the object has the key {key:?} more than once");
-                self.seen.twice.borrow_mut().push(Diagnostic::error("duplicate_key", &below.path, message));
+                self.seen.twice.borrow_mut().push(Diagnostic::error("duplicate_key", step.pointer(), message));
             }
+            let below = Strict { at: Some(&step), depth: self.depth + 1, seen: self.seen };
             let value = members.next_value_seed(below)?;
             object.insert(key, value);
         }
