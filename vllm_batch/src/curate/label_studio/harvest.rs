@@ -94,10 +94,11 @@ impl Reader<'_> {
             return Record::new(task["id"].to_string());
         };
         self.check_schema(data);
-        let id = data[names::RECORD].as_str().map(str::to_owned).unwrap_or_else(|| {
-            self.malformed(&format!("/data/{}", names::RECORD), "a text", &data[names::RECORD]);
-            task["id"].to_string()
-        });
+        let id = &data[names::RECORD];
+        if !id.is_string() {
+            self.malformed(&format!("/data/{}", names::RECORD), "a text", id);
+        }
+        let id = id.as_str().map_or_else(|| task["id"].to_string(), str::to_owned);
         let mut record = Record::new(id);
         let is_listed = |key: &str, id: &str| data[key].as_array().is_some_and(|list| list.iter().any(|one| one == id));
         for field in &self.schema.schema().fields {
@@ -112,7 +113,7 @@ impl Reader<'_> {
         record.metadata =
             members.iter().filter(|(key, _)| is_other(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
         record.metadata.insert("label_studio".to_owned(), json!({"task": task["id"], "project": task["project"]}));
-        self.fields = record.fields.clone();
+        self.fields.clone_from(&record.fields);
         record
     }
 

@@ -423,3 +423,35 @@ fn the_schemas_of_the_library_have_pages_without_warnings() {
         assert_eq!(page.warnings, [], "{}", schema.schema().id);
     }
 }
+
+#[test]
+fn reviewed_records_move_to_the_next_major_version() {
+    let document = |version: &str, question: &str, options: Value, migrations: Value| {
+        let document = json!({
+            "format": 1, "id": "mail", "version": version, "fields": [{"id": "doc", "type": "text"}],
+            "questions": [{"id": question, "type": "choice", "options": options}], "migrations": migrations,
+        });
+        TaskSchema::from_value(&document).unwrap().schema
+    };
+    let mut registry = SchemaRegistry::new();
+    let old = registry.register(document("1.0.0", "tone", json!(["stiff", "warm"]), json!([]))).unwrap();
+    let steps = json!([
+        {"op": "rename_question", "since": "2.0.0", "from": "tone", "to": "voice"},
+        {"op": "map_options", "since": "2.0.0", "question": "voice", "map": {"stiff": "formal"}},
+    ]);
+    let new = registry.register(document("2.0.0", "voice", json!(["formal", "warm"]), steps)).unwrap();
+
+    let mut record = Record::new("r").with_field("doc", "Hello");
+    let tone = Suggestion::new(ident("tone"), Answer::Option("stiff".into())).with_score(0.5, ScoreKind::Vote);
+    record.suggestions = vec![set(&old, vec![tone])];
+    let reviewed = exported(&task(&old, &record, &TaskOptions::default()).unwrap());
+    let mut records = [harvest(&old, &reviewed).record];
+    registry.migrate_records(&mut records, &Version::new(1, 0, 0), &new.schema().reference()).unwrap();
+    let moved = task(&new, &records[0], &TaskOptions::default().with_annotations(TaskAnnotations::All)).unwrap();
+    let region = region("voice", "src_vb_record", "choices", json!({"choices": ["formal"]}));
+    assert_eq!(moved["annotations"], json!([{"lead_time": 2.5, "result": [region]}]));
+    let mut with_score = region;
+    (with_score["score"], with_score["score_kind"]) = (json!(0.5), json!("vote"));
+    let prediction = json!({"model_version": "m@1@mail@2.0.0", "score": 0.5, "result": [with_score]});
+    assert_eq!(moved["predictions"], json!([prediction]));
+}

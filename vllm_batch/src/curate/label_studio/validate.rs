@@ -34,7 +34,7 @@ pub fn validate_prediction(
     let mut malformed = |path: &str, expected, found: &Value| {
         errors.push(HarvestError::new(path, HarvestErrorKind::Malformed { expected, found: type_name(found) }));
     };
-    if !prediction["model_version"].as_str().is_some_and(|version| !version.is_empty()) {
+    if prediction["model_version"].as_str().is_none_or(str::is_empty) {
         malformed("/model_version", "a text that is not empty", &prediction["model_version"]);
     }
     let Some(result) = prediction["result"].as_array() else {

@@ -120,14 +120,19 @@ fn fragment(value: &Value) -> String {
     match value {
         Value::Array(items) => items_of("ul", items),
         Value::Object(members) => {
+            let members = members.iter().filter(|(_, value)| !value.is_null());
             let member = |(key, value): (&String, &Value)| {
-                format!("<dt><b>{}</b></dt><dd>{}</dd>", escape(key.as_str()), fragment(value))
+                [within("dt", &within("b", &escape(key.as_str()))), within("dd", &fragment(value))].concat()
             };
-            format!("<dl>{}</dl>", members.iter().filter(|(_, value)| !value.is_null()).map(member).collect::<String>())
+            within("dl", &members.map(member).collect::<String>())
         }
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
         other => lines(&inline(other)),
     }
+}
+
+fn within(tag: &str, inner: &str) -> String {
+    format!("<{tag}>{inner}</{tag}>")
 }
 
 fn lines(text: &str) -> String {
@@ -135,8 +140,7 @@ fn lines(text: &str) -> String {
 }
 
 fn items_of(tag: &str, items: &[Value]) -> String {
-    let items: String = items.iter().map(|item| format!("<li>{}</li>", fragment(item))).collect();
-    format!("<{tag}>{items}</{tag}>")
+    within(tag, &items.iter().map(|item| within("li", &fragment(item))).collect::<String>())
 }
 
 /// Objects as rows, with a column for each key, in the order in which the keys are met.
@@ -148,13 +152,12 @@ fn table(rows: &[Value]) -> String {
             columns.push(key);
         }
     }
-    let head: String = columns.iter().map(|key| format!("<th>{}</th>", escape(key.as_str()))).collect();
+    let head: String = columns.iter().map(|key| within("th", &escape(key.as_str()))).collect();
     let cell = |row: &Map<String, Value>, key: &str| row.get(key).map_or_else(String::new, fragment);
     let row = |row: &&Map<String, Value>| {
-        let cells: String = columns.iter().map(|key| format!("<td>{}</td>", cell(row, key))).collect();
-        format!("<tr>{cells}</tr>")
+        within("tr", &columns.iter().map(|key| within("td", &cell(row, key))).collect::<String>())
     };
-    format!("<table><tr>{head}</tr>{}</table>", rows.iter().map(row).collect::<String>())
+    within("table", &[within("tr", &head), rows.iter().map(row).collect()].concat())
 }
 
 /// Items to rank, as the `List` tag wants them.

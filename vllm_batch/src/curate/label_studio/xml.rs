@@ -1,5 +1,7 @@
 //! Elements of a labelling configuration.
 
+use std::fmt::Write as _;
+
 use quick_xml::escape::escape;
 
 /// One element. Attributes and text are escaped when it is written.
@@ -57,7 +59,7 @@ impl Element {
             // White space other than blanks becomes blanks where it is not written as a reference.
             let value = clean(value);
             let value = escape(&*value).replace('\n', "&#10;").replace('\r', "&#13;").replace('\t', "&#9;");
-            out.push_str(&format!(" {key}=\"{value}\""));
+            let _ = write!(out, " {key}=\"{value}\"");
         }
         if self.children.is_empty() && self.text.is_empty() {
             return out.push_str("/>\n");
@@ -69,7 +71,7 @@ impl Element {
             self.children.iter().for_each(|child| child.write_at(out, depth + 1));
             out.push_str(&pad);
         }
-        out.push_str(&format!("</{}>\n", self.tag));
+        let _ = writeln!(out, "</{}>", self.tag);
     }
 }
 

@@ -47,7 +47,7 @@ fn choices(control: Element, kind: &QuestionKind, locale: &str) -> Element {
     let is_multiple = matches!(kind, QuestionKind::Choice { multiple: true, .. });
     let choices = match kind {
         QuestionKind::Boolean { yes, no } => {
-            pairs("Choice", vec![("true".to_owned(), yes.get(locale)), ("false".to_owned(), no.get(locale))])
+            pairs("Choice", &[("true".to_owned(), yes.get(locale)), ("false".to_owned(), no.get(locale))])
         }
         QuestionKind::Rating { scale: Scale::Range { min, max } } => {
             let place =
@@ -57,7 +57,7 @@ fn choices(control: Element, kind: &QuestionKind, locale: &str) -> Element {
         // Which is which, the titles of the two fields say.
         QuestionKind::Preference { .. } => {
             let words = [("left", "Left"), ("right", "Right"), ("tie", "Equally good")];
-            pairs("Choice", words.map(|(value, label)| (value.to_owned(), label)).to_vec())
+            pairs("Choice", &words.map(|(value, label)| (value.to_owned(), label)))
         }
         kind => options("Choice", kind.options(), locale),
     };
@@ -73,15 +73,15 @@ fn choices(control: Element, kind: &QuestionKind, locale: &str) -> Element {
 /// Options under their stored values, with what people see. Label Studio tells options apart by what people see too, so one
 /// that looks like another says its value.
 fn options(tag: &'static str, options: &[QuestionOption], locale: &str) -> Vec<Element> {
-    let elements = pairs(tag, options.iter().map(|option| (option.value.clone(), option.label.get(locale))).collect());
-    let with_help = elements.into_iter().zip(options).map(|(element, option)| match &option.help {
+    let labelled: Vec<_> = options.iter().map(|option| (option.value.clone(), option.label.get(locale))).collect();
+    let with_help = pairs(tag, &labelled).into_iter().zip(options).map(|(element, option)| match &option.help {
         Some(help) => element.shown("hint", help.get(locale)),
         None => element,
     });
     with_help.collect()
 }
 
-fn pairs(tag: &'static str, pairs: Vec<(String, &str)>) -> Vec<Element> {
+fn pairs(tag: &'static str, pairs: &[(String, &str)]) -> Vec<Element> {
     let is_taken = |at: usize, label: &str| {
         let mut others = pairs.iter().enumerate().filter(|(other, _)| *other != at);
         others.any(|(_, (value, other))| value == label || *other == label)

@@ -47,7 +47,9 @@ impl Found<'_> {
         match (condition, holds) {
             (Condition::Not(inner), _) => self.add(inner, !holds),
             (Condition::All(all), true) | (Condition::Any(all), false) => {
-                all.iter().for_each(|one| self.add(one, holds))
+                for one in all {
+                    self.add(one, holds);
+                }
             }
             (Condition::Any(one) | Condition::All(one), _) if one.len() == 1 => self.add(&one[0], holds),
             (Condition::Any(any), true) => match one_of(any) {
@@ -80,11 +82,11 @@ impl Found<'_> {
 
 /// The question and the values, if all conditions compare the answer to one question.
 fn one_of(any: &[Condition]) -> Option<(&Ident, Vec<Value>)> {
-    let part = |condition| match condition {
-        &Condition::Is { ref question, ref any_of } => Some((question, any_of)),
-        _ => None,
-    };
-    let parts: Vec<_> = any.iter().map(part).collect::<Option<_>>()?;
+    let mut parts = Vec::new();
+    for condition in any {
+        let Condition::Is { question, any_of } = condition else { return None };
+        parts.push((question, any_of));
+    }
     let (first, _) = parts.first()?;
     let values = || parts.iter().flat_map(|(_, values)| values.iter().cloned()).collect();
     parts.iter().all(|(question, _)| question == first).then(|| (*first, values()))
