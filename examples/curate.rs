@@ -50,8 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let file = std::fs::File::create(folder.join("train.jsonl"))?;
-    let written =
-        Exporter::new(&schema, ExportOptions::new(ExportFormat::OpenAiChat))?.write(&reviewed, file)?;
+    let written = Exporter::new(&schema, ExportOptions::new(ExportFormat::OpenAiChat))?.write(&reviewed, file)?;
     println!("train.jsonl: {} rows of {} reviewed mails", written.num_rows, reviewed.len());
     Ok(())
 }

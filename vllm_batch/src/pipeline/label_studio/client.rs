@@ -286,15 +286,12 @@ impl LabelStudio {
         }
         let timeout = Some(self.options.timeout);
         let invalid = |error: ureq::http::Error| LabelStudioError::Connection { message: error.to_string() };
-        let sent = match body {
-            Some(body) => {
-                let request = request.header("content-type", "application/json").body(body).map_err(invalid)?;
-                self.agent.run(self.agent.configure_request(request).timeout_global(timeout).build())
-            }
-            None => {
-                let request = request.body(()).map_err(invalid)?;
-                self.agent.run(self.agent.configure_request(request).timeout_global(timeout).build())
-            }
+        let sent = if let Some(body) = body {
+            let request = request.header("content-type", "application/json").body(body).map_err(invalid)?;
+            self.agent.run(self.agent.configure_request(request).timeout_global(timeout).build())
+        } else {
+            let request = request.body(()).map_err(invalid)?;
+            self.agent.run(self.agent.configure_request(request).timeout_global(timeout).build())
         };
         sent.map_err(|error| self.failure(&error))
     }

@@ -123,7 +123,7 @@ impl LabelStudio {
         let mut import = Import { server: self, project, cursor, report, doubtful: HashSet::new() };
         let (mut batch, mut bytes, mut seen) = (Vec::new(), 0, HashSet::new());
         for (index, task) in tasks.into_iter().enumerate() {
-            let Some(pending) = import.admit(index, &task, &mut seen)? else { continue };
+            let Some(pending) = import.admit(index, &task, &mut seen) else { continue };
             let is_full = batch.len() >= options.max_tasks || bytes + pending.json.len() > options.max_bytes;
             if is_full && !batch.is_empty() {
                 import.deliver(std::mem::take(&mut batch))?;
@@ -140,7 +140,7 @@ impl LabelStudio {
 
 impl Import<'_> {
     /// A task that is to be sent, if it can be and is not known to be there.
-    fn admit(&mut self, index: usize, task: &Value, seen: &mut HashSet<String>) -> Result<Option<Pending>> {
+    fn admit(&mut self, index: usize, task: &Value, seen: &mut HashSet<String>) -> Option<Pending> {
         let key = task["data"]["vb_key"].as_str().unwrap_or_default().to_owned();
         let problem = if key.is_empty() {
             Some("it has no text data.vb_key")
@@ -151,7 +151,7 @@ impl Import<'_> {
         };
         if let Some(message) = problem {
             self.report.rejected.push(RejectedTask { key, index, message: message.to_owned() });
-            return Ok(None);
+            return None;
         }
         match self.cursor.state(&key) {
             Some(TaskState::Done) => self.report.present += 1,
@@ -159,9 +159,9 @@ impl Import<'_> {
                 let message = message.clone();
                 self.report.rejected.push(RejectedTask { key, index, message });
             }
-            Some(TaskState::Sent) | None => return Ok(Some(Pending { key, index, json: task.to_string() })),
+            Some(TaskState::Sent) | None => return Some(Pending { key, index, json: task.to_string() }),
         }
-        Ok(None)
+        None
     }
 
     /// Sees to it that a batch is there, but for what the server refuses.
