@@ -15,7 +15,7 @@ use vllm_batch::curate::{
 /// What breaks pages and exports that are put together carelessly.
 const HARD: &str = "]]> & <b>\"'</b> $5 😀 עברית\u{202e} ½";
 
-/// On SQLite, Label Studio numbers tasks itself: of two imports at once, one may lose its predictions.
+/// With its own database file, Label Studio numbers tasks itself: of two imports at once, one may lose its predictions.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 struct Server {
@@ -378,6 +378,6 @@ fn what_is_found_right_is_taken() {
             }
         }
     }
-    assert!(taken > 20 && refused > 500, "{taken} {refused}");
+    assert!(taken > 100 && refused > 1000, "{taken} {refused}");
     server.delete(project);
 }
