@@ -103,8 +103,8 @@ fn only_what_changes_nothing_is_tried_again() {
 
 #[test]
 fn answers_that_are_none_are_typed_errors() {
-    let page = || Reaction::Reply(404, "", "<html><head><title>Page not found</title></head></html>".to_owned());
     type Case = (fn() -> Reaction, &'static str, Option<u16>);
+    let page = || Reaction::Reply(404, "", "<html><head><title>Page not found</title></head></html>".to_owned());
     let cases: [Case; 6] = [
         (|| Reaction::Reply(200, "", "{".to_owned()), "invalid_response", Some(200)),
         (|| Reaction::json(200, &json!({})), "invalid_response", Some(200)),

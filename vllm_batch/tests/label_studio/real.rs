@@ -16,7 +16,7 @@ use vllm_batch::curate::{
 };
 use vllm_batch::pipeline::CurationPipeline;
 use vllm_batch::pipeline::label_studio::{
-    ExportFilter, ImportOptions, LabelStudio, Project, ProjectSpec, WebhookReceiver,
+    ExportFilter, ImportOptions, LabelStudio, Project, ProjectSpec, Reconciliation, WebhookReceiver,
 };
 
 use crate::demo_model;
@@ -127,7 +127,7 @@ fn there_and_back(server: &LabelStudio, engine: &LocalEngine, schema: &CompiledS
     let again = server.import(project.id, exported, &ImportOptions::default()).unwrap();
     assert_eq!((again.imported, again.present), (0, RECORDS));
     let keys: Vec<_> = there.iter().map(|task| task["data"]["vb_key"].as_str().unwrap()).collect();
-    assert_eq!(server.reconcile(project.id, keys.iter().copied()).unwrap(), Default::default());
+    assert_eq!(server.reconcile(project.id, keys.iter().copied()).unwrap(), Reconciliation::default());
     server.delete_project(project.id).unwrap();
 }
 
@@ -332,7 +332,7 @@ fn proxy(backend: Arc<Mutex<String>>, on_request: impl Fn(usize) + Send + Sync +
             for (mut from, mut to, is_up) in pipes {
                 let (count, on_request) = (Arc::clone(&count), Arc::clone(&on_request));
                 std::thread::spawn(move || {
-                    let mut buffer = [0; 1 << 16];
+                    let mut buffer = vec![0; 1 << 16];
                     while let Ok(length @ 1..) = from.read(&mut buffer) {
                         let is_import = buffer[..length].starts_with(b"POST /api/projects/");
                         if to.write_all(&buffer[..length]).is_err() {
@@ -381,7 +381,7 @@ fn last_the_server_is_killed_in_the_middle_of_an_import() {
     let report = client().import(project, tasks.clone(), &options).unwrap();
     assert_eq!((report.imported + report.present, report.rejected.len()), (TASKS, 0));
     assert!(report.present >= 150 && report.imported >= 200, "{report:?}");
-    assert_eq!(client().reconcile(project, keys(&tasks)).unwrap(), Default::default());
+    assert_eq!(client().reconcile(project, keys(&tasks)).unwrap(), Reconciliation::default());
     let harvested = harvest(&schema, &client().tasks_page(project, 1, 1).unwrap().unwrap().tasks[0]);
     assert_eq!(harvested.errors, []);
     client().delete_project(project).unwrap();

@@ -22,7 +22,8 @@ pub struct ImportOptions {
     /// The most bytes in a request, unless one task alone has more. Default 8 MiB: proxies limit bodies and time.
     pub max_bytes: usize,
     /// A file that says what is there, so that an import that was killed goes on where it stopped. Without one, a project that
-    /// has tasks already is searched for each batch before it is sent.
+    /// has tasks already is searched for each batch before it is sent. What was refused once is not sent again: to try it once
+    /// more, remove the file.
     pub cursor: Option<PathBuf>,
 }
 
