@@ -233,8 +233,26 @@ fn people_agree(schema: &TaskSchema, responses: &[&Response]) -> Option<f64> {
 /// The weighted share of questions that were answered otherwise, from 0 to 1. Questions that neither answered, questions about
 /// the model's answers and free text do not count.
 pub(super) fn edits(schema: &TaskSchema, before: &Answers, after: &Answers) -> f64 {
-    let (mut weights, mut changed) = (0.0, 0.0);
-    for question in schema.questions.iter().filter(|question| is_compared(question)) {
+    difference(schema.questions.iter().filter(|question| is_compared(question)), before, after).share
+}
+
+/// How much was answered otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Difference {
+    /// The weighted share of questions, from 0 to 1; questions that neither answered do not count.
+    pub(super) share: f64,
+    /// Questions with different answers.
+    pub(super) num_changed: usize,
+}
+
+/// Compares the answers to some questions.
+pub(super) fn difference<'q>(
+    questions: impl Iterator<Item = &'q Question>,
+    before: &Answers,
+    after: &Answers,
+) -> Difference {
+    let (mut weights, mut changed, mut num_changed) = (0.0, 0.0, 0);
+    for question in questions {
         let alike = match (before.get(&question.id), after.get(&question.id)) {
             (Some(before), Some(after)) => similarity(before, after),
             (None, None) => continue,
@@ -242,8 +260,9 @@ pub(super) fn edits(schema: &TaskSchema, before: &Answers, after: &Answers) -> f
         };
         weights += question.weight;
         changed += question.weight * (1.0 - alike);
+        num_changed += usize::from(alike < 1.0);
     }
-    if weights > 0.0 { changed / weights } else { 0.0 }
+    Difference { share: if weights > 0.0 { changed / weights } else { 0.0 }, num_changed }
 }
 
 fn is_compared(question: &Question) -> bool {

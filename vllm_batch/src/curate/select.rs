@@ -125,7 +125,7 @@ fn weighted(questions: &[&Question], value: impl Fn(&Question) -> f64) -> f64 {
 }
 
 /// A number that the seed and a record's name decide.
-fn lot(id: &str, seed: u64) -> u64 {
+pub(super) fn lot(id: &str, seed: u64) -> u64 {
     let hash = id
         .bytes()
         .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
