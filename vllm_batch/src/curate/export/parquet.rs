@@ -148,6 +148,9 @@ fn objects(value: &Value) -> Vec<&Map<String, Value>> {
     value.as_array().into_iter().flatten().filter_map(Value::as_object).collect()
 }
 
+/// Levels of the items of lists; `None` for a column without lists.
+type Levels = Option<Vec<(i16, i16)>>;
+
 impl Leaf {
     fn write(
         &self,
@@ -183,7 +186,7 @@ impl Leaf {
 
     /// The values of all rows; of a list's, whether there is an item (definition level) and whether it follows another one
     /// (repetition level).
-    fn values<'r>(&self, rows: &'r [Map<String, Value>]) -> (Vec<&'r Value>, Option<Vec<(i16, i16)>>) {
+    fn values<'r>(&self, rows: &'r [Map<String, Value>]) -> (Vec<&'r Value>, Levels) {
         let Some(inner) = &self.inner else {
             return (rows.iter().filter_map(|row| row.get(&self.key)).collect(), None);
         };
