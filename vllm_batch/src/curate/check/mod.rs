@@ -18,6 +18,7 @@ use regex::Regex;
 pub(super) use answers::Checkers;
 pub use error::{AnswerError, AnswerErrorKind};
 pub(super) use nearest::nearest;
+pub(super) use read::type_name;
 pub(super) use record::ranking_items;
 pub use record::{FieldError, FieldErrorKind};
 

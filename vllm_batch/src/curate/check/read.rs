@@ -39,7 +39,7 @@ fn wrong_type(expected: &'static str, found: &Value) -> Wrong {
 }
 
 /// What a JSON value is, for people.
-pub(super) fn type_name(value: &Value) -> &'static str {
+pub(in crate::curate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
