@@ -4,7 +4,7 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vllm_batch::curate::SchemaRegistry;
 use vllm_batch::curate::export::{
@@ -23,16 +23,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for schema in SchemaRegistry::builtin().iter() {
         let records = made_up_records::records(schema, 120);
         for format in ExportFormat::ALL {
-            let folder = folder.join(format.name()).join(schema.schema().id.as_str());
+            let target = folder.join(format.name()).join(schema.schema().id.as_str());
             let written =
-                Exporter::new(schema, ExportOptions::new(format))?.write_folder(&records, &folder, &options)?;
+                Exporter::new(schema, ExportOptions::new(format))?.write_folder(&records, &target, &options)?;
             let mut num_problems = 0;
             for file in &written.files {
                 // A few rows for tests are enough here, and fewer than OpenAI takes for training.
                 let problems = validate_dataset(&file.path, format)?.problems;
                 num_problems += problems.iter().filter(|problem| problem.code != "too_few_rows").count();
             }
-            println!("{}: {} rows, {num_problems} problems", folder.display(), written.report.num_rows);
+            println!("{}: {} rows, {num_problems} problems", target.display(), written.report.num_rows);
+        }
+    }
+    parquet(&folder, options)
+}
+
+/// The same rows as Parquet, of one format.
+fn parquet(folder: &Path, mut options: FolderOptions) -> Result<(), Box<dyn std::error::Error>> {
+    options.parquet = true;
+    for schema in SchemaRegistry::builtin().iter() {
+        let records = made_up_records::records(schema, 120);
+        for format in [ExportFormat::TrlPreference, ExportFormat::TrlKto, ExportFormat::Axolotl, ExportFormat::Alpaca] {
+            let target = folder.join("parquet").join(format.name()).join(schema.schema().id.as_str());
+            Exporter::new(schema, ExportOptions::new(format))?.write_folder(&records, &target, &options)?;
         }
     }
     Ok(())

@@ -62,6 +62,15 @@ def check_datasets(folder):
                 count += 1
             # The splits of a dataset must have the same features.
             assert len({str(table.features) for table in loaded.values()}) == 1, path
+    for kind in sorted((folder / "parquet").iterdir()):
+        for path in sorted(kind.iterdir()):
+            with tempfile.TemporaryDirectory() as cache:
+                loaded = datasets.load_dataset(str(path), cache_dir=cache, keep_in_memory=True)
+            for split, table in loaded.items():
+                # The same rows as in the other files, down to the types.
+                rows = lines(folder / kind.name / path.name / "data" / f"{split}.jsonl")
+                assert table.to_list() == rows, (path, split)
+                count += 1
     for name in ("openai_chat", "openai_dpo", "argilla", "icl_json"):
         for path in schemas(folder, name):
             for file in sorted((path / "data").glob("*.jsonl")):

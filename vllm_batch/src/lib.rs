@@ -37,6 +37,7 @@
 //!
 //! # Features
 //! * `hub` (default): models by hub id; brings an HTTP client. Without it nothing in the crate touches a network.
+//! * `parquet`: training data as Parquet files ([`FolderOptions`](curate::export::FolderOptions)).
 //! * `remote`: [`RemoteEngine`](https://docs.rs/vllm_batch/latest/vllm_batch/struct.RemoteEngine.html), a server that speaks
 //!   OpenAI's HTTP API as an engine; brings an HTTP client, and no async runtime.
 //! * `label-studio`: [`pipeline::label_studio`](https://docs.rs/vllm_batch/latest/vllm_batch/pipeline/label_studio/), a client for

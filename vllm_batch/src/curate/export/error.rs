@@ -28,6 +28,12 @@ pub enum ExportError {
         /// The format.
         format: ExportFormat,
     },
+    /// The format has no columns of one type each.
+    #[error("{format} is no table: it cannot be a Parquet file")]
+    NotATable {
+        /// The format.
+        format: ExportFormat,
+    },
     /// The prompt would have the answer.
     #[error(
         "record {record:?} has an example of its own record or group, {example:?}: the answer would stand in the prompt"
@@ -88,6 +94,7 @@ impl ExportError {
             Self::PrivateOutput { .. } => "private_output",
             Self::Schema(_) => "unsound_training_schema",
             Self::ExamplesNotSupported { .. } => "examples_not_supported",
+            Self::NotATable { .. } => "not_a_table",
             Self::LeakedExample { .. } => "leaked_example",
             Self::DuplicateId { .. } => "duplicate_id",
             Self::SplitGroup { .. } => "split_group",

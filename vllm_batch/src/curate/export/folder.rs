@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+#[cfg(feature = "parquet")]
+use super::parquet::ParquetRows;
 use super::split::group_key;
 use super::{
     DuplicateOptions, Duplicates, ExportError, ExportFormat, ExportReport, ExportRow, Exported, Exporter, SkipReason,
@@ -26,6 +28,9 @@ pub struct FolderOptions {
     pub split_key: Option<String>,
     /// When a record says the same as one before, and is left out; absent: never. What is compared is what a model reads.
     pub duplicates: Option<DuplicateOptions>,
+    /// Whether rows are written as Parquet files, with the same columns, for formats that are tables.
+    #[cfg(feature = "parquet")]
+    pub parquet: bool,
     /// What people call the dataset; absent: the schema's name.
     pub name: Option<String>,
     /// The licence, as Hugging Face names it; absent: `other`.
@@ -80,6 +85,10 @@ impl Exporter<'_> {
         options: &FolderOptions,
     ) -> Result<ExportedFolder, ExportError> {
         let folder = folder.as_ref();
+        #[cfg(feature = "parquet")]
+        if options.parquet && !self.options().format.is_table() {
+            return Err(ExportError::NotATable { format: self.options().format });
+        }
         let mut writer = FolderWriter::create(folder, options, self.options().format)?;
         for record in records {
             let split = writer.split_of(self, record)?;
@@ -99,7 +108,7 @@ struct FolderWriter<'o> {
     options: &'o FolderOptions,
     format: ExportFormat,
     report: ExportReport,
-    data: Vec<(Split, Output, Option<Output>)>,
+    data: Vec<Data>,
     skipped: Output,
     duplicates: Option<Duplicates>,
     groups: HashMap<[u8; 32], Split>,
@@ -169,14 +178,14 @@ impl<'o> FolderWriter<'o> {
 
     fn add_row(&mut self, split: Split, row: &ExportRow) -> Result<(), ExportError> {
         let format = self.format;
-        let at = match self.data.iter().position(|(known, ..)| *known == split) {
+        let at = match self.data.iter().position(|data| data.split == split) {
             Some(at) => at,
             None => self.open(split)?,
         };
-        let (_, rows, sources) = &mut self.data[at];
-        rows.num_rows += 1;
-        rows.write(|file| row.write(format, file))?;
-        let Some(sources) = sources else { return Ok(()) };
+        let data = &mut self.data[at];
+        data.num_rows += 1;
+        data.rows.write(row, format)?;
+        let Some(sources) = &mut data.sources else { return Ok(()) };
         sources.write(|mut file| {
             serde_json::to_writer(&mut file, &row.source)?;
             file.write_all(b"\n")
@@ -185,24 +194,71 @@ impl<'o> FolderWriter<'o> {
 
     fn open(&mut self, split: Split) -> Result<usize, ExportError> {
         let data = self.folder.join("data");
-        let rows = Output::create(data.join(format!("{split}.{}", self.format.extension())))?;
+        let rows = self.create_rows(&data, split)?;
         let sources = data.join(format!("{split}.sources.jsonl"));
         let sources = self.format.is_strict().then(|| Output::create(sources)).transpose()?;
-        self.data.push((split, rows, sources));
+        self.data.push(Data { split, rows, sources, num_rows: 0 });
         Ok(self.data.len() - 1)
     }
 
+    fn create_rows(&self, data: &Path, split: Split) -> Result<RowsFile, ExportError> {
+        #[cfg(feature = "parquet")]
+        if self.options.parquet {
+            let file = Output::create(data.join(format!("{split}.parquet")))?;
+            return Ok(RowsFile::Parquet(Box::new(ParquetRows::new(file))));
+        }
+        Output::create(data.join(format!("{split}.{}", self.format.extension()))).map(RowsFile::Lines)
+    }
+
     fn finish(mut self) -> Result<ExportedFolder, ExportError> {
-        self.data.sort_by_key(|(split, ..)| *split);
+        self.data.sort_by_key(|data| data.split);
         let mut files = Vec::new();
-        for (split, rows, sources) in self.data {
-            files.push(rows.finish(split)?);
+        for Data { split, rows, sources, num_rows } in self.data {
+            let (path, num_bytes, sha256) = rows.finish()?;
+            files.push(DataFile { split, path, num_rows, num_bytes, sha256 });
             if let Some(sources) = sources {
-                sources.finish(split)?;
+                sources.finish()?;
             }
         }
-        self.skipped.finish(Split::Train)?;
+        self.skipped.finish()?;
         Ok(ExportedFolder { report: self.report, files })
+    }
+}
+
+/// The files of a split.
+struct Data {
+    split: Split,
+    rows: RowsFile,
+    sources: Option<Output>,
+    num_rows: usize,
+}
+
+enum RowsFile {
+    Lines(Output),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<ParquetRows<Output>>),
+}
+
+impl RowsFile {
+    fn write(&mut self, row: &ExportRow, format: ExportFormat) -> Result<(), ExportError> {
+        match self {
+            Self::Lines(output) => output.write(|file| row.write(format, file)),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(rows) => {
+                rows.push(&row.row).map_err(|source| ExportError::Io { path: PathBuf::new(), source })
+            }
+        }
+    }
+
+    /// The name, the bytes and the SHA-256 of the complete file.
+    fn finish(self) -> Result<(PathBuf, u64, String), ExportError> {
+        match self {
+            Self::Lines(output) => output.finish(),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(rows) => {
+                rows.finish().map_err(|source| ExportError::Io { path: PathBuf::new(), source })?.finish()
+            }
+        }
     }
 }
 
@@ -211,7 +267,17 @@ struct Output {
     path: PathBuf,
     part: PathBuf,
     file: BufWriter<Hashed>,
-    num_rows: usize,
+}
+
+#[cfg(feature = "parquet")]
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl Output {
@@ -219,20 +285,20 @@ impl Output {
         let part = path.with_extension("part");
         let file = File::create(&part).map_err(|source| ExportError::Io { path: part.clone(), source })?;
         let file = BufWriter::with_capacity(1 << 16, Hashed { file, hash: Sha256::new(), num_bytes: 0 });
-        Ok(Self { path, part, file, num_rows: 0 })
+        Ok(Self { path, part, file })
     }
 
     fn write(&mut self, write: impl FnOnce(&mut BufWriter<Hashed>) -> io::Result<()>) -> Result<(), ExportError> {
         write(&mut self.file).map_err(|source| ExportError::Io { path: self.part.clone(), source })
     }
 
-    fn finish(self, split: Split) -> Result<DataFile, ExportError> {
-        let Self { path, part, file, num_rows } = self;
+    fn finish(self) -> Result<(PathBuf, u64, String), ExportError> {
+        let Self { path, part, file } = self;
         let io = |source| ExportError::Io { path: path.clone(), source };
         let hashed = file.into_inner().map_err(|error| io(error.into_error()))?;
         hashed.file.sync_all().and_then(|()| fs::rename(&part, &path)).map_err(io)?;
         let sha256 = hex(&hashed.hash.finalize());
-        Ok(DataFile { split, num_rows, num_bytes: hashed.num_bytes, sha256, path })
+        Ok((path, hashed.num_bytes, sha256))
     }
 }
 

@@ -17,6 +17,8 @@ mod exporter;
 mod folder;
 mod format;
 mod options;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod provenance;
 mod render;
 mod sample;

@@ -59,9 +59,10 @@ fn axolotl(written: &ExportedFolder) -> String {
         for file in written.files.iter().filter(|file| file.split == is_wanted) {
             let _ = write!(
                 yaml,
-                "{key}:\n  - path: {path}\n    ds_type: json\n    split: train\n    type: chat_template\n    \
+                "{key}:\n  - path: {path}\n    ds_type: {kind}\n    split: train\n    type: chat_template\n    \
                  field_messages: messages\n    message_field_training: train\n    roles_to_train: [\"assistant\"]\n",
                 path = data_path(file),
+                kind = if file.path.extension().is_some_and(|end| end == "parquet") { "parquet" } else { "json" },
             );
         }
     }

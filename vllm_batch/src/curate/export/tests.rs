@@ -445,6 +445,28 @@ fn a_folder_has_all_that_its_readers_want() {
     );
 }
 
+#[cfg(feature = "parquet")]
+#[test]
+fn tables_can_be_parquet() {
+    use ::parquet::file::reader::SerializedFileReader;
+
+    let schema = compiled(|_| {});
+    let folder = tempfile::tempdir().unwrap();
+    let record = gold("r", "Lunch?", &said("casual", false));
+    let options = FolderOptions { parquet: true, ..FolderOptions::default() };
+    let write = |format| {
+        let mut exporter = Exporter::new(&schema, ExportOptions::new(format)).unwrap();
+        exporter.write_folder([&record], folder.path(), &options).map_err(|error| error.code())
+    };
+    let written = write(ExportFormat::Axolotl).unwrap();
+    let file = SerializedFileReader::try_from(&*written.files[0].path).unwrap();
+    let read: Vec<_> = file.into_iter().map(|row| row.unwrap().to_json_value()).collect();
+    assert_eq!(read, [Value::Object(rows(&schema, ExportFormat::Axolotl, &record).remove(0).row)]);
+    let yaml = std::fs::read_to_string(folder.path().join("axolotl.yml")).unwrap();
+    assert!(yaml.contains("path: data/train.parquet\n    ds_type: parquet"), "{yaml}");
+    assert_eq!(write(ExportFormat::OpenAiChat), Err("not_a_table"));
+}
+
 #[test]
 fn splits_of_the_records_own_keep_groups_together() {
     let schema = compiled(|_| {});

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::rules::type_name;
 use super::{Checker, Effect};
+use crate::curate::check::type_name;
 
 /// What a list of messages must be.
 #[derive(Clone, Copy)]

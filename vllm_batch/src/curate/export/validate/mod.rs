@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::ExportFormat;
+use crate::curate::check::type_name;
 use table::Columns;
 
 /// What readers of a format would make of a file.
@@ -154,7 +155,7 @@ impl Checker {
         match serde_json::from_slice::<Value>(line) {
             Ok(Value::Object(row)) => self.check_row(&row),
             Ok(other) => {
-                let message = format!("the line is {}, not an object", rules::type_name(&other));
+                let message = format!("the line is {}, not an object", type_name(&other));
                 self.problem("", "not_an_object", Effect::Refused, message);
             }
             Err(error) => self.problem("", "invalid_json", Effect::Refused, error.to_string()),

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::chat::{AXOLOTL, Chat, OPENAI, SHAREGPT, TRL};
 use super::{Checker, Effect, records};
+use crate::curate::check::type_name;
 use crate::curate::export::ExportFormat;
 
 type Row = Map<String, Value>;
@@ -12,17 +13,6 @@ type Row = Map<String, Value>;
 const MIN_EXAMPLES: usize = 10;
 const MAX_BYTES: u64 = 512 * 1024 * 1024;
 const MAX_EXAMPLE_CHARS: usize = 4 * 65_536;
-
-pub(super) fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
 
 pub(super) fn check_row(checker: &mut Checker, row: &Row) {
     match checker.format {
