@@ -43,6 +43,7 @@ OWN = {
     "mistral_nemo": MISTRAL,
     "mistral_small_3_2": MISTRAL,
     "phi3_5": {"bos_token": "<s>", "eos_token": "<|endoftext|>"},
+    "phi_4": {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>"},
     "granite_3_3": {"bos_token": "<|end_of_text|>", "eos_token": "<|end_of_text|>"},
 }
 LLAMA_CPP = {

@@ -10,6 +10,7 @@
 //! * [`BatchEngine`]: the contract of two methods between those who have requests and those who answer them;
 //!   [`BatchEngineExt`] has the conveniences.
 //! * [`BatchRunner`]: files of OpenAI batch requests, durable and resumable.
+//! * [`curate`] and [`pipeline`]: schemas of questions about records, and the way from records to reviewed training data.
 //!
 //! # Usage
 //! 1. Build an engine. Loading takes about a second for a small model; do it once.
@@ -39,6 +40,8 @@
 //! * `parquet`: training data as Parquet files ([`FolderOptions`](curate::export::FolderOptions)).
 //! * `remote`: [`RemoteEngine`](https://docs.rs/vllm_batch/latest/vllm_batch/struct.RemoteEngine.html), a server that speaks
 //!   OpenAI's HTTP API as an engine; brings an HTTP client, and no async runtime.
+//! * `label-studio`: [`pipeline::label_studio`](https://docs.rs/vllm_batch/latest/vllm_batch/pipeline/label_studio/), a client for
+//!   the server where people review what models said; brings the same HTTP client.
 //! * `testing`: [`ScriptedEngine`](https://docs.rs/vllm_batch/latest/vllm_batch/testing/), for the tests of programs that
 //!   embed an engine.
 //!
@@ -53,10 +56,13 @@ pub mod curate;
 pub mod engine;
 pub mod error;
 pub mod guide;
+#[cfg(any(feature = "label-studio", feature = "remote"))]
+mod http;
 mod kernels;
 pub mod kv;
 mod model;
 pub mod output;
+pub mod pipeline;
 pub mod request;
 pub mod sample;
 pub mod sched;

@@ -7,7 +7,7 @@ use std::path::Path;
 use vllm_batch::RequestError;
 
 /// Where each type's `code` is, and how its `impl` starts.
-const TYPES: [(&str, &str); 12] = [
+const TYPES: [(&str, &str); 17] = [
     ("RequestError", "src/error.rs"),
     ("EngineError", "src/error.rs"),
     ("LoadError", "src/error.rs"),
@@ -18,8 +18,13 @@ const TYPES: [(&str, &str); 12] = [
     ("FieldErrorKind", "src/curate/check/record.rs"),
     ("AnswerErrorKind", "src/curate/check/error.rs"),
     ("SnapshotError", "src/curate/snapshot.rs"),
+    ("TaskProblem", "src/curate/label_studio/error.rs"),
+    ("HarvestErrorKind", "src/curate/label_studio/error.rs"),
     ("ExportError", "src/curate/export/error.rs"),
     ("SkipReason", "src/curate/export/error.rs"),
+    ("CurationError", "src/pipeline/curation/error.rs"),
+    ("LabelStudioError", "src/pipeline/label_studio/error.rs"),
+    ("WebhookError", "src/pipeline/label_studio/webhooks.rs"),
 ];
 
 fn read(path: &str) -> String {

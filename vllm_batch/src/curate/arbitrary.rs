@@ -228,6 +228,21 @@ pub(crate) fn schema() -> impl Strategy<Value = TaskSchema> {
     })
 }
 
+/// Any JSON.
+pub(crate) fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        let map = proptest::collection::btree_map(any::<String>(), inner.clone(), 0..4);
+        prop_oneof![vec(inner, 0..4).prop_map(Value::from), map.prop_map(|map| map.into_iter().collect())]
+    })
+}
+
 /// A text in one language or in two.
 pub(crate) fn localized() -> impl Strategy<Value = LocalizedText> {
     prop_oneof![

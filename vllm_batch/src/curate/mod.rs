@@ -21,6 +21,7 @@ pub mod export;
 mod field;
 mod gold;
 mod ident;
+pub mod label_studio;
 mod parse;
 mod prompt;
 mod question;

@@ -195,6 +195,7 @@ impl Scheduler {
     /// #     num_blocks: 16,
     /// #     enable_prefix_caching: true,
     /// #     enable_chunked_prefill: true,
+    /// #     sliding_window: None,
     /// # })?;
     /// # let id = SequenceId(1);
     /// # let prompt_token_ids = vec![5, 6, 7];

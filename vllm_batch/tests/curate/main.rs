@@ -7,5 +7,6 @@ mod builtin;
 mod codes;
 #[path = "../../../examples/demo_model/mod.rs"]
 mod demo_model;
+mod label_studio;
 mod model_answers;
 mod registry;

@@ -12,6 +12,7 @@ use source::{SourceFile, read_sources};
 /// row may only use rows above it.
 const LAYERS: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("http", &[]),
     ("request", &["error"]),
     ("output", &["error", "request"]),
     ("text", &["error", "request", "output"]),
@@ -21,9 +22,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kv", &[]),
     ("sched", &["error", "kv"]),
     ("sample", &["request"]),
-    ("engine", &["error", "request", "output", "text", "guide", DTYPES[0], DTYPES[1], "model", "sched", "sample"]),
+    (
+        "engine",
+        &["error", "http", "request", "output", "text", "guide", DTYPES[0], DTYPES[1], "model", "sched", "sample"],
+    ),
     ("batch", &["error", "request", "output", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3]]),
     ("curate", &["error", "request", "output"]),
+    (
+        "pipeline",
+        &["error", "http", "request", "output", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3], "batch", "curate"],
+    ),
     ("testing", &["error", "request", "output", "text", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3]]),
 ];
 
@@ -45,8 +53,9 @@ const FORBIDDEN: &[(Place, &[&str])] = &[
     (Place::NotIn(&["error", "kernels", "model", "engine"]), &["candle_core"]),
     (Place::NotIn(&["text"]), &["tokenizers", "minijinja_contrib"]),
     (Place::NotIn(&["text", "curate"]), &["minijinja"]),
+    (Place::NotIn(&["curate"]), &["quick_xml"]),
     (Place::NotIn(&["model"]), &["hf_hub", "safetensors"]),
-    (Place::NotIn(&["engine"]), &["ureq"]),
+    (Place::NotIn(&["http", "engine", "pipeline"]), &["ureq"]),
     (Place::NotIn(&[]), &["std::env", "std::process", "build_global"]),
 ];
 

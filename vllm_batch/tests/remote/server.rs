@@ -26,6 +26,7 @@ impl Reaction {
 /// A request as it arrived.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Received {
+    pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) authorization: Option<String>,
     pub(crate) body: Value,
@@ -166,7 +167,8 @@ impl Shared {
 fn read_request(reader: &mut impl BufRead) -> Option<Received> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
-    let path = line.split(' ').nth(1)?.to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
     let (mut length, mut authorization) = (0, None);
     loop {
         let mut line = String::new();
@@ -180,5 +182,5 @@ fn read_request(reader: &mut impl BufRead) -> Option<Received> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Received { path, authorization, body: serde_json::from_slice(&body).unwrap_or_default() })
+    Some(Received { method, path, authorization, body: serde_json::from_slice(&body).unwrap_or_default() })
 }

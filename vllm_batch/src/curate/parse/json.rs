@@ -269,6 +269,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::super::arbitrary::any_json;
     use super::*;
 
     fn object(text: &str) -> (Value, bool, bool) {
@@ -315,23 +316,6 @@ mod tests {
         assert_eq!(object(&deep), (json!({}), false, true));
         assert_eq!(read_value(" [1, 'a'] "), Some(json!([1, "a"])));
         assert_eq!(read_value("[1] x"), None);
-    }
-
-    fn any_json() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<f64>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            any::<String>().prop_map(Value::from),
-        ];
-        leaf.prop_recursive(3, 24, 4, |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                proptest::collection::btree_map(any::<String>(), inner, 0..4)
-                    .prop_map(|map| Value::Object(map.into_iter().collect())),
-            ]
-        })
     }
 
     proptest! {

@@ -192,8 +192,9 @@ impl SchemaDiff {
         }
     }
 
-    /// Whether a version is enough after an older one. A pre-release is, if what it comes before would be.
-    pub(super) fn allows(&self, old: &Version, new: &Version) -> bool {
+    /// Whether the newer document may have the version `new` when the older one has `old`. A pre-release may, if what it comes
+    /// before might.
+    pub fn allows(&self, old: &Version, new: &Version) -> bool {
         let release = Version { pre: Prerelease::EMPTY, ..new.clone() };
         new > old && release >= self.next_version(old)
     }

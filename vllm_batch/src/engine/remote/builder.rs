@@ -4,15 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use ureq::http::Uri;
 
 use super::RemoteEngine;
-use super::backoff::RetryPolicy;
 use super::body::Flavour;
 use super::client::{Client, Connection};
 use super::worker::{Failure, Worker};
 use crate::engine::EngineSpec;
 use crate::error::LoadError;
+use crate::http::{RetryPolicy, checked_url};
 use crate::request::TaskKind;
 
 /// Each request at the server costs a thread here.
@@ -163,7 +162,8 @@ impl RemoteEngineBuilder {
     /// # Errors
     /// [`LoadError::InvalidOption`], [`LoadError::Server`] if the server was asked in vain, [`LoadError::Threads`].
     pub fn build(mut self) -> Result<RemoteEngine, LoadError> {
-        self.connection.base_url = checked_url(&self.connection.base_url)?;
+        self.connection.base_url =
+            checked_url(&self.connection.base_url).map_err(|message| invalid("base_url", message))?;
         self.check_ranges()?;
         let client = Client::new(self.connection.clone())
             .ok_or_else(|| invalid("api_key", "must consist of visible ASCII characters"))?;
@@ -256,26 +256,6 @@ struct ModelEntry {
     /// vLLM says it.
     #[serde(default)]
     max_model_len: Option<usize>,
-}
-
-/// The URL without slashes at its end. What is refused is not repeated: it may hold a password.
-fn checked_url(url: &str) -> Result<String, LoadError> {
-    let url = url.trim_end_matches('/');
-    let refuse = |message| Err(invalid("base_url", message));
-    let Ok(uri) = url.parse::<Uri>() else {
-        return refuse("is not a URL, such as http://127.0.0.1:8000/v1");
-    };
-    let has_host = uri.host().is_some_and(|host| !host.is_empty());
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || !has_host {
-        return refuse("must begin with http:// or https:// and a host");
-    }
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return refuse("must not hold a user or a password: give the key with api_key");
-    }
-    if uri.query().is_some() || url.contains('#') {
-        return refuse("must not have a query or a fragment");
-    }
-    Ok(url.to_owned())
 }
 
 fn invalid(option: &'static str, message: &str) -> LoadError {

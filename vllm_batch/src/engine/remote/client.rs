@@ -3,16 +3,12 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use ureq::config::AutoHeaderValue;
 use ureq::http::{HeaderValue, Response};
 use ureq::{Agent, Body};
 
-use super::backoff;
 use super::refusal;
 use super::worker::Failure;
-
-/// Servers close idle connections; uvicorn, on which most of them run, after five seconds.
-const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
+use crate::http;
 
 /// How to reach the server.
 #[derive(Clone)]
@@ -54,22 +50,8 @@ impl Client {
                 Some(value)
             }
         };
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            // A key must not follow a redirect, nor a POST become a GET.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            // By default, environment variables decide.
-            .proxy(None)
-            .timeout_connect(Some(connection.connect_timeout))
-            .max_idle_connections(connection.max_connections)
-            .max_idle_connections_per_host(connection.max_connections)
-            .max_idle_age(MAX_IDLE_AGE)
-            // The limit on a body's length is to hold for what is read.
-            .accept_encoding(AutoHeaderValue::None)
-            .user_agent(concat!("vllm_batch/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Some(Self { agent: config.new_agent(), connection, authorization })
+        let agent = http::agent(connection.connect_timeout, connection.max_connections);
+        Some(Self { agent, connection, authorization })
     }
 
     /// Sends a JSON body. The try takes `time_left` at most.
@@ -108,7 +90,7 @@ impl Client {
         let response = sent.map_err(|error| self.failure(&error, None))?;
         let status = response.status().as_u16();
         let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let retry_after = header.and_then(|header| backoff::retry_after(header, SystemTime::now()));
+        let retry_after = header.and_then(|header| http::retry_after(header, SystemTime::now()));
         let body = response.into_body().into_with_config().limit(self.connection.max_response_bytes).read_to_vec();
         let body = body.map_err(|error| self.failure(&error, Some(status)))?;
         // Errors are shown and kept, answers are not.

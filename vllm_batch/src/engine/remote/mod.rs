@@ -2,13 +2,12 @@
 //!
 //! * `builder.rs`: the options, checked once.
 //! * `queue.rs`: which request is sent next, and which nobody waits for any more.
-//! * `worker.rs`: one request from the queue to its answer, over all tries; `backoff.rs` says how long to wait between.
+//! * `worker.rs`: one request from the queue to its answer, over all tries.
 //! * `client.rs`: one try over HTTP.
 //! * `body.rs`, `answer.rs`, `refusal.rs`: the wire format, in this order: of requests, answers and errors;
 //!   `embedding.rs`: that of embeddings, both ways; `logprobs.rs`: log-probabilities in answers.
 
 mod answer;
-mod backoff;
 mod body;
 mod builder;
 mod client;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::client::Reply;
 use super::worker::Failure;
 use crate::error::RequestError;
+use crate::http::is_transient;
 
 /// Longer messages are cut: some servers send a page of HTML, or the whole request back.
 const MAX_MESSAGE_CHARS: usize = 500;
@@ -32,11 +33,6 @@ pub(super) fn unfinished(reason: Option<&str>) -> RequestError {
         |reason| format!("an answer ended with `{reason}`"),
     );
     RequestError::Remote { status: Some(200), code: reason.unwrap_or("invalid_response").to_owned(), message }
-}
-
-/// Whether the same request may succeed a moment later.
-fn is_transient(status: u16) -> bool {
-    matches!(status, 408 | 425 | 429) || status >= 500
 }
 
 /// What a reply with another status than 200 means. `model` is the name in the request.

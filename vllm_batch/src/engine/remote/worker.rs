@@ -4,13 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
-use super::backoff::RetryPolicy;
 use super::body::{Call, Flavour};
 use super::client::{Client, Reply};
 use super::embedding;
 use super::queue::{Place, Queue};
 use super::refusal;
 use crate::error::RequestError;
+use crate::http::RetryPolicy;
 use crate::output::OutputEvent;
 use crate::request::{Request, Task};
 

@@ -7,21 +7,21 @@ use chrono::DateTime;
 
 /// How often, how soon and how long a request is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RetryPolicy {
+pub(crate) struct RetryPolicy {
     /// Tries after the first one.
-    pub(super) max_retries: u32,
+    pub(crate) max_retries: u32,
     /// The longest first pause; it doubles with each try.
-    pub(super) base: Duration,
+    pub(crate) base: Duration,
     /// No pause is longer, unless the server asks for it.
-    pub(super) max_pause: Duration,
+    pub(crate) max_pause: Duration,
     /// All tries and pauses of a request together.
-    pub(super) deadline: Duration,
+    pub(crate) deadline: Duration,
 }
 
 impl RetryPolicy {
     /// The pause after the given number of tries: a random part of the whole ("full jitter"), so that requests that failed
     /// together do not come back together; what the server asks for is added.
-    pub(super) fn pause(&self, tries: u32, retry_after: Option<Duration>) -> Duration {
+    pub(crate) fn pause(&self, tries: u32, retry_after: Option<Duration>) -> Duration {
         let factor = 2_u32.saturating_pow(tries.saturating_sub(1));
         let longest = self.base.saturating_mul(factor).min(self.max_pause);
         longest.mul_f64(random()).saturating_add(retry_after.unwrap_or_default())
@@ -34,7 +34,7 @@ fn random() -> f64 {
 }
 
 /// What a `Retry-After` header asks for: seconds, or a date. One that says neither is as good as none.
-pub(super) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = header.trim().parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
     }

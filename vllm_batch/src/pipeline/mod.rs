@@ -1,0 +1,17 @@
+//! How do records become training data?
+//!
+//! Records go through an engine, what it says is read and checked, people review it, and what they say comes back. Each stage
+//! can stop at any point and goes on where it stopped.
+//!
+//! * `curation`: records to suggestions, through a [`BatchRunner`](crate::BatchRunner).
+//! * `label_studio`: suggestions to a review server and answers back (feature `label-studio`); `review` puts both together.
+
+mod curation;
+#[cfg(feature = "label-studio")]
+pub mod label_studio;
+#[cfg(feature = "label-studio")]
+mod review;
+
+pub use curation::{CurationError, CurationPipeline, CurationReport, Rejection, Stage};
+#[cfg(feature = "label-studio")]
+pub use review::{RejectedRecord, ReviewReport};
