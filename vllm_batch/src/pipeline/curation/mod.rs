@@ -156,6 +156,7 @@ impl<'a> CurationPipeline<'a> {
         }))
     }
 
+    #[cfg(feature = "label-studio")]
     pub(super) fn schema(&self) -> &'a CompiledSchema {
         self.schema
     }
