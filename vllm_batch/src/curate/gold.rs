@@ -124,7 +124,7 @@ impl CompiledSchema {
         let responses = submitted(record);
         let (answers, agent) = settled(schema, record, &responses);
         let agreement = people_agree(schema, &responses);
-        let mut reasons = self.verdict(record, &answers, agreement);
+        let mut reasons = self.verdict(record, &answers, (responses.len(), agreement));
         if schema.gold.forbid_invalid {
             self.object(record, agent, &answers, &mut reasons);
         }
@@ -137,8 +137,8 @@ impl CompiledSchema {
         }
     }
 
-    /// What a person's word, or the rule, says.
-    fn verdict(&self, record: &Record, answers: &Answers, agreement: Option<f64>) -> Vec<GoldReason> {
+    /// What a person's word, or the rule, says of the settled answers of so many people, who agree so much.
+    fn verdict(&self, record: &Record, answers: &Answers, people: (usize, Option<f64>)) -> Vec<GoldReason> {
         let policy = &self.schema().gold;
         if answers.is_empty() {
             return vec![GoldReason::NoAnswers];
@@ -146,30 +146,34 @@ impl CompiledSchema {
         match (record.gold, &policy.auto) {
             (Some(false), _) if policy.manual => vec![GoldReason::ManuallyRejected],
             (Some(true), _) if policy.manual => vec![GoldReason::Manual],
-            (_, Some(rule)) => self.apply_rule(rule, record, agreement),
+            (_, Some(rule)) => self.apply_rule(rule, record, answers, people),
             (Some(_), None) => vec![GoldReason::ManualNotAllowed],
             (None, None) => vec![GoldReason::NobodySaid],
         }
     }
 
-    fn apply_rule(&self, rule: &AutoGold, record: &Record, agreement: Option<f64>) -> Vec<GoldReason> {
-        let responses = submitted(record);
+    fn apply_rule(
+        &self,
+        rule: &AutoGold,
+        record: &Record,
+        settled: &Answers,
+        (num_annotators, agreement): (usize, Option<f64>),
+    ) -> Vec<GoldReason> {
         let mut against = Vec::new();
-        if responses.len() < rule.min_annotators {
-            against.push(GoldReason::TooFewAnnotators { found: responses.len(), wanted: rule.min_annotators });
+        if num_annotators < rule.min_annotators {
+            against.push(GoldReason::TooFewAnnotators { found: num_annotators, wanted: rule.min_annotators });
         }
         if let Some(found) = agreement.filter(|found| *found < rule.min_agreement) {
             against.push(GoldReason::TooLittleAgreement { found, wanted: rule.min_agreement });
         }
-        let (settled, _) = settled(self.schema(), record, &responses);
         if let (Some(allowed), Some(model)) = (rule.max_edit, record.suggestions.last()) {
-            let found = edits(self.schema(), &model.answers(), &settled);
+            let found = edits(self.schema(), &model.answers(), settled);
             if found > allowed {
                 against.push(GoldReason::TooManyEdits { found, allowed });
             }
         }
         if rule.require_all_required {
-            against.extend(self.missing(record, &settled));
+            against.extend(self.missing(record, settled));
         }
         if against.is_empty() { vec![GoldReason::Rule] } else { against }
     }

@@ -20,6 +20,7 @@ mod embed;
 pub mod export;
 mod field;
 mod gold;
+mod hash;
 mod ident;
 pub mod label_studio;
 mod parse;

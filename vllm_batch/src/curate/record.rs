@@ -45,6 +45,13 @@ impl Record {
         self.fields.insert(field.into(), value.into());
         self
     }
+
+    /// Each model's latest answers, in the order in which they came.
+    pub(super) fn latest_suggestions(&self) -> impl Iterator<Item = &SuggestionSet> {
+        let sets = self.suggestions.iter().enumerate();
+        sets.filter(|(at, set)| self.suggestions[at + 1..].iter().all(|later| later.agent != set.agent))
+            .map(|(_, set)| set)
+    }
 }
 
 /// What one model said about one record.

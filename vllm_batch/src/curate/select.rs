@@ -5,6 +5,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
 use super::agreement::similarity;
+use super::hash::{FNV_OFFSET, fnv_1a};
 use super::{Question, QuestionRole, Record, ResponseStatus, SuggestionSet, TaskSchema};
 
 /// How records are chosen for review.
@@ -91,7 +92,7 @@ fn uncertainty(questions: &[&Question], set: &SuggestionSet) -> f64 {
 }
 
 fn disagreement(questions: &[&Question], record: &Record) -> f64 {
-    let answers: Vec<_> = latest(record).map(SuggestionSet::answers).collect();
+    let answers: Vec<_> = record.latest_suggestions().map(SuggestionSet::answers).collect();
     let pairs = || (0..answers.len()).flat_map(|a| (a + 1..answers.len()).map(move |b| (a, b)));
     let num_pairs = pairs().count();
     if num_pairs == 0 {
@@ -108,13 +109,6 @@ fn disagreement(questions: &[&Question], record: &Record) -> f64 {
     weighted(questions, difference)
 }
 
-/// Each model's latest answers.
-fn latest(record: &Record) -> impl Iterator<Item = &SuggestionSet> {
-    let sets = record.suggestions.iter().enumerate();
-    sets.filter(|(at, set)| record.suggestions[at + 1..].iter().all(|later| later.agent != set.agent))
-        .map(|(_, set)| set)
-}
-
 /// The mean over questions, by their weights; 0 if nothing has a weight.
 fn weighted(questions: &[&Question], value: impl Fn(&Question) -> f64) -> f64 {
     let total: f64 = questions.iter().map(|question| question.weight).sum();
@@ -126,10 +120,7 @@ fn weighted(questions: &[&Question], value: impl Fn(&Question) -> f64) -> f64 {
 
 /// A number that the seed and a record's name decide.
 pub(super) fn lot(id: &str, seed: u64) -> u64 {
-    let hash = id
-        .bytes()
-        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    ChaCha8Rng::seed_from_u64(hash).next_u64()
+    ChaCha8Rng::seed_from_u64(fnv_1a(seed ^ FNV_OFFSET, id.as_bytes())).next_u64()
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Gold records as they were at one time.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::compile::hex;
 use super::{Answers, CompiledSchema, GoldDecision, GoldReason, Record, SchemaRef};
 
 /// Gold records that never change, named by their content: the same records, answers and schema have the same
@@ -124,10 +124,7 @@ impl GoldSnapshot {
         for row in &rows {
             hasher.update(row.line());
         }
-        let id = hasher.finalize().iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
+        let id = hex(&hasher.finalize());
         Self { id, schema, schema_sha256, rows }
     }
 

@@ -6,6 +6,8 @@ use std::collections::hash_map::Entry;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use crate::curate::hash::{FNV_OFFSET, fnv_1a};
+
 /// When two texts say the same.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -168,11 +170,9 @@ pub(super) fn normalised(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_lowercase).collect()
 }
 
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-
 /// FNV-1a, mixed: the same on every machine.
 fn hash_of(bytes: &[u8]) -> u64 {
-    mixed(bytes.iter().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)))
+    mixed(fnv_1a(FNV_OFFSET, bytes))
 }
 
 /// The finalizer of `SplitMix64` (Steele, Lea and Flood 2014).

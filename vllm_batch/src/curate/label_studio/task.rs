@@ -125,7 +125,7 @@ pub fn model_version(schema: &CompiledSchema, suggestions: &SuggestionSet) -> St
 pub fn task(schema: &CompiledSchema, record: &Record, options: &TaskOptions) -> Result<Value, TaskError> {
     let mut problems = check(schema, record);
     let predictions: Vec<Value> =
-        latest(record).into_iter().filter_map(|set| prediction(schema, record, set, &mut problems)).collect();
+        record.latest_suggestions().filter_map(|set| prediction(schema, record, set, &mut problems)).collect();
     let annotations = annotations(schema, record, options.annotations, &mut problems);
     if !problems.is_empty() {
         return Err(TaskError { record: record.id.clone(), problems });
@@ -192,14 +192,6 @@ fn allowed(field: &Field, value: &Value) -> Option<Value> {
         (Pii::Mask, FieldKind::Structured { .. }) => Some(json!([MASK])),
         (Pii::Mask, _) => Some(json!(MASK)),
     }
-}
-
-/// The latest answers of each model, the latest model last.
-fn latest(record: &Record) -> Vec<&SuggestionSet> {
-    let is_latest =
-        |at: usize, set: &SuggestionSet| record.suggestions[at + 1..].iter().all(|one| one.agent != set.agent);
-    let sets = record.suggestions.iter().enumerate().filter(|(at, set)| is_latest(*at, set));
-    sets.map(|(_, set)| set).collect()
 }
 
 fn prediction(

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-use super::super::check::nearest;
+use super::super::check::{nearest, type_name};
 use super::super::diagnostic::{escape, sort_by_place};
 use super::super::{Diagnostic, Ident, LocalizedText, Version};
 use super::OptionValues;
@@ -70,7 +70,7 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn wrong_type<T>(&self, expected: &str) -> Option<T> {
-        self.error("wrong_type", format!("expected {expected}, found {}", name_of(self.value)))
+        self.error("wrong_type", format!("expected {expected}, found {}", type_name(self.value)))
     }
 
     pub(super) fn below(&self, key: &str, value: &'a Value) -> Node<'a> {
@@ -106,17 +106,6 @@ impl<'a> Node<'a> {
         let all: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
         let help = nearest(text, words.iter().map(|(word, _)| *word)).map(|word| format!("`{word}` is meant?"));
         self.error_with_help("unknown_word", format!("{text:?} is not one of {}", all.join(", ")), help)
-    }
-}
-
-fn name_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 

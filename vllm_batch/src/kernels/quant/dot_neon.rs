@@ -183,11 +183,6 @@ impl Dot for Dotprod {
     }
 
     #[inline(always)]
-    fn quads_between_folds(_: u8) -> usize {
-        usize::MAX
-    }
-
-    #[inline(always)]
     unsafe fn bytes(line: *const CacheLine, max_code: u8) -> Self::Codes {
         // SAFETY: as the caller promises.
         unsafe { signed_line(line, max_code) }
@@ -221,11 +216,6 @@ impl Dot for Dotprod {
     }
 
     #[inline(always)]
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
-        sums
-    }
-
-    #[inline(always)]
     unsafe fn end(sums: Self::Sums, _: i32) -> Self::Floats {
         // SAFETY: the caller runs on Neon.
         unsafe { floats(sums) }
@@ -240,16 +230,6 @@ impl Dot for I8mm {
     type Codes = Line;
     type Quad = int8x16_t;
     type Sums = Sums;
-
-    #[inline(always)]
-    fn bias(_: u8) -> i32 {
-        0
-    }
-
-    #[inline(always)]
-    fn quads_between_folds(_: u8) -> usize {
-        usize::MAX
-    }
 
     #[inline(always)]
     unsafe fn bytes(line: *const CacheLine, _: u8) -> Self::Codes {
@@ -281,11 +261,6 @@ impl Dot for I8mm {
             // SAFETY: the caller runs on Neon with products of matrices of bytes.
             *sums = unsafe { usdot::<I>(*sums, codes, quad) };
         }
-        sums
-    }
-
-    #[inline(always)]
-    unsafe fn fold(sums: Self::Sums) -> Self::Sums {
         sums
     }
 
