@@ -9,7 +9,7 @@ use super::format::{Layout, QuantFormat};
 use super::unpack::Unpacked;
 use crate::kernels::LANES;
 use crate::kernels::packed::{GROUP_WIDTH, PANELS_PER_GROUP};
-use crate::kernels::registers::Registers;
+use crate::kernels::registers::Stored;
 
 /// The bytes that memory moves at once, at a place that is a multiple of their number.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ pub(super) enum Scales {
 }
 
 /// A number beside the codes.
-pub(super) trait Scale: Copy + Default + Send + Sync {
+pub(super) trait Scale: Stored + Default + Send + Sync {
     /// Exact for the numbers that files have.
     fn from_f32(x: f32) -> Self;
 
@@ -48,12 +48,6 @@ pub(super) trait Scale: Copy + Default + Send + Sync {
 
     /// All numbers of a matrix; nothing if they are of the other kind.
     fn all(scales: &Scales) -> &[[Self; LANES]];
-
-    /// Sixteen numbers as f32.
-    ///
-    /// # Safety
-    /// `source` must be readable, and the caller compiled for the instruction set of `V`.
-    unsafe fn load<V: Registers>(source: *const [Self; LANES]) -> V;
 }
 
 impl Scale for f16 {
@@ -68,12 +62,6 @@ impl Scale for f16 {
     fn all(scales: &Scales) -> &[[Self; LANES]] {
         if let Scales::F16(scales) = scales { scales } else { &[] }
     }
-
-    #[inline(always)]
-    unsafe fn load<V: Registers>(source: *const [Self; LANES]) -> V {
-        // SAFETY: as the caller promises.
-        unsafe { V::load_f16(source) }
-    }
 }
 
 impl Scale for f32 {
@@ -87,12 +75,6 @@ impl Scale for f32 {
 
     fn all(scales: &Scales) -> &[[Self; LANES]] {
         if let Scales::F32(scales) = scales { scales } else { &[] }
-    }
-
-    #[inline(always)]
-    unsafe fn load<V: Registers>(source: *const [Self; LANES]) -> V {
-        // SAFETY: as the caller promises.
-        unsafe { V::load(source) }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::kernels::LANES;
 use crate::kernels::isa::Isa;
 use crate::kernels::packed::{GROUP_WIDTH, PANELS_PER_GROUP};
 use crate::kernels::parallel::Strided;
-use crate::kernels::registers::Registers;
+use crate::kernels::registers::{Registers, Stored};
 
 /// Adds the products of the rows of `x` and a group of panels of `weights` to `out`, which has 64 columns for each row.
 ///
@@ -195,7 +195,7 @@ impl<F: Form> Panels<F> {
         unsafe {
             let mut scales = [V::splat(0.0); P];
             for p in 0..P {
-                scales[p] = F::Scale::load(self.add(p).scales.add(group * F::LAYOUT.scales() + which));
+                scales[p] = Stored::load(self.add(p).scales.add(group * F::LAYOUT.scales() + which));
             }
             scales
         }
