@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::embeddings;
-use super::json::string;
+use super::json::{optional, string};
 use super::message::messages;
 use super::params::Draft;
 use super::parts::{AnswerForm, PromptPath, RowForm, RowRequests, prompts};
@@ -143,9 +143,7 @@ impl Endpoint {
 }
 
 fn required(body: &mut Map<String, Value>, param: &str) -> Result<Value, RequestError> {
-    body.remove(param)
-        .filter(|value| !value.is_null())
-        .ok_or_else(|| RequestError::MissingParam { param: param.to_owned() })
+    optional(body, param).ok_or_else(|| RequestError::MissingParam { param: param.to_owned() })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::json::{boolean, field, list, nothing_else, object, string, unsupported, wrong_type};
+use super::json::{boolean, field, list, nothing_else, object, optional, string, unsupported, wrong_type};
 use crate::error::RequestError;
 use crate::request::{OutputFormat, StructuredOutput};
 
@@ -73,10 +73,10 @@ pub(super) fn response_format(value: Value, param: &str) -> Result<Option<Writte
 fn json_schema(value: Value, param: &str) -> Result<OutputFormat> {
     let mut fields = object(value, param)?;
     string(field(&mut fields, param, "name")?, &format!("{param}.name"))?;
-    if let Some(description) = taken(&mut fields, "description") {
+    if let Some(description) = optional(&mut fields, "description") {
         string(description, &format!("{param}.description"))?;
     }
-    if let Some(strict) = taken(&mut fields, "strict") {
+    if let Some(strict) = optional(&mut fields, "strict") {
         boolean(&strict, &format!("{param}.strict"))?;
     }
     let format = schema(field(&mut fields, param, "schema")?, &format!("{param}.schema"))?;
@@ -93,11 +93,11 @@ pub(super) fn structured_outputs(value: Value, param: &str) -> Result<Option<Wri
     let mut fields = object(value, param)?;
     let mut formats = Vec::new();
     for (name, read) in FORMATS {
-        if let Some(value) = taken(&mut fields, name) {
+        if let Some(value) = optional(&mut fields, name) {
             formats.push(read(value, &format!("{param}.{name}"))?);
         }
     }
-    if let Some(value) = taken(&mut fields, "json_object") {
+    if let Some(value) = optional(&mut fields, "json_object") {
         let is_wanted = boolean(&value, &format!("{param}.json_object"))?;
         formats.extend(is_wanted.then_some(OutputFormat::JsonObject));
     }
@@ -119,7 +119,8 @@ fn without_options(mut fields: Map<String, Value>) -> Map<String, Value> {
 }
 
 fn with_options(mut output: StructuredOutput, mut fields: Map<String, Value>, param: &str) -> Result<StructuredOutput> {
-    let [pattern, whitespace, properties] = OPTIONS.map(|name| (taken(&mut fields, name), format!("{param}.{name}")));
+    let [pattern, whitespace, properties] =
+        OPTIONS.map(|name| (optional(&mut fields, name), format!("{param}.{name}")));
     nothing_else(&fields, param)?;
     if let (Some(value), param) = pattern {
         output = output.with_whitespace_pattern(string(value, &param)?);
@@ -171,11 +172,6 @@ fn choice(value: Value, param: &str) -> Result<OutputFormat> {
 
 fn grammar(value: Value, param: &str) -> Result<OutputFormat> {
     string(value, param).map(OutputFormat::Grammar)
-}
-
-/// `null` counts as absent.
-fn taken(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {
-    fields.remove(name).filter(|value| !value.is_null())
 }
 
 #[cfg(test)]

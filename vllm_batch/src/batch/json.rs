@@ -36,12 +36,14 @@ pub(super) fn object(value: Value, param: &str) -> Result<Map<String, Value>> {
     }
 }
 
+/// Takes a field out that may be there. `null` counts as absent.
+pub(super) fn optional(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {
+    fields.remove(name).filter(|value| !value.is_null())
+}
+
 /// Takes a field out that must be there. `null` counts as absent.
 pub(super) fn field(fields: &mut Map<String, Value>, param: &str, name: &str) -> Result<Value> {
-    fields
-        .remove(name)
-        .filter(|value| !value.is_null())
-        .ok_or_else(|| RequestError::MissingParam { param: format!("{param}.{name}") })
+    optional(fields, name).ok_or_else(|| RequestError::MissingParam { param: format!("{param}.{name}") })
 }
 
 /// Refuses the first, by name, of the fields that are left, if it is not null.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::Endpoint;
 use super::contract::Contract;
 use super::error::{LineError, LineErrorKind};
-use super::json::kind;
+use super::json::{kind, optional};
 use super::key::{Keyer, RowKey, WorkTag};
 use super::parts::{RowForm, RowRequests};
 use super::reader::{Content, RawLine};
@@ -196,7 +196,7 @@ fn text_field(fields: &mut Map<String, Value>, name: &'static str) -> Result<Str
 }
 
 fn field(fields: &mut Map<String, Value>, name: &'static str) -> Result<Value, LineErrorKind> {
-    fields.remove(name).filter(|value| !value.is_null()).ok_or(LineErrorKind::MissingField { field: name })
+    optional(fields, name).ok_or(LineErrorKind::MissingField { field: name })
 }
 
 fn wrong_type(field: &'static str, expected: &'static str, found: &Value) -> LineErrorKind {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::json::{field, kind, list, string, unsupported, wrong_type};
+use super::json::{field, kind, list, optional, string, unsupported, wrong_type};
 use super::tools::tool_call;
 use crate::error::RequestError;
 use crate::request::{Message, Role};
@@ -22,13 +22,13 @@ fn message(value: Value, param: &str) -> Result<Message, RequestError> {
     };
     let role = role(&field(&mut fields, param, "role")?, &format!("{param}.role"))?;
     let calls = optional_list(&mut fields, "tool_calls", param, tool_call)?;
-    let content = match fields.remove("content").filter(|content| !content.is_null()) {
+    let content = match optional(&mut fields, "content") {
         Some(value) => content(value, &format!("{param}.content"))?,
         None if role == Role::Assistant && !calls.is_empty() => String::new(),
         None => return Err(RequestError::MissingParam { param: format!("{param}.content") }),
     };
     let mut message = Message::new(role, content).with_tool_calls(calls);
-    let mut text = |name: &str| match fields.remove(name).filter(|value| !value.is_null()) {
+    let mut text = |name: &str| match optional(&mut fields, name) {
         Some(value) => string(value, &format!("{param}.{name}")).map(Some),
         None => Ok(None),
     };
@@ -50,7 +50,7 @@ fn optional_list<T>(
     param: &str,
     read: impl Fn(Value, &str) -> Result<T, RequestError>,
 ) -> Result<Vec<T>, RequestError> {
-    match fields.remove(name).filter(|value| !value.is_null()) {
+    match optional(fields, name) {
         Some(value) => list(value, &format!("{param}.{name}"), read),
         None => Ok(Vec::new()),
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::json::{boolean, field, list, nothing_else, object, string, unsupported, wrong_type};
+use super::json::{boolean, field, list, nothing_else, object, optional, string, unsupported, wrong_type};
 use crate::error::RequestError;
 use crate::request::{Tool, ToolCall, ToolChoice};
 
@@ -102,8 +102,4 @@ fn function(value: Value, param: &str) -> Result<(Map<String, Value>, String)> {
     let function = object(field(&mut fields, param, "function")?, &inner)?;
     nothing_else(&fields, param)?;
     Ok((function, inner))
-}
-
-fn optional(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {
-    fields.remove(name).filter(|value| !value.is_null())
 }

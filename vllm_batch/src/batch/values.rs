@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::json::{boolean, integer, list, nothing_else, number, object, string, token_ids, unsigned, wrong_type};
+use super::json::{
+    boolean, integer, list, nothing_else, number, object, optional, string, token_ids, unsigned, wrong_type,
+};
 use crate::error::RequestError;
 use crate::request::RepetitionDetection;
 
@@ -75,7 +77,7 @@ pub(super) fn logit_bias(value: Value, param: &str) -> Result<BTreeMap<u32, f32>
 
 pub(super) fn repetition_detection(value: Value, param: &str) -> Result<RepetitionDetection> {
     let mut fields = object(value, param)?;
-    let mut count = |name: &str| match fields.remove(name).filter(|value| !value.is_null()) {
+    let mut count = |name: &str| match optional(&mut fields, name) {
         Some(value) => unsigned(&value, &format!("{param}.{name}")),
         None => Ok(0),
     };
