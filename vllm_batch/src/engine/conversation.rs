@@ -54,8 +54,14 @@ impl Conversation {
         let prompt = templates.render(messages, chat)?;
         let calls = call_format(request, (templates, parsers))?;
         let reasoning = match &parsers.reasoning {
-            Some(format) if !format.is_over(opening(messages, chat, (templates, &prompt))) => Some(format.clone()),
-            _ => None,
+            // The opening is a part of the prompt: without the mark in all of it, there is none to look for.
+            Some(format)
+                if prompt.contains(&*format.end) && format.is_over(opening(messages, chat, (templates, &prompt))) =>
+            {
+                None
+            }
+            Some(format) => Some(format.clone()),
+            None => None,
         };
         Ok(Self { prompt, format: AnswerFormat::new(calls, reasoning) })
     }

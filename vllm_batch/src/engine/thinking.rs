@@ -55,12 +55,15 @@ impl Thinking {
 
     /// The token that may come next, where the budget is used up; `None` where all may.
     pub(super) fn mask(&self) -> Option<TokenMask> {
+        self.forced().map(|next| TokenMask::of(self.rules.vocab_size, &[next]))
+    }
+
+    fn forced(&self) -> Option<u32> {
         let rules = &*self.rules;
         // The mark that begins thoughts is none, and may take several tokens.
         let is_begun = self.bytes.is_empty() || !rules.format.start.as_bytes().starts_with(&self.bytes);
         let is_over = is_begun && rules.budget.is_some_and(|budget| self.num_tokens >= budget);
-        let next = rules.end_token_ids.get(self.num_forced).filter(|_| is_over || self.num_forced > 0)?;
-        Some(TokenMask::of(rules.vocab_size, &[*next]))
+        rules.end_token_ids.get(self.num_forced).copied().filter(|_| is_over || self.num_forced > 0)
     }
 
     /// Takes a token. Gives whether it ends the thoughts.
@@ -68,7 +71,7 @@ impl Thinking {
     /// # Errors
     /// [`RequestError::Tokenizer`] if the token cannot be decoded.
     pub(super) fn push(&mut self, token_id: u32) -> Result<bool, RequestError> {
-        let is_forced = self.mask().is_some();
+        let is_forced = self.forced().is_some();
         self.bytes.extend(self.rules.tokenizer.token_bytes(token_id)?);
         self.num_forced += usize::from(is_forced);
         self.num_tokens += 1;
