@@ -185,6 +185,16 @@ impl QuestionKind {
         }
     }
 
+    /// The fields that answers are about: parts of their values, or names of parts.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &Ident> {
+        let fields = match self {
+            Self::Preference { left, right, .. } => [Some(left), Some(right)],
+            Self::Ranking { field } | Self::Span { field, .. } => [Some(field), None],
+            _ => [None, None],
+        };
+        fields.into_iter().flatten()
+    }
+
     /// The options that answers are taken from; empty for kinds that have none.
     pub fn options(&self) -> &[QuestionOption] {
         match self {

@@ -160,7 +160,7 @@ fn compare(
         let units = units(&sources, question, &compared);
         let seed = options.seed.wrapping_add(index as u64);
         let bootstrap = Bootstrap { seed, num_resamples: options.num_resamples, confidence: options.confidence };
-        summary::Compared { question, units, two_raters }.summary(&bootstrap)
+        summary::Compared::new(question, units, two_raters).summary(&bootstrap)
     };
     let questions: Vec<_> = schema.questions.iter().enumerate().map(of_question).collect();
     let overall = overall(schema, &questions, options.include_text);

@@ -89,9 +89,18 @@ pub(super) struct Compared<'a> {
     pub(super) units: Vec<Vec<&'a Answer>>,
     /// Whether the answers of each unit come from the same two, in the same order.
     pub(super) two_raters: bool,
+    /// The values of a rating's named levels, the worst first; without scores as they are listed.
+    levels: Vec<&'a str>,
 }
 
-impl Compared<'_> {
+impl<'a> Compared<'a> {
+    pub(super) fn new(question: &'a Question, units: Vec<Vec<&'a Answer>>, two_raters: bool) -> Self {
+        let mut levels: Vec<_> = question.kind.options().iter().collect();
+        levels.sort_by(|a, b| a.score.unwrap_or(0.0).total_cmp(&b.score.unwrap_or(0.0)));
+        let levels = levels.into_iter().map(|level| level.value.as_str()).collect();
+        Self { question, units, two_raters, levels }
+    }
+
     pub(super) fn summary(&self, bootstrap: &Bootstrap) -> QuestionAgreement {
         let level = self.question.level();
         let compared: Vec<&[&Answer]> = self.units.iter().map(Vec::as_slice).filter(|unit| unit.len() > 1).collect();
@@ -201,7 +210,7 @@ impl Compared<'_> {
     fn place(&self, answer: &Answer) -> Option<usize> {
         match (answer, &self.question.kind) {
             (Answer::Option(value), QuestionKind::Rating { scale: Scale::Levels { .. } }) => {
-                self.by_score().iter().position(|level| level == value)
+                self.levels.iter().position(|level| level == value)
             }
             (Answer::Option(value), kind) => kind.options().iter().position(|option| option.value == *value),
             (Answer::Rating(value), QuestionKind::Rating { scale: Scale::Range { min, max } }) if value <= max => {
@@ -215,19 +224,12 @@ impl Compared<'_> {
 
     fn name(&self, place: usize) -> String {
         match &self.question.kind {
-            QuestionKind::Rating { scale: Scale::Levels { .. } } => self.by_score()[place].to_owned(),
+            QuestionKind::Rating { scale: Scale::Levels { .. } } => self.levels[place].to_owned(),
             QuestionKind::Rating { scale: Scale::Range { min, .. } } => (min + place as i64).to_string(),
             QuestionKind::Boolean { .. } => (place == 1).to_string(),
             QuestionKind::Preference { .. } => PREFERENCES[place].1.to_owned(),
             kind => kind.options()[place].value.clone(),
         }
-    }
-
-    /// The values of the levels, the worst first; without scores as they are listed.
-    fn by_score(&self) -> Vec<&str> {
-        let mut levels: Vec<_> = self.question.kind.options().iter().collect();
-        levels.sort_by(|a, b| a.score.unwrap_or(0.0).total_cmp(&b.score.unwrap_or(0.0)));
-        levels.into_iter().map(|level| level.value.as_str()).collect()
     }
 
     /// The number that an answer stands for: itself, or its place.

@@ -152,6 +152,26 @@ impl CompiledSchema {
         answer: &Answer,
     ) -> Result<(), AnswerError> {
         self.check_answer(&question.id, answer)?;
+        self.check_against_fields(question, fields, answer)
+    }
+
+    /// Reads an answer from its JSON form, and checks it by its question and by the record's fields.
+    pub(in crate::curate) fn read_in_record(
+        &self,
+        question: &Question,
+        fields: &Map<String, Value>,
+        value: &Value,
+    ) -> Result<Answer, AnswerError> {
+        let answer = self.read_answer(&question.id, value)?;
+        self.check_against_fields(question, fields, &answer).map(|()| answer)
+    }
+
+    fn check_against_fields(
+        &self,
+        question: &Question,
+        fields: &Map<String, Value>,
+        answer: &Answer,
+    ) -> Result<(), AnswerError> {
         let value_of = |field: &str| self.schema().field(field)?.value_in(fields);
         check_with_fields(&question.kind, answer, value_of).map_err(|wrong| wrong.about(question))
     }

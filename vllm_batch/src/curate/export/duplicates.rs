@@ -90,7 +90,8 @@ impl Duplicates {
     pub fn insert(&mut self, id: &str, text: &str) -> Option<Duplicate> {
         let words = normalised(text);
         let at = self.ids.len() as u32;
-        match self.exact.entry(hash_of(words.join(" ").as_bytes())) {
+        let exact = hash_of(words.join(" ").as_bytes());
+        match self.exact.entry(exact) {
             Entry::Occupied(same) => {
                 return Some(Duplicate { of: self.ids[*same.get() as usize].clone(), similarity: 1.0 });
             }
@@ -99,7 +100,7 @@ impl Duplicates {
         let signature = self.hashes.signature(&words, self.options.num_words);
         if let Some((near, similarity)) = self.nearest(&signature) {
             // What is equal to this text is a duplicate of the same one.
-            self.exact.insert(hash_of(words.join(" ").as_bytes()), near);
+            self.exact.insert(exact, near);
             return Some(Duplicate { of: self.ids[near as usize].clone(), similarity });
         }
         for band in bands(&signature, self.num_rows) {

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::ExportError;
 use crate::curate::{
-    Answers, CompiledSchema, Condition, ExportSpec, Field, FieldKind, Ident, Pii, Question, QuestionKind, QuestionRole,
-    Record, TaskSchema, TextFormat,
+    Answers, CompiledSchema, Condition, ExportSpec, Field, FieldKind, Ident, Pii, Question, QuestionRole, Record,
+    TaskSchema, TextFormat,
 };
 
 /// The schema that models are trained by.
@@ -89,21 +89,11 @@ fn is_learnt(schema: &TaskSchema, inputs: &[Field], question: &Question, reasoni
         QuestionRole::Output => is_listed.unwrap_or(true),
     };
     let is_private = matches!(question.pii, Pii::Mask | Pii::Drop)
-        || fields_of(&question.kind).any(|id| inputs.iter().all(|field| field.id != *id || field.pii == Pii::Mask));
+        || question.kind.fields().any(|id| inputs.iter().all(|field| field.id != *id || field.pii == Pii::Mask));
     if is_wanted && is_private && is_listed == Some(true) {
         return Err(ExportError::PrivateOutput { question: question.id.clone() });
     }
     Ok(is_wanted && !is_private)
-}
-
-/// Fields that a question's answers are about: parts of them, or names of parts.
-fn fields_of(kind: &QuestionKind) -> impl Iterator<Item = &Ident> {
-    let fields = match kind {
-        QuestionKind::Preference { left, right, .. } => [Some(left), Some(right)],
-        QuestionKind::Ranking { field } | QuestionKind::Span { field, .. } => [Some(field), None],
-        _ => [None, None],
-    };
-    fields.into_iter().flatten()
 }
 
 fn reduced(schema: &TaskSchema, inputs: &[Field], questions: Vec<Question>) -> TaskSchema {

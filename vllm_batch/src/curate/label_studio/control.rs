@@ -88,13 +88,8 @@ impl Tag {
 /// Whether people are asked the question on a review server at all: not if its answers never go there, nor if what it is about
 /// does not.
 pub(super) fn is_asked(schema: &TaskSchema, question: &Question) -> bool {
-    let fields: &[&Ident] = match &question.kind {
-        QuestionKind::Preference { left, right, .. } => &[left, right],
-        QuestionKind::Ranking { field } | QuestionKind::Span { field, .. } => &[field],
-        _ => &[],
-    };
     let is_withheld = |id: &Ident| schema.field(id).is_some_and(|field| is_withheld(field.pii));
-    question.pii != Pii::Drop && !fields.iter().any(|id| is_withheld(id))
+    question.pii != Pii::Drop && !question.kind.fields().any(is_withheld)
 }
 
 /// Whether a model's answer to it may go to a review server.

@@ -52,8 +52,7 @@ pub(super) fn read<'s>(
         if of_question.next().is_some() {
             continue;
         }
-        let read = schema.read_answer(&question.id, &one.json);
-        match read.and_then(|answer| schema.check_in_record(question, fields, &answer).map(|()| answer)) {
+        match schema.read_in_record(question, fields, &one.json) {
             Ok(answer) => said.push(Said { question, answer, region: one.region }),
             Err(error) => errors.push(HarvestError::new(format!("/{}", one.region), error)),
         }

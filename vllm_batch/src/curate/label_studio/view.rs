@@ -33,11 +33,7 @@ pub(super) enum View {
 impl View {
     /// How a field of a schema is shown.
     pub(super) fn of(schema: &TaskSchema, field: &Field) -> Self {
-        let about = |kind: &QuestionKind| match kind {
-            QuestionKind::Preference { left, right, .. } => *left == field.id || *right == field.id,
-            QuestionKind::Ranking { field: id } | QuestionKind::Span { field: id, .. } => *id == field.id,
-            _ => false,
-        };
+        let about = |kind: &QuestionKind| kind.fields().any(|id| *id == field.id);
         let is_ranked = |kind: &QuestionKind| matches!(kind, QuestionKind::Ranking { .. }) && about(kind);
         let is_target = schema.questions.iter().any(|question| about(&question.kind));
         if schema.questions.iter().any(|question| is_ranked(&question.kind)) {

@@ -219,10 +219,7 @@ impl CompiledSchema {
         value: &Value,
         repairs: &mut Vec<RepairKind>,
     ) -> Result<Option<super::Answer>, AnswerError> {
-        let holds = |value: &Value| {
-            let answer = self.read_answer(&question.id, value)?;
-            self.check_in_record(question, &record.fields, &answer).map(|()| answer)
-        };
+        let holds = |value: &Value| self.read_in_record(question, &record.fields, value);
         let error = match holds(value) {
             Ok(answer) => return Ok(Some(answer)),
             Err(error) => error,
@@ -256,10 +253,12 @@ impl CompiledSchema {
     /// Gives questions without an answer their default, and says which required ones have none.
     fn fill_in(&self, record: &Record, parsed: &mut Parsed) {
         for question in self.schema().model_questions() {
-            let visible = self.schema().visible_questions(&parsed.answers, &record.fields);
             let is_wrong = parsed.errors.iter().any(|error| error.question == question.id.as_str());
-            let is_open = visible.iter().any(|one| one.id == question.id) && parsed.answers.get(&question.id).is_none();
-            if !is_open || is_wrong {
+            if is_wrong || parsed.answers.get(&question.id).is_some() {
+                continue;
+            }
+            let visible = self.schema().visible_questions(&parsed.answers, &record.fields);
+            if visible.iter().all(|one| one.id != question.id) {
                 continue;
             }
             match &question.default {

@@ -231,6 +231,11 @@ impl LabelStudio {
         self.read(self.respond(method, path, body)?)
     }
 
+    /// Deletes what is there.
+    pub(super) fn delete(&self, path: &str) -> Result<()> {
+        json_of(&self.once(&Method::DELETE, path, None)?, path).map(drop)
+    }
+
     fn respond(&self, method: &Method, path: &str, body: Option<&str>) -> Result<Response<Body>> {
         let authorization = self.authorization()?;
         let response = self.exchange(method, path, body, Some(&authorization))?;

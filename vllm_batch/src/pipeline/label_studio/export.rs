@@ -41,7 +41,7 @@ impl LabelStudio {
             json.deserialize_seq(Each(&mut receive)).map_err(|error| unexpected(&error.to_string()))
         })?;
         // What is left behind takes room there, and harms nothing.
-        if let Err(error) = self.once(&Method::DELETE, &path, None) {
+        if let Err(error) = self.delete(&path) {
             tracing::warn!(%error, "the snapshot {path} was not deleted");
         }
         Ok(count)

@@ -167,9 +167,7 @@ impl LabelStudio {
     /// # Errors
     /// As all calls.
     pub fn delete_project(&self, project: u64) -> Result<()> {
-        let path = format!("/api/projects/{project}/");
-        let reply = self.once(&Method::DELETE, &path, None)?;
-        super::client::json_of(&reply, &path).map(drop)
+        self.delete(&format!("/api/projects/{project}/"))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::Effect;
+use crate::curate::diagnostic::escape;
 
 /// What is known about the columns so far.
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ impl Columns {
         let Some(types) = &mut self.types else {
             let mut types = BTreeMap::new();
             for (key, value) in row {
-                types.insert(key.clone(), type_of(value, &format!("/{}", escaped(key)), &mut problems));
+                types.insert(key.clone(), type_of(value, &format!("/{}", escape(key)), &mut problems));
             }
             self.types = Some(types);
             return problems;
@@ -51,7 +52,7 @@ impl Columns {
             });
         }
         for (key, value) in row {
-            let path = format!("/{}", escaped(key));
+            let path = format!("/{}", escape(key));
             let found = type_of(value, &path, &mut problems);
             if let Some(known) = types.get_mut(key) {
                 merge(known, found, &path, &mut problems);
@@ -81,7 +82,7 @@ fn type_of(value: &Value, path: &str, problems: &mut Vec<ColumnProblem>) -> Type
         }
         Value::Object(object) => {
             let typed = |(key, value): (&String, &Value)| {
-                (key.clone(), type_of(value, &format!("{path}/{}", escaped(key)), problems))
+                (key.clone(), type_of(value, &format!("{path}/{}", escape(key)), problems))
             };
             Type::Struct(object.iter().map(typed).collect())
         }
@@ -96,7 +97,7 @@ fn merge(known: &mut Type, found: Type, path: &str, problems: &mut Vec<ColumnPro
         (Type::List(known), Type::List(found)) => merge(known, *found, path, problems),
         (Type::Struct(known), Type::Struct(found)) => {
             for (key, found) in found {
-                let path = format!("{path}/{}", escaped(&key));
+                let path = format!("{path}/{}", escape(&key));
                 match known.get_mut(&key) {
                     Some(known) => merge(known, found, &path, problems),
                     None => drop(known.insert(key, found)),
@@ -124,8 +125,4 @@ impl Type {
             Self::Struct(_) => "an object",
         }
     }
-}
-
-fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
