@@ -78,14 +78,7 @@ fn there_and_back(server: &LabelStudio, engine: &LocalEngine, schema: &CompiledS
     let report = pipeline.run().unwrap();
     let rejections = std::fs::read_to_string(&report.rejections_path).unwrap();
     assert_eq!((report.suggested, report.rejected), (RECORDS, 0), "{rejections}");
-    // Only an answer that was cut off lacks something.
-    let cut_off = |record: &Record| record.suggestions[0].provenance.finish_reason.as_deref() == Some("length");
-    let all = pipeline.suggested().unwrap().map(Result::unwrap);
-    let cut_off: Vec<_> = all.filter(cut_off).map(|record| record.id).collect();
-    for line in rejections.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
-        let is_cut_off = cut_off.iter().any(|id| *id == line["id"].as_str().unwrap());
-        assert!(line["code"] == "missing_answer" && is_cut_off, "{line}");
-    }
+    only_what_was_cut_off_lacks_answers(&pipeline, &rejections);
 
     let registry = SchemaRegistry::builtin();
     let project = new_project(server, schema);
@@ -111,9 +104,33 @@ fn there_and_back(server: &LabelStudio, engine: &LocalEngine, schema: &CompiledS
         let annotation = server.annotate(found["id"].as_u64().unwrap(), &result, false).unwrap();
         server.set_ground_truth(annotation, true).unwrap();
     }
+    they_come_back_as_gold((server, project.id), schema, &suggested);
+
+    // A whole export goes in again, and brings nothing twice.
+    let mut exported = Vec::new();
+    server.export(project.id, ExportFilter::All, |task| exported.push(task)).unwrap();
+    let again = server.import(project.id, exported, &ImportOptions::default()).unwrap();
+    assert_eq!((again.imported, again.present), (0, RECORDS));
+    let keys: Vec<_> = there.iter().map(|task| task["data"]["vb_key"].as_str().unwrap()).collect();
+    assert_eq!(server.reconcile(project.id, keys.iter().copied()).unwrap(), Reconciliation::default());
+    server.delete_project(project.id).unwrap();
+}
+
+/// Only an answer that was cut off lacks something.
+fn only_what_was_cut_off_lacks_answers(pipeline: &CurationPipeline<'_>, rejections: &str) {
+    let cut_off = |record: &Record| record.suggestions[0].provenance.finish_reason.as_deref() == Some("length");
+    let all = pipeline.suggested().unwrap().map(Result::unwrap);
+    let cut_off: Vec<_> = all.filter(cut_off).map(|record| record.id).collect();
+    for line in rejections.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        let is_cut_off = cut_off.iter().any(|id| *id == line["id"].as_str().unwrap());
+        assert!(line["code"] == "missing_answer" && is_cut_off, "{line}");
+    }
+}
+
+fn they_come_back_as_gold((server, project): (&LabelStudio, u64), schema: &CompiledSchema, suggested: &[Record]) {
     let mut harvested = Vec::new();
-    let count = server.harvest(project.id, schema, ExportFilter::Gold, |one| harvested.push(one)).unwrap();
-    assert_eq!(count, RECORDS);
+    let count = server.harvest(project, schema, ExportFilter::Gold, |one| harvested.push(one)).unwrap();
+    assert_eq!(count, suggested.len());
     for one in &harvested {
         assert_eq!(one.errors, []);
         let record = suggested.iter().find(|record| record.id == one.record.id).unwrap();
@@ -130,16 +147,7 @@ fn there_and_back(server: &LabelStudio, engine: &LocalEngine, schema: &CompiledS
     }
     let records: Vec<_> = harvested.into_iter().map(|one| one.record).collect();
     let (snapshot, others) = GoldSnapshot::freeze(schema, &records).unwrap();
-    assert_eq!(snapshot.rows().len() + others.len(), RECORDS);
-
-    // A whole export goes in again, and brings nothing twice.
-    let mut exported = Vec::new();
-    server.export(project.id, ExportFilter::All, |task| exported.push(task)).unwrap();
-    let again = server.import(project.id, exported, &ImportOptions::default()).unwrap();
-    assert_eq!((again.imported, again.present), (0, RECORDS));
-    let keys: Vec<_> = there.iter().map(|task| task["data"]["vb_key"].as_str().unwrap()).collect();
-    assert_eq!(server.reconcile(project.id, keys.iter().copied()).unwrap(), Reconciliation::default());
-    server.delete_project(project.id).unwrap();
+    assert_eq!(snapshot.rows().len() + others.len(), suggested.len());
 }
 
 #[test]
