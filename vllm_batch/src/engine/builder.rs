@@ -13,7 +13,7 @@ use super::lower::Lowering;
 use super::speculate::SpeculativeConfig;
 use super::tune::{Tuned, tune};
 use crate::error::LoadError;
-use crate::kernels::{KvCacheDtype, WeightDtype};
+use crate::kernels::{KvCacheDtype, Team, WeightDtype};
 use crate::model::{BLOCK_SIZE, KvCache, ModelFiles, ModelSource, ModelSpec, Network};
 use crate::request::{PoolingType, TaskKind};
 use crate::sched::{Scheduler, SchedulerConfig};
@@ -283,6 +283,8 @@ impl EngineBuilder {
     pub fn build_core(self) -> Result<EngineCore, LoadError> {
         let threads = self.thread_pool()?;
         self.speculative_config.map_or(Ok(()), |config| config.validate())?;
+        let failed = |error: std::io::Error| LoadError::Threads { message: error.to_string() };
+        let team = Team::new(threads.current_num_threads()).map_err(failed)?;
         let mut files = threads.install(|| ModelFiles::open(&self.source))?;
         self.lora_paths.iter().try_for_each(|folder| files.merge_lora(folder))?;
         self.lora_adapters.iter().try_for_each(|(name, folder)| files.add_lora(name, folder))?;
@@ -298,7 +300,7 @@ impl EngineBuilder {
         let mut scheduler = Scheduler::new(self.scheduler_config(&limits, &files.spec))?;
         let network = threads.install(|| files.load(self.dtype, limits.max_model_len))?;
         if self.auto_tune && !files.spec.is_encoder() {
-            let tuned = threads.install(|| tune(&network, &mut cache, limits.num_blocks))?;
+            let tuned = threads.install(|| team.install(|| tune(&network, &mut cache, limits.num_blocks)))?;
             let limits = Limits { steps: self.steps(tuned), ..limits };
             scheduler = Scheduler::new(self.scheduler_config(&limits, &files.spec))?;
         }
@@ -310,7 +312,7 @@ impl EngineBuilder {
         let pooling_type = self.pooling_type.unwrap_or_else(|| own_pooling_type(&files));
         let lowering = Lowering::new(files, spec.clone(), (self.parsers, self.seed, pooling_type, time));
         let speculative_config = self.speculative_config;
-        Ok(EngineCore::new(Loaded { spec, lowering, network, cache, scheduler, speculative_config, threads }))
+        Ok(EngineCore::new(Loaded { spec, lowering, network, cache, scheduler, speculative_config, team, threads }))
     }
 
     /// The options that are set, and otherwise what is given.
@@ -474,5 +476,6 @@ pub(super) struct Loaded {
     pub(super) cache: KvCache,
     pub(super) scheduler: Scheduler,
     pub(super) speculative_config: Option<SpeculativeConfig>,
+    pub(super) team: Team,
     pub(super) threads: ThreadPool,
 }

@@ -13,6 +13,7 @@ use super::lower::{LoweredRequest, Lowering};
 use super::speculate::SpeculativeConfig;
 use super::{EngineSpec, builder::Loaded};
 use crate::error::{EngineError, RequestError};
+use crate::kernels::Team;
 use crate::model::{HeldBlocks, KvCache, ModelInput, Network, Workspace};
 use crate::output::{OutputEvent, RequestOutput, TextDelta, TokenLogprobs};
 use crate::request::Request;
@@ -50,6 +51,9 @@ pub struct EngineCore {
     work: Workspace,
     scheduler: Scheduler,
     active: ActiveRequests,
+    /// Threads of the network's loops.
+    team: Team,
+    /// Threads of everything else.
     threads: rayon::ThreadPool,
     next_id: u64,
     speculative_config: Option<SpeculativeConfig>,
@@ -101,6 +105,7 @@ impl EngineCore {
             work: Workspace::default(),
             scheduler: loaded.scheduler,
             active: ActiveRequests::default(),
+            team: loaded.team,
             threads: loaded.threads,
             next_id: 0,
             speculative_config: loaded.speculative_config,
@@ -269,8 +274,8 @@ impl EngineCore {
         let mut events = Vec::new();
         for (index, some) in of_logits.chunks(MAX_LOGIT_ROWS).enumerate() {
             let hidden = hidden.narrow(0, index * MAX_LOGIT_ROWS, some.len())?;
-            let (network, work) = (&self.network, &mut self.work);
-            let logits = self.threads.install(|| network.logits(&hidden, work))?;
+            let (network, team, work) = (&self.network, &self.team, &mut self.work);
+            let logits = self.threads.install(|| team.install(|| network.logits(&hidden, work)))?;
             self.take_logits(some, &logits, &mut events)?;
         }
         if !of_hidden.is_empty() {
@@ -312,9 +317,9 @@ impl EngineCore {
     /// Runs the network up to its logits, and computes beside it which tokens may come then.
     fn forward(&mut self, input: &ModelInput, rows: &[LogitRow]) -> candle_core::Result<Tensor> {
         let mut guided = self.take_guided(rows.iter());
-        let (network, cache, work) = (&self.network, &mut self.cache, &mut self.work);
-        let (hidden, mask_time) =
-            self.threads.install(|| rayon::join(|| network.forward(input, cache, work), || mask(&mut guided)));
+        let (network, team, cache, work) = (&self.network, &self.team, &mut self.cache, &mut self.work);
+        let states = || team.install(|| network.forward(input, cache, work));
+        let (hidden, mask_time) = self.threads.install(|| rayon::join(states, || mask(&mut guided)));
         self.put_guided(guided, mask_time);
         hidden
     }

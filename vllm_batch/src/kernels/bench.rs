@@ -49,7 +49,7 @@ impl Product {
         Ok(Self { x, y, scratch: LinearScratch::default(), weights: weights? })
     }
 
-    /// The product, on the current thread pool, in the memory of the one before.
+    /// The product, on this thread, in the memory of the one before.
     ///
     /// # Errors
     /// None with the shapes of [`new`](Self::new).

@@ -257,7 +257,7 @@ fn multiply_panels<V: Registers>(rows: Rows<'_>, weights: &[f32], sums: &mut [La
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{Activation, WeightDtype, gated, rms_norm};
+    use crate::kernels::{Activation, Team, WeightDtype, gated, rms_norm};
     use candle_core::Device;
 
     fn matrix(rows: usize, columns: usize, seed: usize) -> Vec<f32> {
@@ -394,10 +394,10 @@ mod tests {
             let norm: f32 = exact.iter().map(|exact| exact.powi(2)).sum();
             assert!(error.sqrt() <= bound * norm.sqrt(), "{dtype:?}: {}", (error / norm).sqrt());
             for threads in [1, 2, 5] {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let team = Team::new(threads).unwrap();
                 for rows_at_once in [1, 7, 24, 61] {
                     let some = x.chunks(rows_at_once * depth).map(|x| new_product(&tensor(x), &packed).unwrap());
-                    let some: Vec<f32> = pool.install(|| some.flat_map(|y| numbers(&y)).collect());
+                    let some: Vec<f32> = team.install(|| some.flat_map(|y| numbers(&y)).collect());
                     assert_eq!(some, all, "{dtype:?}, {threads} threads, {rows_at_once} rows");
                 }
             }

@@ -38,6 +38,7 @@ mod scaled;
 mod spans;
 mod storage;
 mod tanh;
+mod team;
 mod tile;
 
 pub use dtype::{KvCacheDtype, WeightDtype};
@@ -60,6 +61,7 @@ pub(crate) use rotary::{HeadShape, KvWrite, RotateQueries};
 pub(crate) use scaled::{add_scaled, scale};
 pub(crate) use spans::{HeldBlocks, QuerySpan, QueryTiles};
 pub(crate) use tanh::soft_cap;
+pub(crate) use team::Team;
 
 /// Numbers in a vector register of the widest instruction set; also the width of a weight panel and the number of
 /// tokens in a block of the KV cache.

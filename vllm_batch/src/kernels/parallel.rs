@@ -1,6 +1,6 @@
 //! Letting threads write disjoint parts of one result.
 
-use rayon::prelude::*;
+use super::team::for_each_index;
 
 /// A slice that several threads may write to, each to its own part.
 pub(super) struct Shared<'a, T = f32> {
@@ -93,12 +93,11 @@ impl<'a> Strided<'a> {
 /// Below this many numbers of work a second thread costs more than it brings.
 const MIN_WORK: usize = 16 * 1024;
 
-/// Runs `work` for `0..count`, on the current thread pool if each call touches enough numbers.
-pub(super) fn for_each(count: usize, numbers_per_call: usize, work: impl Fn(usize) + Sync + Send) {
+/// Runs `work` for `0..count`, on the installed [`Team`](super::Team) if there are enough numbers for several threads.
+pub(super) fn for_each(count: usize, numbers_per_call: usize, work: impl Fn(usize) + Sync) {
     if count * numbers_per_call < 2 * MIN_WORK {
         (0..count).for_each(work);
     } else {
-        let min_len = MIN_WORK.div_ceil(numbers_per_call.max(1));
-        (0..count).into_par_iter().with_min_len(min_len).for_each(work);
+        for_each_index(count, MIN_WORK.div_ceil(numbers_per_call.max(1)), &work);
     }
 }

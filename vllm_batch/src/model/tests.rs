@@ -16,7 +16,7 @@ use super::families::spec_from_hugging_face;
 use super::safetensors::SafetensorsFiles;
 use super::weights::WeightLoader;
 use super::*;
-use crate::kernels::{CacheDtype, WeightDtype};
+use crate::kernels::{CacheDtype, Team, WeightDtype};
 
 /// A tiny random model, with what transformers computes for it in f32.
 fn fixture(name: &str) -> PathBuf {
@@ -197,9 +197,9 @@ fn check_chunks_and_threads(name: &str, decoder: &Decoder, cache: CacheDtype) {
     let all = logits_with(decoder, cache, &token_ids, 1000);
     assert!(all.iter().flatten().all(|x| x.is_finite()), "{name}");
     for threads in [1, 3] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let team = Team::new(threads).unwrap();
         for chunk in [1, 7, 117] {
-            let chunked = pool.install(|| logits_with(decoder, cache, &token_ids, chunk));
+            let chunked = team.install(|| logits_with(decoder, cache, &token_ids, chunk));
             assert!(chunked == all, "{name}, {cache:?}: chunk {chunk}, {threads} threads");
         }
     }

@@ -47,7 +47,7 @@ pub(in crate::kernels) struct Chunk<'a> {
 }
 
 impl Activations {
-    /// Takes rows of `depth` numbers, a multiple of [`BLOCK`], instead of what was here, on the current thread pool.
+    /// Takes rows of `depth` numbers, a multiple of [`BLOCK`], instead of what was here, on the installed team.
     pub(in crate::kernels) fn quantize(&mut self, x: &[f32], depth: usize, isa: Isa) {
         let rows = x.len() / depth.max(1);
         let out = self.rows((rows, depth), isa);

@@ -53,8 +53,8 @@ fn hidden_states_are_those_of_transformers_and_do_not_depend_on_other_texts() {
         let together: Vec<&[u32]> = token_ids.iter().rev().map(Vec::as_slice).collect();
         let reversed: Vec<_> = alone.into_iter().rev().flatten().collect();
         for threads in [1, 3] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            assert!(pool.install(|| hidden(&encoder, &together)) == reversed, "{name} on {threads} threads");
+            let team = Team::new(threads).unwrap();
+            assert!(team.install(|| hidden(&encoder, &together)) == reversed, "{name} on {threads} threads");
         }
     }
 }
