@@ -20,6 +20,7 @@ fn engine(dtype: WeightDtype, max_num_seqs: usize) -> EngineCore {
         .dtype(dtype)
         .max_num_seqs(max_num_seqs)
         .enable_prefix_caching(false)
+        .speculative_config(None)
         .kv_cache_memory(2 << 30)
         .max_model_len(2048)
         .build_core()

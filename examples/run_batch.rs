@@ -84,7 +84,7 @@ struct Options {
     no_enable_prefix_caching: bool,
     /// The most tokens that are guessed ahead by looking up what was said before, where few requests run; 0 for none. Answers do
     /// not depend on it
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = SpeculativeConfig::default().num_speculative_tokens)]
     num_speculative_tokens: usize,
     /// The most tokens that are looked up
     #[arg(long, default_value_t = SpeculativeConfig::default().prompt_lookup_max)]

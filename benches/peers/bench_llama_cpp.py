@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Tokens a second of llama.cpp on the demo model as f32: prefill of 512 tokens, and decoding at several batch sizes.
+"""Tokens a second of llama.cpp on the demo model, as it is and in other formats: prefill of 512 tokens, and decoding at
+several batch sizes.
 
 The counterpart of `cargo bench --bench engine`. Needs `pip install llama-cpp-python==0.3.36` and the demo model, which any
 example fetches. Usage: bench_llama_cpp.py [MODEL.gguf] [THREADS]
@@ -16,12 +17,14 @@ CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 MODEL = sys.argv[1] if len(sys.argv) > 1 else f"{CACHE}/vllm_batch/SmolLM2-135M-Instruct.Q4_1.gguf"
 THREADS = int(sys.argv[2]) if len(sys.argv) > 2 else os.cpu_count()
 PROMPT, RUNS, BATCHES = 64, 5, (1, 8, 32, 128)
+FORMATS = {"as it is": None, "f32": llama.LLAMA_FTYPE_ALL_F32, "q4_0": llama.LLAMA_FTYPE_MOSTLY_Q4_0,
+           "q8_0": llama.LLAMA_FTYPE_MOSTLY_Q8_0}
 SILENT = llama.llama_log_callback(lambda *_: None)  # kept, since llama.cpp calls it later
 
 
-def as_f32(source, target):
+def convert(source, target, ftype):
     params = llama.llama_model_quantize_default_params()
-    params.allow_requantize, params.ftype, params.nthread = True, llama.LLAMA_FTYPE_ALL_F32, THREADS
+    params.allow_requantize, params.ftype, params.nthread = True, ftype, THREADS
     assert llama.llama_model_quantize(source.encode(), target.encode(), params) == 0
 
 
@@ -69,16 +72,23 @@ def decoding(model, sequences):
     return sequences / statistics.median(steps)
 
 
+def measure(name, path):
+    model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
+    print(f"{name}: prefill/512 {prefill(model):.0f} tok/s", flush=True)
+    for sequences in BATCHES:
+        print(f"{name}: decode/{sequences} {decoding(model, sequences):.0f} tok/s", flush=True)
+    llama.llama_model_free(model)
+
+
 def main():
     llama.llama_log_set(SILENT, None)
     llama.llama_backend_init()
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "f32.gguf")
-        as_f32(MODEL, path)
-        model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
-        print(f"prefill/512 {prefill(model):.0f} tok/s", flush=True)
-        for sequences in BATCHES:
-            print(f"decode/{sequences} {decoding(model, sequences):.0f} tok/s", flush=True)
+        for name, ftype in FORMATS.items():
+            path = MODEL if ftype is None else os.path.join(folder, f"{name}.gguf")
+            if ftype is not None:
+                convert(MODEL, path, ftype)
+            measure(name, path)
 
 
 main()

@@ -51,7 +51,7 @@ def main():
         prepare(options.threads)
     from vllm import LLM
 
-    engine = LLM(options.model, dtype=options.dtype, max_num_seqs=options.slots, max_model_len=2048,
+    engine = LLM(options.model, dtype=options.dtype, max_num_seqs=options.slots,
                  kv_cache_memory_bytes=KV_CACHE_BYTES, enable_prefix_caching=True,
                  structured_outputs_config=STRUCTURED)
     rows = workload.rows(options.input, engine.get_tokenizer())

@@ -158,9 +158,10 @@ fn sorted(mut events: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_guessed_unless_it_is_asked_for() {
-    let (core, _) = run(builder(), requests());
-    assert_eq!((core.num_draft_tokens(), core.num_accepted_tokens()), (0, 0));
+fn guesses_can_be_switched_off() {
+    let drafts = |builder| run(builder, requests()).0.num_draft_tokens();
+    assert!(drafts(builder().max_num_seqs(1)) > 0);
+    assert_eq!(drafts(builder().max_num_seqs(1).speculative_config(None)), 0);
 }
 
 #[test]

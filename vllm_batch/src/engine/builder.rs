@@ -84,7 +84,7 @@ impl EngineBuilder {
             kv_cache_dtype: KvCacheDtype::default(),
             kv_cache_memory: DEFAULT_KV_CACHE_MEMORY,
             enable_prefix_caching: true,
-            speculative_config: None,
+            speculative_config: Some(SpeculativeConfig::default()),
             threads: None,
             seed: 0,
             pooling_type: None,
@@ -158,8 +158,8 @@ impl EngineBuilder {
         self
     }
 
-    /// How tokens are guessed ahead where few requests run: a guess that comes true saves a step. Default: not at all. Answers
-    /// do not depend on it, to the bit.
+    /// How tokens are guessed ahead where few requests run: a guess that comes true saves a step. Default:
+    /// [`SpeculativeConfig::default`]; `None` guesses nothing. Answers do not depend on it, to the bit.
     ///
     /// # Example
     /// ```no_run
