@@ -76,7 +76,8 @@ fn step(core: &mut EngineCore) -> (usize, usize, usize) {
 #[test]
 fn a_decode_step_takes_no_memory_for_its_numbers() {
     let builder = LocalEngine::builder(demo_model::gguf().unwrap()).max_num_seqs(8).max_model_len(256);
-    let mut core = builder.threads(1).enable_prefix_caching(false).build_core().unwrap();
+    let builder = builder.threads(1).enable_prefix_caching(false).speculative_config(None);
+    let mut core = builder.build_core().unwrap();
     for index in 0..8 {
         add(&mut core, index, 30);
     }
