@@ -1,0 +1,24 @@
+//! Many jobs, many workers: who does what, and what has been done?
+//!
+//! A [`Batch`] is a job as `OpenAI`'s Batch API has it. A [`JobStore`] holds files, batches, and the tasks that workers
+//! lease; whoever holds no lease any longer can change nothing. What a batch may become is a table
+//! ([`BatchStatus::can_become`]), and every change is a compare-and-set.
+//!
+//! # Invariants
+//! * A task has at most one holder at a time; a holder that sends no heartbeat loses it, and another worker goes on.
+//! * A batch ends exactly once. In every end, output ∪ error file = input.
+//! * All times are Unix seconds that the caller gives: a store has no clock.
+
+mod batch;
+mod error;
+mod file;
+mod store;
+mod task;
+mod webhook;
+
+pub use batch::{Batch, BatchStatus, BatchUsage, OutputExpiry, RequestCounts};
+pub use error::JobError;
+pub use file::{FileObject, FilePurpose};
+pub use store::{BatchQuery, FileQuery, JobStore, Order, Page, QueueLimits, StoreFuture};
+pub use task::{ChunkProgress, Lease, LeaseState, NewChunk, Task, TaskId, TaskKind, TaskOutcome, WorkerInfo};
+pub use webhook::{Delivery, DeliveryState, WebhookConfig, WebhookEvent};

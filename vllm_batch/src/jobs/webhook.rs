@@ -1,0 +1,80 @@
+//! Who is told how a batch goes?
+
+use serde::{Deserialize, Serialize};
+
+/// What a receiver may be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum WebhookEvent {
+    /// `batch.completed`
+    #[serde(rename = "batch.completed")]
+    Completed,
+    /// `batch.failed`
+    #[serde(rename = "batch.failed")]
+    Failed,
+    /// `batch.cancelled`
+    #[serde(rename = "batch.cancelled")]
+    Cancelled,
+    /// `batch.expired`
+    #[serde(rename = "batch.expired")]
+    Expired,
+    /// `batch.progress`
+    #[serde(rename = "batch.progress")]
+    Progress,
+}
+
+/// Where events of a batch go.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookConfig {
+    /// An `https` address, or `http` where that is allowed.
+    pub url: String,
+    /// The secret of Standard Webhooks, `whsec_` and base64; without one the server's own is used.
+    pub secret: Option<String>,
+    /// The events; all but progress if it is empty.
+    #[serde(default)]
+    pub events: Vec<WebhookEvent>,
+}
+
+impl std::fmt::Debug for WebhookConfig {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The secret stays out of logs.
+        formatter.debug_struct("WebhookConfig").field("url", &self.url).field("events", &self.events).finish_non_exhaustive()
+    }
+}
+
+/// How a message to a receiver stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DeliveryState {
+    /// It waits for its next try.
+    Pending,
+    /// It was taken.
+    Delivered,
+    /// No more tries are made.
+    Dead,
+}
+
+/// A message to a receiver, as it is sent: the body never changes between tries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// The `webhook-id`: the same in each try.
+    pub id: String,
+    /// The batch.
+    pub batch_id: String,
+    /// The event.
+    pub event: WebhookEvent,
+    /// The bytes that are signed and sent.
+    pub body: String,
+    /// How it stands.
+    pub state: DeliveryState,
+    /// Tries so far.
+    pub attempts: i64,
+    /// When the next try is due.
+    pub next_attempt_at: i64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// When the event happened.
+    pub created_at: i64,
+}
