@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, value_parser};
 use figment::value::Value;
 
-use crate::config::{Given, Origin, Problem, engine_flags};
+use crate::settings::{Given, Origin, Problem, engine_flags};
 use crate::engine_options::EngineOptions;
 use crate::run_options::{Rules, RunOptions};
 

@@ -2,12 +2,12 @@
 
 mod cli;
 mod commands;
-mod config;
 mod connection;
 mod demo_model;
 mod engine_options;
 mod logging;
 mod run_options;
+mod settings;
 mod shutdown;
 mod tls;
 

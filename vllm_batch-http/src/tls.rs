@@ -6,7 +6,7 @@ use std::io;
 
 use axum_server::tls_rustls::RustlsConfig;
 
-use crate::config::TlsConfig;
+use crate::settings::TlsConfig;
 
 /// Reads the certificate and its key.
 ///

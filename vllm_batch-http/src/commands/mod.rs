@@ -13,13 +13,17 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use tokio::runtime::Runtime;
 
 use crate::cli;
-use crate::config::{Config, Problem};
+use crate::settings::{Config, Problem};
 use crate::logging;
 
 /// The exit code for wrong options and configurations, as clap has it.
 pub(crate) const WRONG_OPTIONS: u8 = 2;
+
+/// Why a command could not do what it should.
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// Runs a command to its end.
 pub(crate) fn run(name: &str, matches: &ArgMatches) -> ExitCode {
@@ -50,12 +54,16 @@ fn configured(name: &str, matches: &ArgMatches) -> ExitCode {
     }
 }
 
-fn print_openapi() -> Result<(), Box<dyn Error>> {
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+fn print_openapi() -> Result<(), Failure> {
     println!("{}", serde_json::to_string_pretty(&vllm_batch_http::openapi())?);
     Ok(())
 }
 
-fn finished(result: Result<(), Box<dyn Error>>) -> ExitCode {
+fn finished(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, FromArgMatches};
 
 use super::WRONG_OPTIONS;
-use crate::config::Config;
+use crate::settings::Config;
 use crate::run_options::{Job, Rules, RunOptions};
 
 /// Answers a file, as `vllm run-batch` does, with its flags.

@@ -104,7 +104,7 @@ impl Field for DatabaseUrl {
 }
 
 /// A number of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
 
 const BYTE_UNITS: [(&str, u64); 7] = [

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use engine::{EngineConfig, command as engine_flags};
-pub(crate) use keys::Key;
+pub(crate) use keys::AuthConfig;
 pub(crate) use reader::Problem;
 use reader::{Reader, Setting};
 pub(crate) use sources::Given;
@@ -30,7 +30,7 @@ use vllm_batch::jobs::{AllowedHost, InvalidSecret, SenderOptions, WebhookSecret}
 pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) tls: Option<TlsConfig>,
-    pub(crate) keys: Vec<Key>,
+    pub(crate) auth: AuthConfig,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) limits: LimitsConfig,
     pub(crate) engine: EngineConfig,
@@ -73,8 +73,6 @@ pub(crate) struct LimitsConfig {
     pub(crate) max_file_bytes: u64,
     pub(crate) max_requests_per_batch: usize,
     pub(crate) max_batches: Option<u64>,
-    pub(crate) max_batches_per_key: Option<u64>,
-    pub(crate) requests_per_minute: Option<u32>,
 }
 
 /// `[storage]`: where everything is kept.
@@ -96,11 +94,11 @@ pub(crate) struct WorkerConfig {
     pub(crate) max_attempts: u32,
 }
 
-/// `[retention]`: how long things are kept; none for ever.
+/// `[retention]`: how long things are kept after they ended; none for ever.
 #[derive(Debug, Clone)]
 pub(crate) struct RetentionConfig {
+    pub(crate) results: Option<Duration>,
     pub(crate) batches: Option<Duration>,
-    pub(crate) files: Option<Duration>,
 }
 
 /// `[webhooks]`: messages to receivers.
@@ -157,8 +155,8 @@ impl Config {
     pub(crate) fn load(origin: Origin) -> Result<Self, Vec<Problem>> {
         let file = origin.file.or_else(file_of_environment);
         let mut reader = Reader::new(Layers::read(file, origin.flags));
-        let keys = Key::read_all(&mut reader);
-        let server = ServerConfig::read(&mut reader, origin.listens && keys.is_empty());
+        let auth = AuthConfig::read(&mut reader);
+        let server = ServerConfig::read(&mut reader, origin.listens && auth.keys.is_empty());
         let tls = TlsConfig::read(&mut reader);
         let allowed_origins = read_origins(&mut reader);
         let limits = LimitsConfig::read(&mut reader);
@@ -177,7 +175,7 @@ impl Config {
         Ok(Self {
             server,
             tls,
-            keys,
+            auth,
             allowed_origins,
             limits,
             engine,
@@ -228,7 +226,7 @@ impl ServerConfig {
             live: reader.get("server.live", true),
             max_connections: reader.within("server.max_connections", 2048, 1..=1 << 20) as usize,
             header_read_timeout: time(reader, "server.header_read_timeout", Duration::from_secs(30)),
-            body_read_timeout: time(reader, "server.body_read_timeout", Duration::from_secs(60)),
+            body_read_timeout: time(reader, "server.body_read_timeout", Duration::from_secs(30)),
             write_timeout: time(reader, "server.write_timeout", Duration::from_secs(60)),
             shutdown_grace: reader.get("server.shutdown_grace", Duration::from_secs(30)),
         }
@@ -257,12 +255,10 @@ impl LimitsConfig {
     fn read(reader: &mut Reader) -> Self {
         Self {
             max_live_requests: reader.within("limits.max_live_requests", 1024, 1..=1 << 20) as usize,
-            max_body_bytes: reader.size("limits.max_body_bytes", 16 << 20),
+            max_body_bytes: reader.size("limits.max_body_bytes", 32 << 20),
             max_file_bytes: reader.size("limits.max_file_bytes", 200 << 20),
             max_requests_per_batch: reader.within("limits.max_requests_per_batch", 50_000, 1..=1 << 32) as usize,
             max_batches: reader.limit("limits.max_batches"),
-            max_batches_per_key: reader.limit("limits.max_batches_per_key"),
-            requests_per_minute: reader.limit("limits.requests_per_minute"),
         }
     }
 }
@@ -292,12 +288,29 @@ impl WorkerConfig {
 
 impl RetentionConfig {
     fn read(reader: &mut Reader) -> Self {
-        let mut kept = |key: &str| {
-            let time: Option<Duration> = reader.optional(key);
-            reader.check(key, time != Some(Duration::ZERO), "0 would keep nothing: leave it out to keep everything");
+        let mut kept = |key: &str, default: Option<Duration>| {
+            let Kept(time) = reader.get(key, Kept(default));
+            reader.check(key, time != Some(Duration::ZERO), "0 would keep nothing");
             time
         };
-        Self { batches: kept("retention.batches"), files: kept("retention.files") }
+        Self {
+            results: kept("retention.results", Some(Duration::from_hours(30 * 24))),
+            batches: kept("retention.batches", None),
+        }
+    }
+}
+
+/// A time, or `forever`.
+#[derive(Clone)]
+struct Kept(Option<Duration>);
+
+impl Field for Kept {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "forever" { Ok(Self(None)) } else { Duration::parse(text).map(|time| Self(Some(time))) }
+    }
+
+    fn to_toml(&self) -> String {
+        self.0.map_or_else(|| quoted("forever"), |time| time.to_toml())
     }
 }
 
