@@ -59,7 +59,8 @@ fn sqlite_in_a_file_keeps_to_the_contract() {
     let count = AtomicUsize::new(0);
     let make = || async {
         let path = folder.path().join(format!("jobs {}.db", count.fetch_add(1, Ordering::Relaxed)));
-        Arc::new(SqlStore::connect(&format!("sqlite://{}?mode=rwc", path.display())).await.unwrap()) as Arc<dyn JobStore>
+        Arc::new(SqlStore::connect(&format!("sqlite://{}?mode=rwc", path.display())).await.unwrap())
+            as Arc<dyn JobStore>
     };
     block_on(check_job_store(make));
 }
@@ -120,8 +121,7 @@ fn processes_that_share_a_database_do_each_task_once() {
         let work = async |number: usize| {
             let store = SqlStore::connect(&url).await.unwrap();
             let name = format!("worker-{number}");
-            let worker =
-                WorkerInfo { name, models: Vec::new(), started_at: 0, last_seen: 0, tokens_per_second: 0.0 };
+            let worker = WorkerInfo { name, models: Vec::new(), started_at: 0, last_seen: 0, tokens_per_second: 0.0 };
             let mut done = Vec::new();
             // Those that find nothing may have come between two tasks of a batch.
             while store.queue(1).await.unwrap() != [] {

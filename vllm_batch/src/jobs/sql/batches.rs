@@ -2,10 +2,10 @@
 
 use sqlx::any::AnyRow;
 
-use super::database::{Database, Fault};
 use super::files::List;
 use super::job::{Job, add_progress};
-use super::statement::{Statement, document, integer, text};
+use super::statement::document;
+use super::{Database, Fault, Statement, integer, text};
 use crate::jobs::{Batch, BatchQuery, BatchStatus, JobError, NewChunk, Page, QueueLimits};
 
 /// The key of the lock under which PostgreSQL counts what waits, so that two do not take the last place at once.
@@ -58,7 +58,8 @@ pub(super) async fn page(database: &Database, query: &BatchQuery) -> Result<Page
     if !query.status.is_empty() {
         statement = statement.push(" AND status IN ").push_list(query.status.iter().map(|status| status.as_str()));
     }
-    let list = List { table: "job_batches", what: "batch", owner: query.owner.as_deref(), after: query.after.as_deref() };
+    let list =
+        List { table: "job_batches", what: "batch", owner: query.owner.as_deref(), after: query.after.as_deref() };
     let (rows, has_more) = list.page(&mut connection, statement, (query.order, query.limit)).await?;
     let mut data = documents(&rows)?;
     add_progress(&mut connection, &mut data).await?;
@@ -71,7 +72,8 @@ pub(super) async fn queue(database: &Database, limit: usize) -> Result<Vec<Batch
 }
 
 pub(super) async fn ended(database: &Database, ended_before: i64, limit: usize) -> Result<Vec<Batch>, Fault> {
-    let select = "SELECT document FROM job_batches WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at, seq LIMIT $2";
+    let select =
+        "SELECT document FROM job_batches WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at, seq LIMIT $2";
     read(database, Statement::new(select).bind(ended_before).bind(limit)).await
 }
 

@@ -11,7 +11,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Executor, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::statement::{Statement, text};
+use super::{Statement, text};
 use crate::http::RetryPolicy;
 use crate::jobs::JobError;
 

@@ -3,8 +3,7 @@
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
-use super::database::{Database, Fault};
-use super::statement::{Statement, integer, text};
+use super::{Database, Fault, Statement, integer, text};
 use crate::jobs::{Delivery, DeliveryState, JobError, WebhookEvent};
 
 const COLUMNS: &str = "id, batch_id, event, body, state, attempts, next_attempt_at, last_error, created_at";
@@ -57,7 +56,8 @@ pub(super) async fn take_due(database: &Database, now: i64, ttl: i64, limit: usi
 
 pub(super) async fn update(database: &Database, delivery: &Delivery) -> Result<(), Fault> {
     let mut tx = database.begin().await?;
-    let update = "UPDATE job_deliveries SET state = $1, attempts = $2, next_attempt_at = $3, last_error = $4 WHERE id = $5";
+    let update =
+        "UPDATE job_deliveries SET state = $1, attempts = $2, next_attempt_at = $3, last_error = $4 WHERE id = $5";
     let changed = Statement::new(update)
         .bind(name_of(delivery.state))
         .bind(delivery.attempts)

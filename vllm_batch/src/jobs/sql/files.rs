@@ -2,8 +2,8 @@
 
 use sqlx::AnyConnection;
 
-use super::database::{Database, Fault};
-use super::statement::{Statement, document, integer, text, to_document};
+use super::statement::{document, to_document};
+use super::{Database, Fault, Statement, integer, text};
 use crate::jobs::{FileObject, FileQuery, JobError, Order, Page};
 
 pub(super) async fn insert(database: &Database, file: &FileObject) -> Result<(), Fault> {
@@ -14,14 +14,15 @@ pub(super) async fn insert(database: &Database, file: &FileObject) -> Result<(),
 
 /// Adds a file within a transaction.
 pub(super) async fn add(connection: &mut AnyConnection, file: &FileObject) -> Result<(), Fault> {
-    let added = Statement::new("INSERT INTO job_files (id, owner, purpose, expires_at, document) VALUES ($1, $2, $3, $4, $5)")
-        .bind(&file.id)
-        .bind(&file.owner)
-        .bind(file.purpose.as_str())
-        .bind(file.expires_at)
-        .bind(to_document(file)?)
-        .execute(connection)
-        .await;
+    let added =
+        Statement::new("INSERT INTO job_files (id, owner, purpose, expires_at, document) VALUES ($1, $2, $3, $4, $5)")
+            .bind(&file.id)
+            .bind(&file.owner)
+            .bind(file.purpose.as_str())
+            .bind(file.expires_at)
+            .bind(to_document(file)?)
+            .execute(connection)
+            .await;
     added.map(|_| ()).map_err(|error| taken_if_duplicate(error, &file.id))
 }
 

@@ -1,12 +1,10 @@
 //! Who does what: tasks are taken, renewed, and taken over from those that fell silent.
 
-use super::database::{Database, Fault, repeat};
 use super::job::Job;
-use super::statement::{Statement, document, integer, text};
+use super::statement::document;
 use super::workers;
-use crate::jobs::{
-    Batch, BatchStatus, ChunkProgress, JobError, Lease, LeaseState, Task, TaskId, TaskKind, WorkerInfo,
-};
+use super::{Database, Fault, Statement, integer, repeat, text};
+use crate::jobs::{Batch, BatchStatus, ChunkProgress, JobError, Lease, LeaseState, Task, TaskId, TaskKind, WorkerInfo};
 
 /// Overdue batches that a worker looks after before it takes a task. The next one goes on.
 const OVERDUE_AT_ONCE: usize = 16;
@@ -24,11 +22,7 @@ impl Until {
     }
 }
 
-pub(super) async fn take(
-    database: &Database,
-    worker: &WorkerInfo,
-    until: Until,
-) -> Result<Option<Lease>, Fault> {
+pub(super) async fn take(database: &Database, worker: &WorkerInfo, until: Until) -> Result<Option<Lease>, Fault> {
     let mut tx = database.begin().await?;
     workers::seen(&mut tx, worker, until.now).await?;
     let statement = Statement::new(
@@ -115,7 +109,8 @@ pub(super) async fn expire_overdue(database: &Database, now: i64) -> Result<(), 
 
 async fn overdue(database: &Database, now: i64) -> Result<Vec<String>, Fault> {
     let mut connection = database.read().await?;
-    let select = "SELECT id FROM job_batches WHERE expires_at IS NOT NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2";
+    let select =
+        "SELECT id FROM job_batches WHERE expires_at IS NOT NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2";
     let rows = Statement::new(select).bind(now).bind(OVERDUE_AT_ONCE).rows(&mut connection).await?;
     Ok(rows.iter().map(|row| text(row, "id")).collect::<Result<_, _>>()?)
 }

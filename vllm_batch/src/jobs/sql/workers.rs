@@ -2,8 +2,8 @@
 
 use sqlx::{AnyConnection, Row};
 
-use super::database::{Database, Fault};
-use super::statement::{Statement, document, integer, text, to_document};
+use super::statement::{document, to_document};
+use super::{Database, Fault, Statement, integer, text};
 use crate::jobs::WorkerInfo;
 
 /// A worker that was silent for so many seconds is forgotten when another one comes.
@@ -12,7 +12,8 @@ const FORGOTTEN_AFTER: i64 = 24 * 60 * 60;
 /// Notes that a worker asked for a task.
 pub(super) async fn seen(connection: &mut AnyConnection, worker: &WorkerInfo, now: i64) -> Result<(), sqlx::Error> {
     let models = to_document(&worker.models)?;
-    let known = "UPDATE job_workers SET last_seen = $1, models = $2, started_at = $3, tokens_per_second = $4 WHERE name = $5";
+    let known =
+        "UPDATE job_workers SET last_seen = $1, models = $2, started_at = $3, tokens_per_second = $4 WHERE name = $5";
     let known = Statement::new(known)
         .bind(now)
         .bind(models.as_str())

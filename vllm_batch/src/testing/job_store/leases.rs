@@ -41,7 +41,11 @@ async fn silence_loses_a_task(store: &Work) {
     assert_eq!(before, after, "a lease that was lost changed something");
 
     assert!(store.end(&bob, &success(&bob), taken_at + 1).await);
-    assert_eq!(code(store.heartbeat(&bob, &progress(CHUNK), taken_at, TTL).await), Ok(LeaseState::Lost), "it has ended");
+    assert_eq!(
+        code(store.heartbeat(&bob, &progress(CHUNK), taken_at, TTL).await),
+        Ok(LeaseState::Lost),
+        "it has ended"
+    );
     let locations = store.chunk_locations("batch_1").await.expect("chunks are listed");
     assert_eq!(locations, [(chunks(1)[0], Some(location(0, 2)))]);
     store.work_off(taken_at + 2).await;
