@@ -1,6 +1,30 @@
 //! Who is told how a batch goes?
+//!
+//! A [`Delivery`] is a message that the store keeps until it was taken: it is written in the transaction that ends the batch.
+//! A [`WebhookSender`] signs it ([`WebhookSecret`], after [Standard Webhooks](https://www.standardwebhooks.com)) and sends it,
+//! to addresses that the [`WebhookPolicy`] allows, until it is taken or has no more tries.
+//!
+//! # Invariants
+//! * The bytes that are signed are the bytes that are sent, and never change between tries.
+//! * A connection goes to an address that was checked, never to what a name came to mean later.
+
+mod event;
+mod host;
+mod policy;
+mod post;
+mod secret;
+mod sender;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
+
+use super::BatchStatus;
+
+pub use host::{AllowedHost, InvalidHost};
+pub use policy::{WebhookPolicy, WebhookUrlError, validate_webhook};
+pub use secret::{InvalidSecret, SignatureError, WebhookSecret, verify_webhook};
+pub use sender::{SenderOptions, WebhookSender};
 
 /// What a receiver may be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,6 +47,33 @@ pub enum WebhookEvent {
     Progress,
 }
 
+impl WebhookEvent {
+    /// Every event.
+    pub const ALL: [Self; 5] = [Self::Completed, Self::Failed, Self::Cancelled, Self::Expired, Self::Progress];
+
+    /// As messages write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "batch.completed",
+            Self::Failed => "batch.failed",
+            Self::Cancelled => "batch.cancelled",
+            Self::Expired => "batch.expired",
+            Self::Progress => "batch.progress",
+        }
+    }
+
+    /// What is told when a batch gets this status; `None` if it goes on.
+    pub fn of_status(status: BatchStatus) -> Option<Self> {
+        match status {
+            BatchStatus::Completed => Some(Self::Completed),
+            BatchStatus::Failed => Some(Self::Failed),
+            BatchStatus::Cancelled => Some(Self::Cancelled),
+            BatchStatus::Expired => Some(Self::Expired),
+            _ => None,
+        }
+    }
+}
+
 /// Where events of a batch go.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookConfig {
@@ -33,6 +84,13 @@ pub struct WebhookConfig {
     /// The events; all but progress if it is empty.
     #[serde(default)]
     pub events: Vec<WebhookEvent>,
+}
+
+impl WebhookConfig {
+    /// Whether the receiver wants to be told of it.
+    pub fn wants(&self, event: WebhookEvent) -> bool {
+        if self.events.is_empty() { event != WebhookEvent::Progress } else { self.events.contains(&event) }
+    }
 }
 
 impl std::fmt::Debug for WebhookConfig {

@@ -1,0 +1,82 @@
+//! What can go wrong with review tasks?
+
+use crate::curate::export::ExportError;
+use crate::curate::{AnswerError, RegistryError};
+use crate::jobs::JobError;
+
+/// Why a call to a [`TaskStore`](super::TaskStore) did not do what it was to do. Nothing was changed then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskStoreError {
+    /// There is no such task.
+    #[error("no task has the id {id:?}")]
+    UnknownTask {
+        /// The id.
+        id: String,
+    },
+    /// A parameter is missing or wrong.
+    #[error("{param}: {message}")]
+    InvalidParameter {
+        /// Its name.
+        param: &'static str,
+        /// What is wrong, and what is right.
+        message: String,
+    },
+    /// Answers do not hold.
+    #[error("{} of the answers do not hold: {}", errors.len(), errors.first().map(ToString::to_string).unwrap_or_default())]
+    InvalidAnswers {
+        /// What is wrong, answer by answer.
+        errors: Vec<AnswerError>,
+    },
+    /// The response was changed by somebody else since it was read.
+    #[error("the response of {annotator:?} is version {found}, not {expected}: read it again")]
+    VersionConflict {
+        /// Whose response it is.
+        annotator: String,
+        /// The version that was to be changed; 0 for none.
+        expected: i64,
+        /// The version that is there; 0 for none.
+        found: i64,
+    },
+    /// Others changed the task each time that it was to be changed.
+    #[error("task {id} is changed by too many at once: try again")]
+    Busy {
+        /// The task.
+        id: String,
+    },
+    /// A stored task does not fit its schema: somebody changed the database, or the schema under the same version.
+    #[error("task {id} cannot be read: {message}")]
+    Damaged {
+        /// The task.
+        id: String,
+        /// Why not.
+        message: String,
+    },
+    /// A schema is not there, or was not registered.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Training data cannot be made.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The database or a file of a batch cannot be reached.
+    #[error(transparent)]
+    Job(#[from] JobError),
+}
+
+impl TaskStoreError {
+    /// A stable word for it; of a part that has its own, that one.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownTask { .. } => "unknown_task",
+            Self::InvalidParameter { .. } => "invalid_parameter",
+            Self::InvalidAnswers { .. } => "invalid_answers",
+            Self::VersionConflict { .. } => "version_conflict",
+            Self::Busy { .. } => "task_busy",
+            Self::Damaged { .. } => "damaged_task",
+            Self::Registry(error) => error.code(),
+            Self::Export(error) => error.code(),
+            Self::Job(error) => error.code(),
+        }
+    }
+}
