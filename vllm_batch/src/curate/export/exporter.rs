@@ -105,7 +105,7 @@ pub struct ExportReport {
 
 impl ExportReport {
     /// Counts what became of a record.
-    pub(super) fn count(&mut self, exported: &Exported) {
+    pub fn count(&mut self, exported: &Exported) {
         match exported {
             Exported::Rows(rows) => {
                 self.num_records += 1;
@@ -136,7 +136,7 @@ impl<'s> Exporter<'s> {
     }
 
     /// The schema that was given.
-    pub(super) fn full_schema(&self) -> &TaskSchema {
+    pub(crate) fn full_schema(&self) -> &TaskSchema {
         self.sampler.schema.schema()
     }
 

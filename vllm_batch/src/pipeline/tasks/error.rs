@@ -3,6 +3,7 @@
 use crate::curate::export::ExportError;
 use crate::curate::{AnswerError, RegistryError};
 use crate::jobs::JobError;
+use crate::jobs::sql::Fault;
 
 /// Why a call to a [`TaskStore`](super::TaskStore) did not do what it was to do. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +39,6 @@ pub enum TaskStoreError {
         /// The version that is there; 0 for none.
         found: i64,
     },
-    /// Others changed the task each time that it was to be changed.
-    #[error("task {id} is changed by too many at once: try again")]
-    Busy {
-        /// The task.
-        id: String,
-    },
     /// A stored task does not fit its schema: somebody changed the database, or the schema under the same version.
     #[error("task {id} cannot be read: {message}")]
     Damaged {
@@ -72,11 +67,37 @@ impl TaskStoreError {
             Self::InvalidParameter { .. } => "invalid_parameter",
             Self::InvalidAnswers { .. } => "invalid_answers",
             Self::VersionConflict { .. } => "version_conflict",
-            Self::Busy { .. } => "task_busy",
             Self::Damaged { .. } => "damaged_task",
             Self::Registry(error) => error.code(),
             Self::Export(error) => error.code(),
             Self::Job(error) => error.code(),
         }
+    }
+}
+
+/// Why a transaction ended before it was done.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The database says so; it may be worth another try.
+    Database(Fault),
+    /// What was asked for cannot be done.
+    Refused(TaskStoreError),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Database(fault)
+    }
+}
+
+impl From<sqlx::Error> for Stop {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl From<TaskStoreError> for Stop {
+    fn from(error: TaskStoreError) -> Self {
+        Self::Refused(error)
     }
 }

@@ -7,11 +7,13 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use sqlx::any::AnyRow;
 
-use super::{TaskStoreError, sql};
+use super::TaskStoreError;
+use super::error::Stop;
 use crate::curate::{
     Agent, Answer, CompiledSchema, GoldDecision, Ident, Provenance, Record, Response, ResponseStatus, SchemaRef,
     ScoreKind, Strategy, Suggestion, SuggestionSet,
 };
+use crate::jobs::sql::{integer, text};
 
 type Result<T> = std::result::Result<T, TaskStoreError>;
 
@@ -41,8 +43,6 @@ pub struct ReviewTask {
     pub created_at: i64,
     /// When it was changed last.
     pub updated_at: i64,
-    /// How often it was handed out, as it was when it was read.
-    pub(super) num_claims: i64,
 }
 
 /// What is known about a response besides what it says.
@@ -131,7 +131,6 @@ pub(super) struct TaskRow {
     pub(super) record_id: String,
     document: String,
     version: i64,
-    num_claims: i64,
     created_at: i64,
     updated_at: i64,
 }
@@ -139,20 +138,19 @@ pub(super) struct TaskRow {
 impl TaskRow {
     /// Its columns.
     pub(super) const SELECT: &str = "SELECT t.id, t.schema_id, t.schema_version, t.record_id, t.document, t.version, \
-        t.num_claims, t.created_at, t.updated_at FROM curation_tasks t ";
+        t.created_at, t.updated_at FROM curation_tasks t ";
 
-    pub(super) fn read(row: &AnyRow) -> Result<Self> {
-        let id = sql::text(row, "id")?;
-        let named = format!("{}@{}", sql::text(row, "schema_id")?, sql::text(row, "schema_version")?);
+    pub(super) fn read(row: &AnyRow) -> std::result::Result<Self, Stop> {
+        let id = text(row, "id")?;
+        let named = format!("{}@{}", text(row, "schema_id")?, text(row, "schema_version")?);
         let schema = named.parse().map_err(|error: crate::curate::InvalidSchemaRef| damaged(&id, error))?;
         Ok(Self {
             schema,
-            record_id: sql::text(row, "record_id")?,
-            document: sql::text(row, "document")?,
-            version: sql::integer(row, "version")?,
-            num_claims: sql::integer(row, "num_claims")?,
-            created_at: sql::integer(row, "created_at")?,
-            updated_at: sql::integer(row, "updated_at")?,
+            record_id: text(row, "record_id")?,
+            document: text(row, "document")?,
+            version: integer(row, "version")?,
+            created_at: integer(row, "created_at")?,
+            updated_at: integer(row, "updated_at")?,
             id,
         })
     }
@@ -169,7 +167,7 @@ impl TaskRow {
             read.responses.into_iter().map(|one| one.open(schema)).collect::<std::result::Result<_, _>>().map_err(wrong)?;
         let mut task = ReviewTask::new(schema, record, self.created_at);
         (task.notes, task.gold_by, task.version) = (read.notes, read.gold_by, self.version);
-        (task.updated_at, task.num_claims) = (self.updated_at, self.num_claims);
+        task.updated_at = self.updated_at;
         Ok(task)
     }
 }
@@ -225,7 +223,6 @@ impl ReviewTask {
             version: 1,
             created_at: now,
             updated_at: now,
-            num_claims: 0,
         };
         task.derive(schema);
         task

@@ -24,8 +24,6 @@ CREATE TABLE curation_tasks (
     -- The record's place in an order that is random and always the same.
     lot BIGINT NOT NULL,
     version BIGINT NOT NULL,
-    -- Counts how often the task was handed out.
-    num_claims BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     UNIQUE (schema_id, record_id)
@@ -46,17 +44,21 @@ CREATE TABLE curation_people (
     external_id TEXT NOT NULL,
     PRIMARY KEY (task_id, annotator)
 );
+CREATE INDEX curation_people_annotator ON curation_people (annotator, status);
 CREATE INDEX curation_people_external ON curation_people (external_id);
 
 -- Batches whose answers were taken over.
 CREATE TABLE curation_imports (
-    batch_id TEXT PRIMARY KEY,
+    batch_id TEXT NOT NULL,
+    schema_id TEXT NOT NULL,
     report TEXT NOT NULL,
-    finished_at BIGINT NOT NULL
+    finished_at BIGINT NOT NULL,
+    PRIMARY KEY (batch_id, schema_id)
 );
 CREATE TABLE curation_rejections (
     batch_id TEXT NOT NULL,
+    schema_id TEXT NOT NULL,
     number BIGINT NOT NULL,
     rejection TEXT NOT NULL,
-    PRIMARY KEY (batch_id, number)
+    PRIMARY KEY (batch_id, schema_id, number)
 );
