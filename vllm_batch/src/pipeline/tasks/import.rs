@@ -254,7 +254,7 @@ impl Import<'_> {
             Err(rejection) => return Ok(Taken::Rejected(rejection.clone())),
         };
         let named = self.schema.schema().reference();
-        let (mut task, _) = match self.tasks.locked(tx, &task_id(&named.id, &output.request_id)).await {
+        let found = match self.tasks.locked(tx, &task_id(&named.id, &output.request_id)).await {
             Ok(found) => found,
             Err(Stop::Refused(TaskStoreError::UnknownTask { .. })) => {
                 let why = format!("there is no record {:?}, and it cannot be made of the question", output.request_id);
@@ -262,10 +262,11 @@ impl Import<'_> {
             }
             Err(stop) => return Err(stop),
         };
-        if task.schema != named {
-            let why = format!("the record is one of {}, not of {named}: migrate it first", task.schema);
+        if found.schema != named {
+            let why = format!("the record is one of {}, not of {named}: migrate it first", found.schema);
             return Ok(Taken::Rejected(row.reject(Stage::Read, "other_version", &why)));
         }
+        let mut task = found.open(self.schema)?;
         let mut provenance = Provenance { model: model.clone(), ..Provenance::default() };
         provenance.batch_id = Some(self.batch_id.to_owned());
         provenance.custom_id = Some(output.request_id.clone());

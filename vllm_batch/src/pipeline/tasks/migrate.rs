@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::query::TaskQuery;
 use super::stats::PAGE;
+use super::stored::ReviewTask;
 use super::{Result, Stop, TaskStore, TaskStoreError};
 use crate::curate::{RecordsReport, RegistryError, SchemaRef};
 use crate::pipeline::{Rejection, Stage};
@@ -34,7 +35,7 @@ impl TaskStore {
             let page = self.tasks(&query).await?;
             query.after = page.data.last().map(|task| task.id.clone());
             for task in page.data.into_iter().filter(|task| task.schema != *to) {
-                self.migrate_one(&task.id, to, now, &mut report).await?;
+                self.migrate_one(&task, to, now, &mut report).await?;
             }
             if !page.has_more {
                 return Ok(report);
@@ -42,12 +43,17 @@ impl TaskStore {
         }
     }
 
-    async fn migrate_one(&self, id: &str, to: &SchemaRef, now: i64, report: &mut TaskMigrations) -> Result<()> {
-        let (registry, schema) = (self.schemas(), self.known_schema(to)?);
+    async fn migrate_one(&self, task: &ReviewTask, to: &SchemaRef, now: i64, report: &mut TaskMigrations) -> Result<()> {
+        let (registry, old, schema) = (self.schemas(), self.known_schema(&task.schema)?, self.known_schema(to)?);
         let done = self
             .transaction(|| async {
                 let mut tx = self.database.begin().await?;
-                let (mut task, _) = self.locked(&mut tx, id).await?;
+                let row = self.locked(&mut tx, &task.id).await?;
+                if row.schema != task.schema {
+                    // Another call was faster.
+                    return Ok(Ok(None));
+                }
+                let mut task = row.open(&old)?;
                 if let Some(error) = schema.check_record(&task.record).into_iter().find(|error| error.is_fatal()) {
                     return Ok(Err((task.record.id, error)));
                 }
@@ -56,11 +62,12 @@ impl TaskStore {
                 let answers = migrated.map_err(|error: RegistryError| Stop::Refused(TaskStoreError::from(error)))?;
                 task.save(&mut tx, &schema, now).await?;
                 tx.commit().await?;
-                Ok(Ok(answers))
+                Ok(Ok(Some(answers)))
             })
             .await?;
         match done {
-            Ok(answers) => {
+            Ok(None) => {}
+            Ok(Some(answers)) => {
                 report.migrated += 1;
                 report.answers.num_records += answers.num_records;
                 report.answers.migrated.extend(answers.migrated);

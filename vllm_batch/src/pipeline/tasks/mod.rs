@@ -30,7 +30,7 @@ mod tests;
 use std::future::Future;
 use std::sync::{Arc, RwLock};
 
-use crate::curate::{CompiledSchema, SchemaRef, SchemaRegistry};
+use crate::curate::{CompiledSchema, RegistryError, SchemaRef, SchemaRegistry};
 use crate::jobs::SqlStore;
 use crate::jobs::sql::{Database, Series, Statement, Tx, repeat};
 
@@ -117,42 +117,47 @@ impl TaskStore {
         row.open(&schema)
     }
 
-    /// Changes a task as a whole, while nobody else does.
+    /// Changes a task as a whole, while nobody else does. A change that leaves it as it was is none.
     async fn change<T>(
         &self,
         id: &str,
         now: i64,
         change: impl Fn(&mut ReviewTask, &CompiledSchema) -> Result<T>,
     ) -> Result<(ReviewTask, T)> {
+        match self.try_change(id, now, &change).await {
+            Err(TaskStoreError::Registry(RegistryError::UnknownSchema { .. })) => {
+                self.reload_schemas().await?;
+                self.try_change(id, now, &change).await
+            }
+            done => done,
+        }
+    }
+
+    async fn try_change<T>(
+        &self,
+        id: &str,
+        now: i64,
+        change: &impl Fn(&mut ReviewTask, &CompiledSchema) -> Result<T>,
+    ) -> Result<(ReviewTask, T)> {
         self.transaction(|| async {
             let mut tx = self.database.begin().await?;
-            let done = self.change_in(&mut tx, id, now, &change).await?;
+            let row = self.locked(&mut tx, id).await?;
+            let schema = self.known_schema(&row.schema)?;
+            let mut task = row.open(&schema)?;
+            let before = task.clone();
+            let said = change(&mut task, &schema)?;
+            if task != before {
+                task.save(&mut tx, &schema, now).await?;
+            }
             tx.commit().await?;
-            Ok(done)
+            Ok((task, said))
         })
         .await
     }
 
-    /// As [`change`](Self::change), as part of a transaction.
-    async fn change_in<T>(
-        &self,
-        tx: &mut Tx,
-        id: &str,
-        now: i64,
-        change: &impl Fn(&mut ReviewTask, &CompiledSchema) -> Result<T>,
-    ) -> std::result::Result<(ReviewTask, T), Stop> {
-        let (mut task, schema) = self.locked(tx, id).await?;
-        let said = change(&mut task, &schema)?;
-        task.save(tx, &schema, now).await?;
-        Ok((task, said))
-    }
-
-    /// A task that nobody else changes until the transaction ends.
-    async fn locked(&self, tx: &mut Tx, id: &str) -> std::result::Result<(ReviewTask, Arc<CompiledSchema>), Stop> {
-        let row = find(tx, id, self.database.dialect().for_update()).await?.ok_or_else(|| unknown(id))?;
-        let schema = self.known_schema(&row.schema)?;
-        let task = row.open(&schema)?;
-        Ok((task, schema))
+    /// The row of a task, which nobody else changes until the transaction ends.
+    async fn locked(&self, tx: &mut Tx, id: &str) -> std::result::Result<TaskRow, Stop> {
+        Ok(find(tx, id, self.database.dialect().for_update()).await?.ok_or_else(|| unknown(id))?)
     }
 
     /// Does a transaction, again and again while another one is in its way.
@@ -189,5 +194,5 @@ fn unknown(id: &str) -> TaskStoreError {
 }
 
 fn unknown_schema(named: &SchemaRef) -> TaskStoreError {
-    crate::curate::RegistryError::UnknownSchema { schema: named.clone() }.into()
+    RegistryError::UnknownSchema { schema: named.clone() }.into()
 }
