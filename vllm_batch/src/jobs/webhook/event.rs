@@ -38,15 +38,6 @@ impl Delivery {
             created_at: now,
         })
     }
-
-    /// The same message with all its tries before it, the first of them due now.
-    #[must_use]
-    pub fn replayed(mut self, now: i64) -> Self {
-        self.state = DeliveryState::Pending;
-        self.attempts = 0;
-        self.next_attempt_at = now;
-        self
-    }
 }
 
 /// A batch ends once, so each of its last messages is named by its event; of progress there are many.

@@ -24,15 +24,16 @@ pub struct NewResponse {
     pub prefilled: Option<bool>,
     /// Seconds that it took them, if known.
     pub lead_time: Option<f64>,
-    /// The version of their response that this one is to replace: 0 if there should be none, `None` for whatever there is.
-    pub expected_version: Option<i64>,
+    /// The version of the task that they have seen: if their response was changed since, in another window say, this one is
+    /// refused. `None`: whatever there is, is replaced.
+    pub seen_version: Option<i64>,
 }
 
 impl NewResponse {
     /// Answers that are handed in.
     pub fn submitted(annotator: impl Into<String>, answers: Map<String, Value>) -> Self {
         let (annotator, status) = (annotator.into(), ResponseStatus::Submitted);
-        Self { annotator, status, answers, prefilled: None, lead_time: None, expected_version: None }
+        Self { annotator, status, answers, prefilled: None, lead_time: None, seen_version: None }
     }
 
     /// Answers that are not complete yet.
@@ -70,8 +71,8 @@ impl TaskStore {
         }
         let change = |task: &mut ReviewTask, schema: &CompiledSchema| {
             let found = task.notes.get(&response.annotator).map_or(0, |note| note.version);
-            if let Some(expected) = response.expected_version.filter(|expected| *expected != found) {
-                return Err(TaskStoreError::VersionConflict { annotator: response.annotator.clone(), expected, found });
+            if let Some(seen) = response.seen_version.filter(|seen| *seen < found) {
+                return Err(TaskStoreError::VersionConflict { annotator: response.annotator.clone(), seen, found });
             }
             let answers = response.read(schema, task)?;
             let mut said = Response::submitted(&*response.annotator, answers);
@@ -159,7 +160,8 @@ impl ReviewTask {
         if note.version == 0 {
             note.created_at = now;
         }
-        (note.version, note.updated_at, note.external) = (note.version + 1, now, external);
+        // The version that the task has once this is saved.
+        (note.version, note.updated_at, note.external) = (self.version + 1, now, external);
         match self.record.responses.iter_mut().find(|one| one.agent == said.agent) {
             Some(old) => *old = said,
             None => self.record.responses.push(said),

@@ -30,13 +30,13 @@ pub enum TaskStoreError {
         errors: Vec<AnswerError>,
     },
     /// The response was changed by somebody else since it was read.
-    #[error("the response of {annotator:?} is version {found}, not {expected}: read it again")]
+    #[error("the response of {annotator:?} was changed in version {found} of the task, after version {seen}: read it again")]
     VersionConflict {
         /// Whose response it is.
         annotator: String,
-        /// The version that was to be changed; 0 for none.
-        expected: i64,
-        /// The version that is there; 0 for none.
+        /// The version of the task that was seen.
+        seen: i64,
+        /// The version in which it was changed.
         found: i64,
     },
     /// A stored task does not fit its schema: somebody changed the database, or the schema under the same version.

@@ -21,10 +21,12 @@ pub struct NextQuery {
     pub annotator: String,
     /// Which records come first.
     pub strategy: Strategy,
-    /// Where the random order begins, for [`Strategy::Random`].
+    /// Where the random order begins, for [`Strategy::Random`]; for each person it begins elsewhere.
     pub seed: u64,
     /// The most: 1 to 50.
     pub limit: usize,
+    /// The task that they have just seen: those that follow it come first, then the others.
+    pub after: Option<String>,
     /// How many people are to answer each record; `None` for as many as the schema's rule for gold asks for, else one.
     pub wanted_responses: Option<usize>,
 }
@@ -33,7 +35,7 @@ impl NextQuery {
     /// The one record that the latest model is least sure of.
     pub fn new(schema: SchemaRef, annotator: impl Into<String>) -> Self {
         let strategy = Strategy::Uncertainty;
-        Self { schema, annotator: annotator.into(), strategy, seed: 0, limit: 1, wanted_responses: None }
+        Self { schema, annotator: annotator.into(), strategy, seed: 0, limit: 1, after: None, wanted_responses: None }
     }
 }
 
@@ -63,14 +65,21 @@ impl TaskStore {
         let mut tx = self.database.begin().await?;
         let stale = "DELETE FROM curation_people WHERE annotator = $1 AND status = 'claimed' AND until <= $2";
         Statement::new(stale).bind(query.annotator.as_str()).bind(now).execute(&mut tx).await?;
-        let mut rows = Vec::new();
-        for part in query.parts() {
+        let after = match &query.after {
+            Some(id) => place_of(&mut tx, id).await?,
+            None => None,
+        };
+        let mut rows: Vec<TaskRow> = Vec::new();
+        for part in query.parts(after) {
             let missing = query.limit - rows.len();
             if missing > 0 {
                 let select = query.select(&part, wanted, now);
                 let select = select.push(" LIMIT ").push_value(missing).push(self.database.dialect().skip_locked());
                 for row in select.rows(&mut tx).await? {
-                    rows.push(TaskRow::read(&row)?);
+                    let row = TaskRow::read(&row)?;
+                    if rows.iter().all(|other| other.id != row.id) {
+                        rows.push(row);
+                    }
                 }
             }
         }
@@ -88,12 +97,33 @@ impl TaskStore {
 
 /// A part of all tasks, and its order.
 enum Part {
-    MostUncertain,
-    MostDisputed,
+    /// By how little the model is sure: behind a task, or all.
+    Uncertain(Option<TaskPlace>),
+    /// By how much models differ.
+    Disputed(Option<TaskPlace>),
     /// From this place on in the random order.
     From(i64),
     /// Before this place.
     Before(i64),
+}
+
+/// Where a task is in the orders.
+#[derive(Clone, Copy)]
+struct TaskPlace {
+    uncertainty: f64,
+    disagreement: f64,
+    lot: i64,
+}
+
+async fn place_of(tx: &mut Tx, id: &str) -> std::result::Result<Option<TaskPlace>, Stop> {
+    let select = "SELECT uncertainty, disagreement, lot FROM curation_tasks WHERE id = $1";
+    let Some(row) = Statement::new(select).bind(id).row(tx).await? else { return Ok(None) };
+    let real = |column: &str| sqlx::Row::try_get::<f64, _>(&row, column);
+    Ok(Some(TaskPlace {
+        uncertainty: real("uncertainty")?,
+        disagreement: real("disagreement")?,
+        lot: integer(&row, "lot")?,
+    }))
 }
 
 /// People other than `$1` who have answered, or who were given it and may still answer at the time `$2`.
@@ -102,12 +132,16 @@ const OTHERS: &str = "SELECT COUNT(*) AS n FROM curation_people p WHERE p.annota
 
 impl NextQuery {
     /// In which order tasks are looked through.
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self, after: Option<TaskPlace>) -> Vec<Part> {
+        let all_after = |part: fn(Option<TaskPlace>) -> Part| match after {
+            Some(_) => vec![part(after), part(None)],
+            None => vec![part(None)],
+        };
         match self.strategy {
-            Strategy::Uncertainty => vec![Part::MostUncertain],
-            Strategy::Disagreement => vec![Part::MostDisputed],
+            Strategy::Uncertainty => all_after(Part::Uncertain),
+            Strategy::Disagreement => all_after(Part::Disputed),
             Strategy::Random => {
-                let start = place("", self.seed);
+                let start = after.map_or_else(|| place(&self.annotator, self.seed), |after| after.lot + 1);
                 vec![Part::From(start), Part::Before(start)]
             }
         }
@@ -129,9 +163,19 @@ impl NextQuery {
             .push(OTHERS)
             .push("t.id) < ")
             .push_value(wanted);
+        let behind = |select: Statement, column: &str, value: f64, lot: i64| {
+            let select = select.push(" AND (t.").push(column).push(" < ").push_value(value).push(" OR (t.").push(column);
+            select.push(" = ").push_value(value).push(" AND t.lot > ").push_value(lot).push("))")
+        };
         match part {
-            Part::MostUncertain => select.push(" ORDER BY t.uncertainty DESC, t.lot"),
-            Part::MostDisputed => select.push(" ORDER BY t.disagreement DESC, t.lot"),
+            Part::Uncertain(None) => select.push(" ORDER BY t.uncertainty DESC, t.lot"),
+            Part::Uncertain(Some(at)) => {
+                behind(select, "uncertainty", at.uncertainty, at.lot).push(" ORDER BY t.uncertainty DESC, t.lot")
+            }
+            Part::Disputed(None) => select.push(" ORDER BY t.disagreement DESC, t.lot"),
+            Part::Disputed(Some(at)) => {
+                behind(select, "disagreement", at.disagreement, at.lot).push(" ORDER BY t.disagreement DESC, t.lot")
+            }
             Part::From(start) => select.push(" AND t.lot >= ").push_value(*start).push(" ORDER BY t.lot"),
             Part::Before(start) => select.push(" AND t.lot < ").push_value(*start).push(" ORDER BY t.lot"),
         }

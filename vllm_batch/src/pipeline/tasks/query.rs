@@ -66,6 +66,17 @@ pub struct TaskQuery {
     pub limit: usize,
 }
 
+impl ReviewTask {
+    /// How far people are with it.
+    pub fn status(&self) -> TaskStatus {
+        match (self.decision.is_gold, self.num_submitted()) {
+            (true, _) => TaskStatus::Gold,
+            (false, 0) => TaskStatus::Pending,
+            (false, _) => TaskStatus::Annotated,
+        }
+    }
+}
+
 impl TaskStore {
     /// A part of the list of tasks.
     ///

@@ -76,17 +76,40 @@ impl TaskStore {
     ///
     /// # Errors
     /// [`RegistryError::UnknownSchema`]; [`InvalidParameter`](super::TaskStoreError::InvalidParameter) for a text that names none.
-    pub async fn find_schema(&self, text: &str) -> Result<Arc<CompiledSchema>> {
-        if text.contains('@') {
-            let named: SchemaRef = text.parse().map_err(|error| invalid(&error))?;
+    pub async fn find_schema(&self, name: &str) -> Result<Arc<CompiledSchema>> {
+        if name.contains('@') {
+            let named: SchemaRef = name.parse().map_err(|error: crate::curate::InvalidSchemaRef| invalid(&error))?;
             return self.schema(&named).await;
         }
-        let id = text.parse().map_err(|error| invalid(&error))?;
-        if self.schemas().get(text).is_none() {
+        let id = name.parse().map_err(|error: crate::curate::InvalidIdent| invalid(&error))?;
+        if self.schemas().get(name).is_none() {
             self.reload_schemas().await?;
         }
         let named = SchemaRef { id, version: Version::new(0, 0, 0) };
-        self.schemas().get(text).ok_or_else(|| unknown_schema(&named))
+        self.schemas().get(name).ok_or_else(|| unknown_schema(&named))
+    }
+
+    /// The schema that `name` or `name@version` names: without a version the newest one that has tasks, else the newest release.
+    ///
+    /// # Errors
+    /// As [`find_schema`](Self::find_schema).
+    pub async fn find_used_schema(&self, name: &str) -> Result<Arc<CompiledSchema>> {
+        let newest = self.find_schema(name).await?;
+        if name.contains('@') {
+            return Ok(newest);
+        }
+        let select = "SELECT DISTINCT schema_version FROM curation_tasks WHERE schema_id = $1";
+        let used = self
+            .transaction(|| async {
+                let mut connection = self.database.read().await?;
+                let rows = Statement::new(select).bind(name).rows(&mut connection).await?;
+                Ok(rows.iter().map(|row| text(row, "schema_version")).collect::<std::result::Result<Vec<_>, _>>()?)
+            })
+            .await?;
+        match used.iter().filter_map(|version| Version::parse(version).ok()).max() {
+            Some(version) => self.schema(&SchemaRef { id: newest.schema().id.clone(), version }).await,
+            None => Ok(newest),
+        }
     }
 
     /// One version of a schema that is known in this process.

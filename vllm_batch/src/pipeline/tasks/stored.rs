@@ -49,7 +49,7 @@ pub struct ReviewTask {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ResponseNote {
-    /// Counts its changes, from 1.
+    /// The version of the task in which it was changed last.
     pub version: i64,
     /// When it was made.
     pub created_at: i64,
