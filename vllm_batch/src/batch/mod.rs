@@ -19,7 +19,7 @@
 //! * A row that was written survives `kill -9`; a row that was synced survives a power cut.
 //! * Of each line tens of bytes are held, and bodies only of those in flight.
 
-mod base64;
+pub(crate) mod base64;
 mod cancel;
 mod contract;
 mod deadline;

@@ -23,4 +23,7 @@ pub use file::{FileObject, FilePurpose};
 pub use sql::SqlStore;
 pub use store::{BatchQuery, FileQuery, JobStore, Order, Page, QueueLimits, StoreFuture};
 pub use task::{ChunkProgress, Lease, LeaseState, NewChunk, Task, TaskId, TaskKind, TaskOutcome, WorkerInfo};
-pub use webhook::{Delivery, DeliveryState, WebhookConfig, WebhookEvent};
+pub use webhook::{
+    AllowedHost, Delivery, DeliveryState, InvalidHost, InvalidSecret, SenderOptions, SignatureError, WebhookConfig,
+    WebhookEvent, WebhookPolicy, WebhookSecret, WebhookSender, WebhookUrlError, validate_webhook, verify_webhook,
+};

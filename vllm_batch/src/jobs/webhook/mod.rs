@@ -1,9 +1,33 @@
 //! Who is told how a batch goes?
+//!
+//! A [`Delivery`] is a message that the store keeps until it was taken: it is written in the transaction that ends the batch.
+//! A [`WebhookSender`] signs it ([`WebhookSecret`], after [Standard Webhooks](https://www.standardwebhooks.com)) and sends it,
+//! to addresses that the [`WebhookPolicy`] allows, until it is taken or has no more tries.
+//!
+//! # Invariants
+//! * The bytes that are signed are the bytes that are sent, and never change between tries.
+//! * A connection goes to an address that was checked, never to what a name came to mean later.
+
+mod event;
+mod host;
+mod policy;
+mod post;
+mod secret;
+mod sender;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Batch, BatchStatus};
+
+use super::BatchStatus;
+
+pub use host::{AllowedHost, InvalidHost};
+pub use policy::{WebhookPolicy, WebhookUrlError, validate_webhook};
+pub use secret::{InvalidSecret, SignatureError, WebhookSecret, verify_webhook};
+pub use sender::{SenderOptions, WebhookSender};
 
 /// What a receiver may be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
