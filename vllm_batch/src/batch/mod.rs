@@ -7,6 +7,8 @@
 //! What a file may hold and what rows look like is the [`Contract`]: `OpenAI`'s (`validate`), vLLM's (`shape`), or
 //! `OpenAI`'s shapes with every line failing alone.
 //!
+//! A request that waits for its answer goes the same way without a file: [`LiveRequest`], for servers.
+//!
 //! The way of a row: a line of the input (`reader`) is parsed (`line`, `endpoint`, `params`, `format`, `embeddings`, `score`)
 //! to one or several requests (`parts`), gets its key (`key`), is looked up among what is done (`input`, `recover`), has
 //! its turn (`plan`, `prefix`) and is read again (`rows`), its requests wait for a place in the window (`run`, `open`), and
@@ -21,6 +23,7 @@
 
 mod base64;
 mod cancel;
+mod chunk;
 mod contract;
 mod deadline;
 mod embeddings;
@@ -33,6 +36,7 @@ mod journal;
 mod json;
 mod key;
 mod line;
+mod live;
 mod logprobs;
 mod message;
 mod open;
@@ -56,11 +60,13 @@ mod validate;
 mod values;
 
 pub use cancel::CancellationToken;
+pub use chunk::{ChatChunkChoice, ChatDelta, ChunkChoice, CompletionChunk, ToolCallDelta};
 pub use contract::{Contract, OpenAiLimits};
 pub use embeddings::{Embedding, EmbeddingList, EmbeddingVector, PoolingUsage};
 pub use endpoint::Endpoint;
 pub use error::{LineError, LineErrorKind, RunError};
 pub use line::BatchLine;
+pub use live::{LiveRequest, LiveStream};
 pub use logprobs::{
     ChatLogprobs, ChatTokenLogprob, LEAST_LOGPROB, PromptLogprob, PromptLogprobs, TextLogprobs, TopLogprob,
 };
