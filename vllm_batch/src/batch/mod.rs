@@ -36,6 +36,8 @@ mod line;
 mod logprobs;
 mod message;
 mod open;
+#[cfg(feature = "jobs")]
+mod order;
 mod params;
 mod parts;
 mod plan;
@@ -53,6 +55,7 @@ mod score;
 mod shape;
 mod tools;
 mod validate;
+mod validated;
 mod values;
 
 pub use cancel::CancellationToken;
@@ -61,6 +64,8 @@ pub use embeddings::{Embedding, EmbeddingList, EmbeddingVector, PoolingUsage};
 pub use endpoint::Endpoint;
 pub use error::{LineError, LineErrorKind, RunError};
 pub use line::BatchLine;
+#[cfg(feature = "jobs")]
+pub(crate) use order::{OrderedRows, RowOrder, Unfinished};
 pub use logprobs::{
     ChatLogprobs, ChatTokenLogprob, LEAST_LOGPROB, PromptLogprob, PromptLogprobs, TextLogprobs, TopLogprob,
 };
@@ -74,3 +79,4 @@ pub use row::{
 pub use runner::BatchRunner;
 pub use score::{LabelName, Score, ScoreList, ScoredLabel};
 pub use validate::{ValidationError, ValidationErrors};
+pub use validated::{FileChunk, ValidatedFile, validate_file};

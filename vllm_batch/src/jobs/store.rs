@@ -132,9 +132,9 @@ pub trait JobStore: Send + Sync + Debug {
     /// and ends as [`Expired`](BatchStatus::Expired).
     ///
     /// Rows run where their model is served: a [`Run`](super::TaskKind::Run) goes to a worker that has it among its `models`, any
-    /// other task to any worker. The worker is noted as heard of, whether it gets a task or not.
+    /// other task to any worker. Those others go first: they take little time, and tell people what is wrong with their files.
     fn lease<'a>(&'a self, worker: &'a WorkerInfo, now: i64, ttl: i64) -> StoreFuture<'a, Option<Lease>>;
-    /// Renews a lease for `ttl` seconds, notes how far the chunk is and that the worker was heard of, and says whether to go on.
+    /// Renews a lease for `ttl` seconds, notes how far the chunk is, and says whether to go on.
     fn heartbeat<'a>(&'a self, lease: &'a Lease, progress: &'a ChunkProgress, now: i64, ttl: i64) -> StoreFuture<'a, LeaseState>;
     /// Ends a task. The last chunk of a batch makes the task to finalize it. False if the lease was lost: nothing changed.
     ///
@@ -144,6 +144,10 @@ pub trait JobStore: Send + Sync + Debug {
     /// The chunks of a batch in order, each with the key of its rows in the file store, or `None` if it was dropped before it ran.
     /// Empty if the batch ended before it was validated.
     fn chunk_locations<'a>(&'a self, batch_id: &'a str) -> StoreFuture<'a, Vec<(super::NewChunk, Option<String>)>>;
+    /// Notes what a worker says of itself, at its `last_seen`.
+    fn note_worker<'a>(&'a self, worker: &'a WorkerInfo) -> StoreFuture<'a, ()>;
+    /// Forgets a worker that ended.
+    fn forget_worker<'a>(&'a self, name: &'a str) -> StoreFuture<'a, ()>;
     /// Workers that were heard of at `since` or later.
     fn workers(&self, since: i64) -> StoreFuture<'_, Vec<WorkerInfo>>;
     /// The earliest time at which a task may be taken, if none can be taken now; `None` if there is none at all.
