@@ -111,8 +111,7 @@ pub struct BatchUsage {
     pub output_tokens: u64,
 }
 
-/// When result files are deleted: so many seconds after they were written. `OpenAI`'s anchor is the same; it is called `created_at`
-/// and means the file.
+/// When result files are deleted: so many seconds after the batch was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputExpiry {
     /// From one hour to 30 days, as with `OpenAI`.

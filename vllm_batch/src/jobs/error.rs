@@ -42,29 +42,11 @@ pub enum JobError {
         /// How many there may be.
         limit: u64,
     },
-    /// A file is the input of a batch that has not ended.
-    #[error("the file {id} is the input of {batch_id}, which has not ended")]
-    FileInUse {
-        /// The file.
-        id: String,
-        /// The batch.
-        batch_id: String,
-    },
     /// A file is longer than it may be.
     #[error("the file has more than {limit} bytes")]
     FileTooLarge {
         /// The limit.
         limit: u64,
-    },
-    /// The engine of a worker fails at whatever it is given.
-    #[error("the engine of worker {worker} failed at {failures} tasks in a row: {message}")]
-    EngineFailed {
-        /// The worker.
-        worker: String,
-        /// How many tasks.
-        failures: usize,
-        /// What the engine said.
-        message: String,
     },
     /// The database cannot be reached, or refuses.
     #[error("database: {message}")]
@@ -94,9 +76,7 @@ impl JobError {
             Self::InvalidParameter { .. } => "invalid_parameter",
             Self::InvalidStatus { .. } => "invalid_status",
             Self::QueueFull { .. } => "queue_full",
-            Self::FileInUse { .. } => "file_in_use",
             Self::FileTooLarge { .. } => "file_too_large",
-            Self::EngineFailed { .. } => "engine_failed",
             Self::Store { .. } => "store_unavailable",
             Self::Files { .. } => "file_store_unavailable",
         }

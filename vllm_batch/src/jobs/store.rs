@@ -91,9 +91,6 @@ pub trait JobStore: Send + Sync + Debug {
     /// [`JobError::NotFound`] if `after` is unknown.
     fn files<'a>(&'a self, query: &'a FileQuery) -> StoreFuture<'a, Page<FileObject>>;
     /// Forgets a file, and says whether it was known. The caller deletes its content.
-    ///
-    /// # Errors
-    /// [`JobError::FileInUse`] while it is the input of a batch that has not ended.
     fn delete_file<'a>(&'a self, id: &'a str) -> StoreFuture<'a, bool>;
     /// Files whose `expires_at` has come.
     fn expired_files(&self, now: i64, limit: usize) -> StoreFuture<'_, Vec<FileObject>>;
@@ -101,7 +98,7 @@ pub trait JobStore: Send + Sync + Debug {
     /// Adds a batch that is [`Validating`](BatchStatus::Validating), and the task to validate it.
     ///
     /// # Errors
-    /// [`JobError::QueueFull`]; [`JobError::NotFound`] if its input file is unknown.
+    /// [`JobError::QueueFull`].
     fn insert_batch<'a>(&'a self, batch: &'a Batch, limits: QueueLimits) -> StoreFuture<'a, ()>;
     /// The batch of this id, its counts and usage those of its chunks until it has ended.
     fn batch<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Batch>>;
@@ -130,24 +127,13 @@ pub trait JobStore: Send + Sync + Debug {
     /// Gives the next task to a worker, for `ttl` seconds: of the batch with the highest priority, then the oldest. A task whose
     /// holder is silent for longer is free again. A batch whose completion window is over is treated as one that is being cancelled,
     /// and ends as [`Expired`](BatchStatus::Expired).
-    ///
-    /// Rows run where their model is served: a [`Run`](super::TaskKind::Run) goes to a worker that has it among its `models`, any
-    /// other task to any worker. Those others go first: they take little time, and tell people what is wrong with their files.
     fn lease<'a>(&'a self, worker: &'a WorkerInfo, now: i64, ttl: i64) -> StoreFuture<'a, Option<Lease>>;
     /// Renews a lease for `ttl` seconds, notes how far the chunk is, and says whether to go on.
     fn heartbeat<'a>(&'a self, lease: &'a Lease, progress: &'a ChunkProgress, now: i64, ttl: i64) -> StoreFuture<'a, LeaseState>;
     /// Ends a task. The last chunk of a batch makes the task to finalize it. False if the lease was lost: nothing changed.
-    ///
-    /// A batch that was finalized is failed if it has errors, else cancelled, expired or complete. One that was validated while it was
-    /// being cancelled has its chunks, and none of them runs.
     fn finish<'a>(&'a self, lease: &'a Lease, outcome: &'a TaskOutcome, now: i64) -> StoreFuture<'a, bool>;
-    /// The chunks of a batch in order, each with the key of its rows in the file store, or `None` if it was dropped before it ran.
-    /// Empty if the batch ended before it was validated.
+    /// Chunks of a batch that have rows: their index and the key of their rows in the file store, in order.
     fn chunk_locations<'a>(&'a self, batch_id: &'a str) -> StoreFuture<'a, Vec<(super::NewChunk, Option<String>)>>;
-    /// Notes what a worker says of itself, at its `last_seen`.
-    fn note_worker<'a>(&'a self, worker: &'a WorkerInfo) -> StoreFuture<'a, ()>;
-    /// Forgets a worker that ended.
-    fn forget_worker<'a>(&'a self, name: &'a str) -> StoreFuture<'a, ()>;
     /// Workers that were heard of at `since` or later.
     fn workers(&self, since: i64) -> StoreFuture<'_, Vec<WorkerInfo>>;
     /// The earliest time at which a task may be taken, if none can be taken now; `None` if there is none at all.

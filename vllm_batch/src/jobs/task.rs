@@ -58,8 +58,6 @@ pub struct Task {
     pub kind: TaskKind,
     /// How often it was taken, this time included. Each time is another holder: what an earlier one sends is refused.
     pub attempt: i64,
-    /// How often it ended with [`TaskOutcome::Failed`]. A holder that was silent did not fail.
-    pub failures: i64,
 }
 
 /// Whether a worker may go on.
@@ -72,8 +70,6 @@ pub enum LeaseState {
     Cancelling,
     /// As [`Cancelling`](Self::Cancelling), because the completion window is over.
     Expired,
-    /// As [`Cancelling`](Self::Cancelling), because another task of the batch was given up.
-    Failing,
     /// Stop: the task has another holder, or is gone. Nothing of it may be written any more.
     Lost,
 }
@@ -112,7 +108,7 @@ pub enum TaskOutcome {
         /// The key of its rows in the file store.
         location: String,
     },
-    /// Of [`TaskKind::Finalize`]: the result files, which the same change makes known, whatever the batch ends as.
+    /// Of [`TaskKind::Finalize`]: the result files, which the same change makes known.
     Finalized {
         /// The answers, if there is one.
         output: Option<super::FileObject>,
@@ -123,18 +119,14 @@ pub enum TaskOutcome {
         /// Tokens in all.
         usage: BatchUsage,
     },
-    /// The worker could not do it; another try is made at `retry_at`. After `max_failures` the task is given up and the batch
-    /// fails: `message` becomes its error, chunks that nobody holds are dropped, holders hear of it, and it is finalized with
-    /// what is done. A batch whose finalizing is given up fails as it is.
+    /// The worker could not do it; another try is made at `retry_at`, and after `max_attempts` the batch fails with `message`.
     Failed {
         /// Why.
         message: String,
         /// When it may be taken again.
         retry_at: i64,
-        /// How often it may fail in all.
-        max_failures: i64,
-        /// Of a [`TaskKind::Run`] that is given up: how far it came, and the key of its rows in the file store.
-        kept: Option<(ChunkProgress, String)>,
+        /// How often it may be taken in all.
+        max_attempts: i64,
     },
     /// The worker stops before it is done: the next one goes on at once, and this try does not count.
     Released,
@@ -151,8 +143,6 @@ pub struct WorkerInfo {
     pub started_at: i64,
     /// When it was heard of last.
     pub last_seen: i64,
-    /// Rows a second: those of now, or of the last time that it had some; `None` before its first.
-    pub rows_per_second: Option<f64>,
     /// Generated tokens a second, now.
     pub tokens_per_second: f64,
 }
