@@ -40,6 +40,8 @@ mod live;
 mod logprobs;
 mod message;
 mod open;
+#[cfg(feature = "jobs")]
+mod order;
 mod params;
 mod parts;
 mod plan;
@@ -57,6 +59,7 @@ mod score;
 mod shape;
 mod tools;
 mod validate;
+mod validated;
 mod values;
 
 pub use cancel::CancellationToken;
@@ -67,6 +70,8 @@ pub use endpoint::Endpoint;
 pub use error::{LineError, LineErrorKind, RunError};
 pub use line::BatchLine;
 pub use live::{LiveRequest, LiveStream};
+#[cfg(feature = "jobs")]
+pub(crate) use order::{OrderedRows, RowOrder, Unfinished};
 pub use logprobs::{
     ChatLogprobs, ChatTokenLogprob, LEAST_LOGPROB, PromptLogprob, PromptLogprobs, TextLogprobs, TopLogprob,
 };
@@ -80,3 +85,4 @@ pub use row::{
 pub use runner::BatchRunner;
 pub use score::{LabelName, Score, ScoreList, ScoredLabel};
 pub use validate::{ValidationError, ValidationErrors};
+pub use validated::{FileChunk, ValidatedFile, validate_file};

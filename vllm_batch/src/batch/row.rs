@@ -475,7 +475,8 @@ impl From<&RequestError> for ErrorBody {
 #[serde(from = "AnyError")]
 #[non_exhaustive]
 pub struct BatchError {
-    /// A stable name for programs: [`LineError::code`], [`RequestError::code`], `batch_expired` or `batch_cancelled`.
+    /// A stable name for programs: [`LineError::code`], [`RequestError::code`], `batch_expired`,
+    /// `batch_cancelled` or `batch_failed`.
     pub code: Text,
     /// A sentence for people.
     pub message: String,

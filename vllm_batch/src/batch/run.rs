@@ -35,6 +35,8 @@ pub(super) struct Settings<'a> {
     /// The most requests in flight, at least 1.
     pub(super) window: usize,
     pub(super) cancellation: CancellationToken,
+    /// Once it is cancelled, no other row is begun.
+    pub(super) drain: CancellationToken,
     pub(super) deadline: Deadline,
     pub(super) contract: Contract,
     pub(super) clock: Box<dyn Fn() -> SystemTime + 'a>,
@@ -134,10 +136,13 @@ impl<'a> Run<'a> {
         Ok(status)
     }
 
-    /// Submits the next part of a row, or writes why a row cannot be. False if there is none left.
+    /// Submits the next part of a row, or writes why a row cannot be. False if there is none left, or none may be begun.
     fn admit(&mut self) -> Result<bool, RunError> {
         if self.submit_part() {
             return Ok(true);
+        }
+        if self.settings.drain.is_cancelled() {
+            return Ok(false);
         }
         let Some((number, ParsedLine { key, custom_id, result, .. })) = self.rows.next_row()? else {
             return Ok(false);

@@ -32,6 +32,14 @@ pub enum JobError {
         /// What was wanted: `cancelled`, …
         wanted: &'static str,
     },
+    /// A file is the input of a batch that has not ended.
+    #[error("file {id} is the input of batch {batch_id}, which has not ended")]
+    FileInUse {
+        /// The file.
+        id: String,
+        /// The batch.
+        batch_id: String,
+    },
     /// The queue holds as much as it may.
     #[error("the queue is full: {what} would be {value}, and the limit is {limit}")]
     QueueFull {
@@ -75,6 +83,7 @@ impl JobError {
             Self::NotFound { .. } => "not_found",
             Self::InvalidParameter { .. } => "invalid_parameter",
             Self::InvalidStatus { .. } => "invalid_status",
+            Self::FileInUse { .. } => "file_in_use",
             Self::QueueFull { .. } => "queue_full",
             Self::FileTooLarge { .. } => "file_too_large",
             Self::Store { .. } => "store_unavailable",

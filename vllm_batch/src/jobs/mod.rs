@@ -2,7 +2,7 @@
 //!
 //! A [`Batch`] is a job as `OpenAI`'s Batch API has it. A [`JobStore`] holds files, batches, and the tasks that workers
 //! lease; whoever holds no lease any longer can change nothing. What a batch may become is a table
-//! ([`BatchStatus::can_become`]), and every change is a compare-and-set.
+//! ([`BatchStatus::can_become`]), and every change is a compare-and-set. [`SqlStore`] is the one in SQLite or PostgreSQL.
 //!
 //! # Invariants
 //! * A task has at most one holder at a time; a holder that sends no heartbeat loses it, and another worker goes on.
@@ -12,6 +12,7 @@
 mod batch;
 mod error;
 mod file;
+mod sql;
 mod store;
 mod task;
 mod webhook;
@@ -19,6 +20,7 @@ mod webhook;
 pub use batch::{Batch, BatchStatus, BatchUsage, OutputExpiry, RequestCounts};
 pub use error::JobError;
 pub use file::{FileObject, FilePurpose};
+pub use sql::SqlStore;
 pub use store::{BatchQuery, FileQuery, JobStore, Order, Page, QueueLimits, StoreFuture};
 pub use task::{ChunkProgress, Lease, LeaseState, NewChunk, Task, TaskId, TaskKind, TaskOutcome, WorkerInfo};
 pub use webhook::{Delivery, DeliveryState, WebhookConfig, WebhookEvent};

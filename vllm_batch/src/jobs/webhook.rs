@@ -1,6 +1,9 @@
 //! Who is told how a batch goes?
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Batch, BatchStatus};
 
 /// What a receiver may be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,6 +26,33 @@ pub enum WebhookEvent {
     Progress,
 }
 
+impl WebhookEvent {
+    /// Every event.
+    pub const ALL: [Self; 5] = [Self::Completed, Self::Failed, Self::Cancelled, Self::Expired, Self::Progress];
+
+    /// As messages write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "batch.completed",
+            Self::Failed => "batch.failed",
+            Self::Cancelled => "batch.cancelled",
+            Self::Expired => "batch.expired",
+            Self::Progress => "batch.progress",
+        }
+    }
+
+    /// What is told when a batch gets this status; `None` if it goes on.
+    pub fn of_status(status: BatchStatus) -> Option<Self> {
+        match status {
+            BatchStatus::Completed => Some(Self::Completed),
+            BatchStatus::Failed => Some(Self::Failed),
+            BatchStatus::Cancelled => Some(Self::Cancelled),
+            BatchStatus::Expired => Some(Self::Expired),
+            _ => None,
+        }
+    }
+}
+
 /// Where events of a batch go.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookConfig {
@@ -33,6 +63,13 @@ pub struct WebhookConfig {
     /// The events; all but progress if it is empty.
     #[serde(default)]
     pub events: Vec<WebhookEvent>,
+}
+
+impl WebhookConfig {
+    /// Whether the receiver wants to be told of it.
+    pub fn wants(&self, event: WebhookEvent) -> bool {
+        if self.events.is_empty() { event != WebhookEvent::Progress } else { self.events.contains(&event) }
+    }
 }
 
 impl std::fmt::Debug for WebhookConfig {
@@ -77,4 +114,26 @@ pub struct Delivery {
     pub last_error: Option<String>,
     /// When the event happened.
     pub created_at: i64,
+}
+
+impl Delivery {
+    /// The message that tells of a batch, due now; `None` if the batch has no receiver, or one that does not want to be told.
+    pub fn of(batch: &Batch, event: WebhookEvent, now: i64) -> Option<Self> {
+        if !batch.webhook.as_ref()?.wants(event) {
+            return None;
+        }
+        let id = format!("evt_{}_{}_{now}", batch.id, event.as_str());
+        let body = json!({"object": "event", "id": id, "type": event.as_str(), "created_at": now, "data": {"id": batch.id}});
+        Some(Self {
+            id,
+            batch_id: batch.id.clone(),
+            event,
+            body: body.to_string(),
+            state: DeliveryState::Pending,
+            attempts: 0,
+            next_attempt_at: now,
+            last_error: None,
+            created_at: now,
+        })
+    }
 }
