@@ -40,13 +40,13 @@ const COMMON: [Flag; 4] = [
     option("log-level", "log.level", "What is logged, such as warn or info,sqlx=debug [default: info]"),
     option("log-format", "log.format", "text or json [default: text]"),
 ];
-const WORKERS: [Flag; 1] =
-    [option("workers", "worker.count", "How many tasks of batches are worked on at a time [default: 1]")];
+const WORKER: [Flag; 1] =
+    [option("max-tasks", "worker.max_tasks", "How many tasks of batches are worked on at a time [default: 4]")];
 const SERVER: [Flag; 6] = [
     option("host", "server.host", "Address to listen on [default: 127.0.0.1]"),
     option("port", "server.port", "Port to listen on; 0 for any free one [default: 8000]"),
     switch("insecure", "server.insecure", "true", "Listen on an address that others can reach without keys"),
-    switch("no-worker", "worker.count", "0", "Do not work on batches: other processes do"),
+    switch("no-worker", "worker.max_tasks", "0", "Do not work on batches: other processes do"),
     switch("no-live", "server.live", "false", "Do not answer live requests"),
     switch("no-page", "server.page", "false", "Do not serve the web page"),
 ];
@@ -62,11 +62,11 @@ pub(crate) fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(with_engine(with_flags(
             configured("serve", "Serve the API and the web page, and work on batches"),
-            COMMON.iter().chain(&WORKERS).chain(&SERVER),
+            COMMON.iter().chain(&WORKER).chain(&SERVER),
         )))
         .subcommand(with_engine(with_flags(
             configured("worker", "Work on batches, beside servers and other workers on the same database"),
-            COMMON.iter().chain(&WORKERS),
+            COMMON.iter().chain(&WORKER),
         )))
         .subcommand(run_batch(configured("run-batch", "Answer a file of batch requests without a server")))
         .subcommand(with_flags(
@@ -84,7 +84,7 @@ pub(crate) fn command() -> Command {
 pub(crate) fn origin(command: &str, matches: &ArgMatches) -> Result<Origin, Problem> {
     let engine: Vec<(String, String)> =
         engine_flags().get_arguments().map(|arg| (arg.get_id().to_string(), format!("engine.{}", arg.get_id()))).collect();
-    let named = COMMON.iter().chain(&WORKERS).chain(&SERVER);
+    let named = COMMON.iter().chain(&WORKER).chain(&SERVER);
     let mut flags: Vec<Given> = named.filter_map(|flag| given_by(flag, matches)).collect();
     flags.extend(engine.iter().filter_map(|(id, key)| given(matches, id, key)));
     for pair in matches.get_many::<String>("set").into_iter().flatten() {
@@ -129,7 +129,7 @@ fn with_flags<'a>(command: Command, flags: impl Iterator<Item = &'a Flag>) -> Co
             Some(_) => arg.action(ArgAction::SetTrue),
             None => arg.value_name(flag.name.to_uppercase().replace('-', "_")),
         };
-        command.arg(if flag.name == "no-worker" { arg.conflicts_with("workers") } else { arg })
+        command.arg(if flag.name == "no-worker" { arg.conflicts_with("max-tasks") } else { arg })
     })
 }
 
@@ -206,7 +206,7 @@ mod tests {
             flags,
             [
                 ("server.port", text("0"), "--port"),
-                ("worker.count", text("0"), "--no-worker"),
+                ("worker.max_tasks", text("0"), "--no-worker"),
                 ("server.live", text("false"), "--no-live"),
                 ("engine.served_model_name", Value::from(vec!["a", "b"]), "--served-model-name"),
                 ("engine.max_num_seqs", text("8"), "--max-num-seqs"),

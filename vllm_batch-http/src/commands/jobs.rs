@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
 use vllm_batch::batch::OpenAiLimits;
 use vllm_batch::jobs::{
     FileStore, JobService, JobStore, QueueLimits, SenderOptions, ServiceOptions, SqlStore, WebhookPolicy,
@@ -29,51 +28,55 @@ impl Jobs {
         Ok(Self { store, service })
     }
 
-    /// Loads the engine, hands it to `loaded`, and works with it until `stop` is cancelled; sends messages meanwhile. Then ends
-    /// what is under way, in such time as live requests have.
+    /// Sends messages until `stop` is cancelled. With `loaded`, loads the engine, hands it over and works with it, too.
     pub(super) async fn work(
         &self,
         config: &Config,
         loaded: Option<impl FnOnce(&Arc<dyn BatchEngine>)>,
         stop: &CancellationToken,
     ) -> Result<(), Failure> {
-        let mut tasks = JoinSet::new();
         let sender = WebhookSender::new(Arc::new(self.store.clone()), sender_options(config));
-        let token = stop.clone();
-        tasks.spawn(async move { sender.run(token).await });
-        if let Some(loaded) = loaded {
-            tokio::select! {
-                engine = load(config) => {
-                    let engine = engine?;
-                    loaded(&engine);
-                    self.spawn_workers(config, &engine, stop, &mut tasks);
+        let (worked, ()) = tokio::join!(
+            ending(stop, async {
+                match loaded {
+                    Some(loaded) => self.work_with_engine(config, loaded, stop).await,
+                    None => {
+                        stop.cancelled().await;
+                        Ok(())
+                    }
                 }
-                () = stop.cancelled() => {}
-            }
-        }
-        stop.cancelled().await;
-        let ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(config.server.shutdown_grace, ended).await.is_err() {
-            tracing::warn!("work was given up that did not end in time; it will be gone on with");
-        }
-        Ok(())
+            }),
+            sender.run(stop.clone())
+        );
+        worked
     }
 
-    fn spawn_workers(
+    async fn work_with_engine(
         &self,
         config: &Config,
-        engine: &Arc<dyn BatchEngine>,
+        loaded: impl FnOnce(&Arc<dyn BatchEngine>),
         stop: &CancellationToken,
-        tasks: &mut JoinSet<()>,
-    ) {
-        for index in 0..config.worker.count {
-            let options = worker_options(config, index);
-            tracing::info!(worker = options.name, models = ?engine.spec().served_model_names, "working");
-            let worker = Worker::new(self.service.clone(), Arc::clone(engine), options);
-            let token = stop.clone();
-            tasks.spawn(async move { worker.run(token).await });
+    ) -> Result<(), Failure> {
+        let engine = tokio::select! {
+            engine = load(config) => engine?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        loaded(&engine);
+        if config.worker.max_tasks == 0 {
+            stop.cancelled().await;
+            return Ok(());
         }
+        let options = worker_options(config);
+        tracing::info!(worker = options.name, models = ?engine.spec().served_model_names, "working");
+        Ok(Worker::new(self.service.clone(), engine, options).run(stop.clone()).await?)
     }
+}
+
+/// Stops all the others when this part ends, however it does.
+pub(super) async fn ending<T>(stop: &CancellationToken, part: impl Future<Output = T>) -> T {
+    let result = part.await;
+    stop.cancel();
+    result
 }
 
 /// Makes the folder where a database may be, too.
@@ -100,7 +103,7 @@ fn service_options(config: &Config) -> ServiceOptions {
     options.webhook_check = Arc::new(move |webhook| validate_webhook(webhook, &policy));
     options.result_retention = config.retention.results.map(seconds);
     options.batch_retention = config.retention.batches.map(seconds);
-    options.worker_timeout = seconds(config.worker.lease);
+    options.worker_timeout = seconds(config.worker.lease_time);
     options
 }
 
@@ -121,14 +124,18 @@ fn sender_options(config: &Config) -> SenderOptions {
     options
 }
 
-fn worker_options(config: &Config, index: usize) -> WorkerOptions {
+fn worker_options(config: &Config) -> WorkerOptions {
     let name = config.worker.name.clone().unwrap_or_else(|| {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "worker".to_owned());
         format!("{}-{}", host.trim(), std::process::id())
     });
-    let mut options = WorkerOptions::new(format!("{name}-{index}"), config.storage.folder.join("work"));
-    options.chunk_size = config.worker.chunk_size as u64;
-    options.lease = config.worker.lease;
-    options.max_attempts = config.worker.max_attempts.into();
+    let mut options = WorkerOptions::new(name, config.storage.folder.join("work"));
+    options.max_tasks = config.worker.max_tasks;
+    options.chunk_size = config.worker.chunk_size;
+    options.lease_time = config.worker.lease_time;
+    options.heartbeat_interval = config.worker.lease_time / 6;
+    options.max_failures = config.worker.max_failures;
+    options.drain_time = config.server.shutdown_grace;
+    options.cancel_time = config.worker.cancel_time;
     options
 }

@@ -13,7 +13,7 @@ use vllm_batch::curate::{SchemaFolder, SchemaRegistry};
 use vllm_batch::pipeline::tasks::TaskStore;
 use vllm_batch_http::{EngineSlot, Service, ServiceConfig, install_prometheus};
 
-use super::jobs::Jobs;
+use super::jobs::{Jobs, ending};
 use super::{Failure, runtime};
 use crate::connection::Limited;
 use crate::settings::Config;
@@ -39,7 +39,7 @@ async fn serve(config: &Config, listener: TcpListener) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     cancel_on_signals(stop.clone())?;
     let jobs = Jobs::open(config).await?;
-    let needs_engine = config.server.live || config.worker.count > 0;
+    let needs_engine = config.server.live || config.worker.max_tasks > 0;
     let slot = EngineSlot::empty();
     let router = router(config, &jobs, config.server.live.then(|| slot.clone())).await?;
     let fill = |engine: &_| {
@@ -47,16 +47,8 @@ async fn serve(config: &Config, listener: TcpListener) -> Result<(), Failure> {
         tracing::info!("ready");
     };
     let listen = ending(&stop, async { Ok(listen(config, listener, router, &stop).await?) });
-    let work = ending(&stop, jobs.work(config, needs_engine.then_some(fill), &stop));
-    let (listened, worked) = tokio::join!(listen, work);
+    let (listened, worked) = tokio::join!(listen, jobs.work(config, needs_engine.then_some(fill), &stop));
     listened.and(worked)
-}
-
-/// Stops all the others when this ends, however it does.
-async fn ending<T>(stop: &CancellationToken, part: impl Future<Output = T>) -> T {
-    let result = part.await;
-    stop.cancel();
-    result
 }
 
 async fn router(config: &Config, jobs: &Jobs, engine: Option<EngineSlot>) -> Result<Router, Failure> {

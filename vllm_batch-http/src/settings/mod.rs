@@ -86,12 +86,13 @@ pub(crate) struct StorageConfig {
 /// `[worker]`: how batches are worked on.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerConfig {
-    /// Tasks at a time in this process.
-    pub(crate) count: usize,
+    /// Tasks at a time in this process; 0 for no work.
+    pub(crate) max_tasks: usize,
     pub(crate) name: Option<String>,
     pub(crate) chunk_size: usize,
-    pub(crate) lease: Duration,
-    pub(crate) max_attempts: u32,
+    pub(crate) lease_time: Duration,
+    pub(crate) cancel_time: Duration,
+    pub(crate) max_failures: i64,
 }
 
 /// `[retention]`: how long things are kept after they ended; none for ever.
@@ -274,14 +275,15 @@ impl StorageConfig {
 
 impl WorkerConfig {
     fn read(reader: &mut Reader) -> Self {
-        let lease = reader.get("worker.lease", Duration::from_secs(60));
-        reader.check("worker.lease", lease >= Duration::from_secs(3), "a lease must last 3 seconds or longer");
+        let lease_time = reader.get("worker.lease_time", Duration::from_secs(60));
+        reader.check("worker.lease_time", lease_time >= Duration::from_secs(3), "it must be 3 seconds or longer");
         Self {
-            count: reader.within("worker.count", 1, 0..=64) as usize,
+            max_tasks: reader.within("worker.max_tasks", 4, 0..=64) as usize,
             name: reader.optional("worker.name"),
             chunk_size: reader.within("worker.chunk_size", 2000, 1..=1 << 32) as usize,
-            lease,
-            max_attempts: reader.within("worker.max_attempts", 5, 1..=1000) as u32,
+            lease_time,
+            cancel_time: reader.get("worker.cancel_time", Duration::from_mins(10)),
+            max_failures: reader.within("worker.max_failures", 3, 1..=1000) as i64,
         }
     }
 }
