@@ -12,7 +12,7 @@
 mod batch;
 mod error;
 mod file;
-mod sql;
+pub(crate) mod sql;
 mod store;
 mod task;
 mod webhook;

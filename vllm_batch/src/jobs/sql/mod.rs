@@ -16,8 +16,10 @@ mod workers;
 
 use sqlx::AnyPool;
 
-use self::database::{Database, repeat};
-use self::migrate::Series;
+pub(crate) use self::database::{Database, Fault, Tx, repeat};
+pub(crate) use self::migrate::Series;
+pub(crate) use self::statement::{Statement, document, integer, text, to_document};
+
 use super::{
     Batch, BatchQuery, BatchStatus, ChunkProgress, Delivery, DeliveryState, FileObject, FileQuery, JobError, JobStore,
     Lease, LeaseState, NewChunk, Page, QueueLimits, StoreFuture, TaskId, TaskOutcome, WorkerInfo,
@@ -83,6 +85,11 @@ impl SqlStore {
     /// Its connections, for other tables in the same database.
     pub fn pool(&self) -> &AnyPool {
         self.database.pool()
+    }
+
+    /// What other tables in the same database need besides.
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 }
 
