@@ -18,7 +18,8 @@ use sqlx::AnyPool;
 
 pub(crate) use self::database::{Database, Fault, Tx, repeat};
 pub(crate) use self::migrate::Series;
-pub(crate) use self::statement::{Statement, integer, text};
+pub(crate) use self::statement::{Statement, document, integer, text, to_document};
+
 use super::{
     Batch, BatchQuery, BatchStatus, ChunkProgress, Delivery, DeliveryState, FileObject, FileQuery, JobError, JobStore,
     Lease, LeaseState, NewChunk, Page, QueueLimits, StoreFuture, TaskId, TaskOutcome, WorkerInfo,
@@ -90,6 +91,7 @@ impl SqlStore {
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }
+
 }
 
 impl JobStore for SqlStore {

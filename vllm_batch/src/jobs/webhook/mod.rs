@@ -18,9 +18,6 @@ mod sender;
 mod tests;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-
-use super::{Batch, BatchStatus};
 
 use super::BatchStatus;
 
@@ -142,27 +139,4 @@ pub struct Delivery {
     pub last_error: Option<String>,
     /// When the event happened.
     pub created_at: i64,
-}
-
-impl Delivery {
-    /// The message that tells of a batch, due now; `None` if the batch has no receiver, or one that does not want to be told.
-    pub fn of(batch: &Batch, event: WebhookEvent, now: i64) -> Option<Self> {
-        if !batch.webhook.as_ref()?.wants(event) {
-            return None;
-        }
-        let id = format!("evt_{}_{}_{now}", batch.id, event.as_str());
-        let body =
-            json!({"object": "event", "id": id, "type": event.as_str(), "created_at": now, "data": {"id": batch.id}});
-        Some(Self {
-            id,
-            batch_id: batch.id.clone(),
-            event,
-            body: body.to_string(),
-            state: DeliveryState::Pending,
-            attempts: 0,
-            next_attempt_at: now,
-            last_error: None,
-            created_at: now,
-        })
-    }
 }

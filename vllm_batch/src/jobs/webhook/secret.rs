@@ -116,7 +116,7 @@ impl SignatureError {
 ///
 /// # Errors
 /// [`SignatureError`].
-pub fn verify<'a>(
+pub fn verify_webhook<'a>(
     headers: impl IntoIterator<Item = (&'a str, &'a str)>,
     body: &[u8],
     secrets: &[WebhookSecret],

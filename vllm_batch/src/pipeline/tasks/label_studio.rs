@@ -130,7 +130,8 @@ impl TaskStore {
             .transaction(|| async {
                 let mut connection = self.database.read().await?;
                 let row = Statement::new(select).bind(external.as_str()).row(&mut connection).await?;
-                Ok(row.map(|row| Ok::<_, sqlx::Error>((text(&row, "task_id")?, text(&row, "annotator")?))).transpose()?)
+                let read = |row| Ok::<_, sqlx::Error>((text(&row, "task_id")?, text(&row, "annotator")?));
+                Ok(row.map(read).transpose()?)
             })
             .await?;
         let Some((task, annotator)) = found else { return Ok(ignored(IgnoredEvent::UnknownRecord)) };
