@@ -28,7 +28,7 @@ pub const TASKS: &str = "vllm_batch_tasks_total";
 pub const CHUNK_SECONDS: &str = "vllm_batch_chunk_seconds";
 
 /// Tells the recorder what the names mean. Call it once a recorder is installed.
-pub fn describe_metrics() {
+pub fn describe() {
     describe_gauge!(BATCHES, "Batches of each status");
     describe_gauge!(QUEUE_DEPTH, "Batches that have not ended");
     describe_gauge!(WORKERS, "Workers that were heard of lately");

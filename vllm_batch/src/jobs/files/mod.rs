@@ -23,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 pub use self::key::FileKey;
 pub(super) use self::key::{ChunkRows, batch_of};
 pub(super) use self::lines::Lines;
+pub(super) use self::transfer::read_file;
 use super::JobError;
 
 /// Contents are sent in parts of this size; stores of the cloud want 5 MiB at least.

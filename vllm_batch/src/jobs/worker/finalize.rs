@@ -9,13 +9,14 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
 use super::Worker;
+use super::folder::journals;
 use super::run::Order;
-use super::task::{Ended, Failure, Held};
+use super::task::{Ended, Failure, Held, blocking};
 use crate::jobs::files::{ChunkRows, FileKey, FileStore, read_file};
 use crate::jobs::id::{FILE, new_id};
 use crate::jobs::{Batch, FileObject, FilePurpose, JobError, NewChunk, RequestCounts, TaskOutcome};
 
-/// Rows that are there: of a chunk that ran, or of one that was dropped.
+/// Rows of a chunk that ran, or of one that did not come to its end.
 enum Part {
     Stored(FileKey),
     Local(PathBuf),
@@ -34,7 +35,12 @@ impl Worker {
                     answers.push(Part::Stored(rows.answers()));
                     errors.push(Part::Stored(rows.errors()));
                 }
-                None => errors.push(Part::Local(self.rows_of_dropped(batch, chunk, held.lease.task.attempt).await?)),
+                None => {
+                    let rows = self.rows_of_dropped(batch, chunk, held.lease.task.attempt).await?;
+                    let [of_answers, of_errors] = rows.map(Part::Local);
+                    answers.push(of_answers);
+                    errors.push(of_errors);
+                }
             }
         }
         let (output, completed) = self.write_result(batch, answers, "output").await?;
@@ -54,18 +60,21 @@ impl Worker {
         Ok(Ended::Done(TaskOutcome::Finalized { output, errors, counts, usage }, written))
     }
 
-    /// A file of one row for each request of a chunk that did not run.
-    async fn rows_of_dropped(&self, batch: &Batch, chunk: NewChunk, attempt: i64) -> Result<PathBuf, JobError> {
+    /// Files of one row for each request of a chunk that was dropped or given up: answers and errors. What was done of it counts,
+    /// if it was done on this machine.
+    async fn rows_of_dropped(&self, batch: &Batch, chunk: NewChunk, attempt: i64) -> Result<[PathBuf; 2], JobError> {
         let unfinished = self.why_unfinished(&batch.id).await?;
-        let path = self.in_folder(&batch.id, move |folder| Ok(folder.join(format!("dropped-{}-{attempt}", chunk.index)))).await?;
-        let (input, errors) = (path.with_extension("jsonl"), path.with_extension("errors.jsonl"));
+        let rows = blocking(self.chunk_folder(&batch.id, chunk.index), journals).await?;
+        let name = format!("dropped-{}-{attempt}", chunk.index);
+        let path = self.in_folder(&batch.id, move |folder| Ok(folder.join(name))).await?;
+        let input = path.with_extension("jsonl");
         let key = FileKey::of_file(&batch.input_file_id)?;
         self.service().files_store().download(&key, Some(chunk.start_byte..chunk.end_byte), &input).await?;
-        let targets = [path.with_extension("rows.jsonl"), errors.clone()];
-        let order = Order { input, rows: Vec::new(), first_line: chunk.first_line, unfinished, targets };
+        let targets = [path.with_extension("rows.jsonl"), path.with_extension("errors.jsonl")];
+        let order = Order { input, rows, first_line: chunk.first_line, unfinished, targets: targets.clone() };
         let written = order.write().await?;
-        written.map_err(|message| JobError::Files { action: "write", path: errors.display().to_string(), message })?;
-        Ok(errors)
+        written.map_err(|message| JobError::Files { action: "write", path: path.display().to_string(), message })?;
+        Ok(targets)
     }
 
     /// Writes a result file, if there is a row in it, and counts its rows.

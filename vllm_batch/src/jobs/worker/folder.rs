@@ -60,6 +60,15 @@ impl ChunkFolder {
     }
 }
 
+/// The journals of all tries to run a chunk, those of the last one first. None if there is no such folder.
+pub(super) fn journals(chunk: &Path) -> io::Result<Vec<PathBuf>> {
+    if !chunk.is_dir() {
+        return Ok(Vec::new());
+    }
+    let tries = earlier_tries(chunk, i64::MAX)?;
+    Ok(tries.iter().rev().flat_map(|path| JOURNAL.map(|name| path.join(name))).collect())
+}
+
 /// Folders of tries before this one, the first one first, and what is left of tries to make such folders.
 fn earlier_tries(chunk: &Path, attempt: i64) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();

@@ -57,7 +57,8 @@ impl Worker {
             let mut seen = (0, 0);
             let note = |now: &Progress| {
                 worker.note_progress(now, &mut seen);
-                *lock(&progress) = progress_of(now);
+                let speed = worker.rates().now().tokens_per_second;
+                *lock(&progress) = ChunkProgress { tokens_per_second: speed, ..progress_of(now) };
             };
             let [output, errors] = folder.journal();
             let clock = worker.options().row_clock.clone();
@@ -183,7 +184,7 @@ impl OrderedRows {
     }
 }
 
-/// As heartbeats say it. Tokens are those of this try until the chunk is done.
+/// As heartbeats say it. Tokens are those of this try until the chunk is done. How fast it is depends on what else the worker does.
 fn progress_of(now: &Progress) -> ChunkProgress {
     ChunkProgress {
         counts: RequestCounts {
@@ -196,7 +197,7 @@ fn progress_of(now: &Progress) -> ChunkProgress {
             cached_tokens: now.cached_tokens as u64,
             output_tokens: now.generated_tokens as u64,
         },
-        tokens_per_second: now.tokens_per_second,
+        tokens_per_second: 0.0,
     }
 }
 
