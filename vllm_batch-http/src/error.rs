@@ -12,6 +12,7 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tower_http::timeout::TimeoutError;
 use utoipa::ToSchema;
 use vllm_batch::RequestError;
 use vllm_batch::batch::ErrorBody;
@@ -83,6 +84,12 @@ impl ApiError {
     /// A parameter that is missing or wrong.
     pub fn invalid(param: impl Into<String>, message: impl Into<Text>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_value", message).with_param(param)
+    }
+
+    /// A parameter that is not there.
+    pub fn missing(param: &str) -> Self {
+        let message = format!("Missing required parameter: '{param}'.");
+        Self::new(StatusCode::BAD_REQUEST, "missing_required_parameter", message).with_param(param)
     }
 
     /// There is nothing of that id, or it is somebody else's.
@@ -205,7 +212,7 @@ impl From<RequestError> for ApiError {
 
 impl From<MultipartError> for ApiError {
     fn from(error: MultipartError) -> Self {
-        Self::of_upload(error.status(), error.body_text())
+        Self::of_body(&error, error.status(), error.body_text())
     }
 }
 
@@ -222,7 +229,7 @@ impl From<MultipartRejection> for ApiError {
 
 impl From<BytesRejection> for ApiError {
     fn from(rejection: BytesRejection) -> Self {
-        Self::of_upload(rejection.status(), rejection.body_text())
+        Self::of_body(&rejection, rejection.status(), rejection.body_text())
     }
 }
 
@@ -233,18 +240,17 @@ impl From<QueryRejection> for ApiError {
 }
 
 impl ApiError {
-    /// A body that was too long, broke off, or was not what its header says.
-    fn of_upload(status: StatusCode, message: String) -> Self {
-        match status {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large(),
-            status if status.is_server_error() => Self::internal(message),
-            _ => Self::new(StatusCode::BAD_REQUEST, "invalid_body", message),
+    /// A body that was too long, did not come, broke off, or is not what its header says. None of it is the server's fault.
+    fn of_body(error: &(dyn std::error::Error + 'static), status: StatusCode, message: String) -> Self {
+        if std::iter::successors(Some(error), |error| error.source()).any(<dyn std::error::Error>::is::<TimeoutError>) {
+            let message = "Nothing came of the body for too long.";
+            return Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message);
         }
-    }
-
-    /// The body is longer than it may be.
-    pub(crate) fn too_large() -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is longer than this server allows.")
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            let message = "The body is longer than this server allows.";
+            return Self::new(status, "body_too_large", message);
+        }
+        Self::new(StatusCode::BAD_REQUEST, "invalid_body", message)
     }
 }
 

@@ -58,13 +58,15 @@ struct Inner {
     callers: Callers,
     live: LivePlaces,
     config: ServiceConfig,
+    started_at: i64,
 }
 
 impl AppState {
     pub(crate) fn new(jobs: JobService, engine: Option<EngineSlot>, mut config: ServiceConfig) -> Self {
         let callers = Callers::new(std::mem::take(&mut config.api_keys), config.anybody);
         let live = LivePlaces::new(config.max_live_requests);
-        Self(Arc::new(Inner { jobs, engine, callers, live, config }))
+        let started_at = config.clock.now() as i64;
+        Self(Arc::new(Inner { jobs, engine, callers, live, config, started_at }))
     }
 
     pub(crate) fn jobs(&self) -> &JobService {
@@ -81,6 +83,11 @@ impl AppState {
 
     pub(crate) fn config(&self) -> &ServiceConfig {
         &self.0.config
+    }
+
+    /// When the router was made, in seconds since 1970.
+    pub(crate) fn started_at(&self) -> i64 {
+        self.0.started_at
     }
 
     pub(crate) fn prometheus(&self) -> Option<&PrometheusHandle> {
