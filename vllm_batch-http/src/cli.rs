@@ -21,34 +21,39 @@ also 3 some rows failed (not in vLLM's rules), 4 the deadline came first, 130 ca
 struct Flag {
     name: &'static str,
     key: &'static str,
-    /// What it sets, if it takes no value.
-    value: Option<&'static str>,
+    value: FlagValue,
     help: &'static str,
 }
 
-const fn option(name: &'static str, key: &'static str, help: &'static str) -> Flag {
-    Flag { name, key, value: None, help }
+#[derive(Clone, Copy)]
+enum FlagValue {
+    /// It takes one, which is called so.
+    Named(&'static str),
+    /// It stands for one.
+    Fixed(&'static str),
 }
 
-const fn switch(name: &'static str, key: &'static str, value: &'static str, help: &'static str) -> Flag {
-    Flag { name, key, value: Some(value), help }
+use FlagValue::{Fixed, Named};
+
+const fn flag(name: &'static str, value: FlagValue, key: &'static str, help: &'static str) -> Flag {
+    Flag { name, key, value, help }
 }
 
 const COMMON: [Flag; 4] = [
-    option("data", "storage.folder", "Folder for files, journals and the database [default: vllm_batch_data]"),
-    option("database", "storage.database", "sqlite://PATH?mode=rwc or postgres://… [default: SQLite in the folder]"),
-    option("log-level", "log.level", "What is logged, such as warn or info,sqlx=debug [default: info]"),
-    option("log-format", "log.format", "text or json [default: text]"),
+    flag("data", Named("DIR"), "storage.folder", "Folder for files, journals and the database [default: vllm_batch_data]"),
+    flag("database", Named("URL"), "storage.database", "sqlite://PATH?mode=rwc or postgres://… [default: in the folder]"),
+    flag("log-level", Named("LEVEL"), "log.level", "What is logged, such as warn or info,sqlx=debug [default: info]"),
+    flag("log-format", Named("FORMAT"), "log.format", "text or json [default: text]"),
 ];
 const WORKER: [Flag; 1] =
-    [option("max-tasks", "worker.max_tasks", "How many tasks of batches are worked on at a time [default: 4]")];
+    [flag("max-tasks", Named("N"), "worker.max_tasks", "Tasks of batches that are worked on at a time [default: 4]")];
 const SERVER: [Flag; 6] = [
-    option("host", "server.host", "Address to listen on [default: 127.0.0.1]"),
-    option("port", "server.port", "Port to listen on; 0 for any free one [default: 8000]"),
-    switch("insecure", "server.insecure", "true", "Listen on an address that others can reach without keys"),
-    switch("no-worker", "worker.max_tasks", "0", "Do not work on batches: other processes do"),
-    switch("no-live", "server.live", "false", "Do not answer live requests"),
-    switch("no-page", "server.page", "false", "Do not serve the web page"),
+    flag("host", Named("ADDRESS"), "server.host", "Address to listen on [default: 127.0.0.1]"),
+    flag("port", Named("PORT"), "server.port", "Port to listen on; 0 for any free one [default: 8000]"),
+    flag("insecure", Fixed("true"), "server.insecure", "Listen on an address that others can reach without keys"),
+    flag("no-worker", Fixed("0"), "worker.max_tasks", "Do not work on batches: other processes do"),
+    flag("no-live", Fixed("false"), "server.live", "Do not answer live requests"),
+    flag("no-page", Fixed("false"), "server.page", "Do not serve the web page"),
 ];
 
 /// The whole command line.
@@ -126,8 +131,8 @@ fn with_flags<'a>(command: Command, flags: impl Iterator<Item = &'a Flag>) -> Co
     flags.fold(command, |command, flag| {
         let arg = Arg::new(flag.name).long(flag.name).help(flag.help);
         let arg = match flag.value {
-            Some(_) => arg.action(ArgAction::SetTrue),
-            None => arg.value_name(flag.name.to_uppercase().replace('-', "_")),
+            Named(value) => arg.value_name(value),
+            Fixed(_) => arg.action(ArgAction::SetTrue),
         };
         command.arg(if flag.name == "no-worker" { arg.conflicts_with("max-tasks") } else { arg })
     })
@@ -169,7 +174,10 @@ fn hash_key() -> Command {
 
 fn given_by(flag: &Flag, matches: &ArgMatches) -> Option<Given> {
     let given = given(matches, flag.name, flag.key)?;
-    Some(flag.value.map_or(given.clone(), |value| Given { value: value.into(), ..given }))
+    Some(match flag.value {
+        Named(_) => given,
+        Fixed(value) => Given { value: value.into(), ..given },
+    })
 }
 
 /// What was typed for a flag.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vllm_batch::batch::OpenAiLimits;
 use vllm_batch::jobs::{
-    FileStore, JobService, JobStore, QueueLimits, SenderOptions, ServiceOptions, SqlStore, WebhookPolicy,
+    FileStore, JobService, QueueLimits, SenderOptions, ServiceOptions, SqlStore, WebhookPolicy,
     WebhookSender, Worker, WorkerOptions, validate_webhook,
 };
 use vllm_batch::{BatchEngine, CancellationToken};

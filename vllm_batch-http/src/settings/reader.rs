@@ -90,11 +90,13 @@ impl Reader {
     /// Several values: an array, or one text with commas.
     pub(super) fn list<T: Field + Clone>(&mut self, key: &str, default: &[T]) -> Vec<T> {
         let (texts, source) = self.texts(key);
-        let parsed = texts.map_or(default.iter().cloned().map(Ok).collect(), |texts: Vec<String>| {
-            texts.iter().map(|text| T::parse(text)).collect::<Vec<_>>()
-        });
-        let refused = |message| self.problems.push(Problem { key: key.to_owned(), source: source.clone(), message });
-        let values: Vec<T> = parsed.into_iter().filter_map(|value| value.map_err(refused).ok()).collect();
+        let mut values = if texts.is_none() { default.to_vec() } else { Vec::new() };
+        for text in texts.unwrap_or_default() {
+            match T::parse(&text) {
+                Ok(value) => values.push(value),
+                Err(message) => self.problem(key, message),
+            }
+        }
         let shown = values.iter().map(T::to_toml).collect::<Vec<_>>().join(", ");
         self.show(key, Some(format!("[{shown}]")), source);
         values
