@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly PACKAGES=(playwright-core@PLAYWRIGHT axe-core@AXE typescript@TYPESCRIPT)
+readonly PACKAGES=(playwright-core@1.65.1 axe-core@4.14.1 typescript@5.9.3)
 readonly STATUS_MISSING=3
 tools="${XDG_CACHE_HOME:-$HOME/.cache}/vllm_batch/web" screenshots="${CARGO_TARGET_DIR:-target}/web" install=false
 while (($#)); do

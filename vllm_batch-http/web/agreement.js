@@ -15,10 +15,12 @@ const SHOWN = { all: '', blind: ', who did not see suggestions', prefilled: ', w
 export function agreementSection(schema) {
     const place = h('div', { role: 'status' });
     return h('section', { class: 'card' }, h('h2', {}, 'Agreement'),
-        h('p', { class: 'hint' }, 'Alpha is Krippendorff’s, kappa is Cohen’s: 1 is complete agreement, 0 what comes by chance. In brackets: the interval of 95 %.'),
+        h('p', { class: 'hint' }, 'Alpha is Krippendorff’s, kappa is Cohen’s: 1 is complete agreement, 0 what comes by chance. ',
+            'In brackets: the interval of 95 %.'),
         actionButton('Compute', async () => {
             const { groups } = await api.agreement(schema.id);
-            fill(place, groups.length === 0 ? h('p', {}, 'No record has two answers that can be compared yet.') : groups.map((group) => groupTable(schema, group)));
+            fill(place, groups.length === 0 ? h('p', {}, 'No record has two answers that can be compared yet.')
+                : groups.map((group) => groupTable(schema, group)));
         }), place);
 }
 

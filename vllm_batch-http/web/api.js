@@ -244,8 +244,8 @@ export const api = {
     nextTask: async (query) => (await get(address('v1/curation/tasks/next', query))).task,
     /** @param {import('./types').NewAnnotation} annotation @returns {Promise<CurationTask>} */
     annotate: (annotation) => post(address('v1/curation/annotations'), annotation),
-    /** @param {string[]} taskIds @param {boolean | null} gold @returns {Promise<any>} */
-    setGold: (taskIds, gold) => post(address('v1/curation/gold'), { task_ids: taskIds, gold }),
+    /** @param {string[]} taskIds @param {boolean} gold @param {string} by who says so @returns {Promise<{ marked: string[] }>} */
+    setGold: (taskIds, gold, by) => post(address('v1/curation/gold'), { task_ids: taskIds, gold, ...(by && { by }) }),
     /** @param {string} id @param {AbortSignal} [signal] @returns {Promise<import('./types').CurationStats>} */
     stats: (id, signal) => get(address('v1/curation/stats', { schema: id }), signal),
     /** @param {string} id @returns {Promise<import('./types').Agreement>} */

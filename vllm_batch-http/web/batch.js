@@ -95,11 +95,14 @@ function factsOf(batch) {
         ['Completed', moment(batch.completed_at)], ['Failed', moment(batch.failed_at)],
         ['Cancelled', moment(batch.cancelled_at ?? batch.cancelling_at)], ['Expired', moment(batch.expired_at)],
         ['Expires', ENDED.includes(batch.status) ? null : moment(batch.expires_at)],
-        ['Input tokens', batch.usage && `${count(batch.usage.input_tokens)}, ${count(batch.usage.input_tokens_details.cached_tokens)} of them cached`],
+        ['Input tokens', batch.usage && inputTokens(batch.usage)],
         ...Object.entries(batch.metadata ?? {}),
     ];
     return named.filter(([, value]) => value).flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]);
 }
+
+/** @param {NonNullable<Batch['usage']>} usage */
+const inputTokens = ({ input_tokens: all, input_tokens_details: { cached_tokens: cached } }) => `${count(all)}, ${count(cached)} of them cached`;
 
 /**
  * What can be done with a batch of this status.
@@ -131,9 +134,9 @@ function actionsOf(batch, show) {
  * @param {Batch} batch
  */
 function problems({ errors }) {
-    return errors?.data.length ? h('section', { class: 'card' }, h('h2', {}, 'The file was refused'),
-        table('Mend these lines, and upload it again', ['Line', 'Code', 'Parameter', 'Message'],
-            errors.data.map(({ line, code, param, message }) => [line === null ? '' : count(line), h('code', {}, code ?? ''), param, message]))) : null;
+    const rows = (errors?.data ?? []).map(({ line, code, param, message }) => [lineNumber(line), h('code', {}, code ?? ''), param, message]);
+    return rows.length > 0 && h('section', { class: 'card' }, h('h2', {}, 'The file was refused'),
+        table('Mend these lines, and upload it again', ['Line', 'Code', 'Parameter', 'Message'], rows));
 }
 
 /**
@@ -143,8 +146,11 @@ function problems({ errors }) {
  */
 async function failedRows({ id }, signal) {
     const { data, has_more: hasMore } = await api.failedRows(id, signal);
-    return data.length === 0 ? null : h('section', { class: 'card' }, h('h2', {}, 'Failed rows'),
-        table(hasMore ? `The first ${count(data.length)}; the file of errors has all` : 'All of them', ['Line', 'Request', 'Code', 'Message'],
-            data.map(({ line, custom_id: customId, code, message }) =>
-                [line === null ? '' : count(line), h('span', { class: 'id' }, customId ?? ''), h('code', {}, code ?? ''), message])));
+    const rows = data.map(({ line, custom_id: customId, code, message }) =>
+        [lineNumber(line), h('span', { class: 'id' }, customId ?? ''), h('code', {}, code ?? ''), message]);
+    return rows.length > 0 && h('section', { class: 'card' }, h('h2', {}, 'Failed rows'),
+        table(hasMore ? `The first ${count(rows.length)}; the file of errors has all` : 'All of them', ['Line', 'Request', 'Code', 'Message'], rows));
 }
+
+/** @param {number | null | undefined} line */
+const lineNumber = (line) => (line ? count(line) : '');

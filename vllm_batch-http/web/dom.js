@@ -1,10 +1,10 @@
 // Elements, formats and waiting: what all views use.
 
-/** @typedef {Node | string | null | undefined | false} Child */
+/** @typedef {Node | string | boolean | null | undefined} Child */
 
 /**
- * Builds an element. Attributes whose names begin with `on` are listeners; true is an attribute without a value; null, undefined and
- * false are left out, of attributes as of children. Texts stay texts: there is no way to put markup in.
+ * Builds an element. Attributes whose names begin with `on` are listeners; true is an attribute without a value. What is null, undefined
+ * or false is left out, of attributes as of children; children that are true, too. Texts stay texts: there is no way to put markup in.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
  * @param {Record<string, any>} [attributes]
@@ -78,7 +78,7 @@ function keyOf(element) {
  * @returns {(Node | string)[]}
  */
 function nodes(children) {
-    return /** @type {(Node | string)[]} */ (children.flat().filter((child) => child || child === ''));
+    return /** @type {(Node | string)[]} */ (children.flat().filter((child) => child === '' || (child && child !== true)));
 }
 
 /**

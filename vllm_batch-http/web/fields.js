@@ -77,7 +77,8 @@ function valueOf({ type, format, display, title }, value) {
         return link(asText(value)) ?? asText(value);
     }
     if (type === 'chat' && Array.isArray(value)) {
-        return h('div', {}, value.map(({ role, content }) => h('div', { class: 'entry' }, h('strong', {}, role), h('div', { class: 'text' }, asText(content)))));
+        return h('div', {}, value.map(({ role, content }) =>
+            h('div', { class: 'entry' }, h('strong', {}, role), h('div', { class: 'text' }, asText(content)))));
     }
     if (typeof value === 'string') {
         return display === 'markdown' || format === 'markdown' ? markdown(value)

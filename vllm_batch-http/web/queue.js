@@ -41,7 +41,8 @@ export async function showQueue(main, _params, signal) {
 /** @param {import('./types').QueueReport} report */
 function tilesOf({ data, workers, tokens_per_second: rate }) {
     const open = data.reduce((sum, { request_counts: { total, completed, failed } }) => sum + total - completed - failed, 0);
-    return facts([['Batches', count(data.length)], ['Open requests', count(open)], ['Tokens a second', decimal(rate)], ['Workers', count(workers.length)]]);
+    return facts([['Batches', count(data.length)], ['Open requests', count(open)], ['Tokens a second', decimal(rate)],
+        ['Workers', count(workers.length)]]);
 }
 
 /**

@@ -37,7 +37,8 @@ export function reviewerControls(onChange = () => {}) {
     return h('div', { class: 'row' },
         labelled('Your name', name, 'Your answers are kept under it.'),
         labelled('Which task comes next', strategy),
-        h('div', { class: 'control' }, h('label', { for: 'blind' }, blind, ' Hide suggestions'), h('span', { class: 'hint' }, 'Answers are then yours alone.')));
+        h('div', { class: 'control' }, h('label', { for: 'blind' }, blind, ' Hide suggestions'),
+            h('span', { class: 'hint' }, 'Answers are then yours alone.')));
 }
 
 /** @type {import('./app.js').View} */
@@ -63,7 +64,8 @@ export async function showReview(main, [id], signal) {
     const tasks = taskList(id, list, () => ({ status: status.value, q: search.value.trim() }), signal);
     const update = async () => {
         const stats = await api.stats(id, signal);
-        fill(tiles, facts([['Tasks', count(stats.total)], ['Pending', count(stats.pending)], ['Answered', count(stats.annotated)], ['Gold', count(stats.gold)]]));
+        fill(tiles, facts([['Tasks', count(stats.total)], ['Pending', count(stats.pending)], ['Answered', count(stats.annotated)],
+            ['Gold', count(stats.gold)]]));
         await tasks.reload();
     };
     status.addEventListener('change', tasks.reload);
@@ -94,12 +96,20 @@ export async function openNext(schema, after) {
         throw new Error('Say your name first: your answers are kept under it.');
     }
     const task = await api.nextTask({ schema, strategy: reviewer.get('strategy'), annotator, after });
-    const list = `#/review/${encodeURIComponent(schema)}`;
-    location.hash = task ? `${list}/${encodeURIComponent(task.id)}` : list;
+    location.hash = task ? taskLink(schema, task.id) : `#/review/${encodeURIComponent(schema)}`;
     if (!task) {
         notify('You have seen all tasks.');
     }
 }
+
+/**
+ * @param {string} schema
+ * @param {string} task
+ */
+const taskLink = (schema, task) => `#/review/${encodeURIComponent(schema)}/${encodeURIComponent(task)}`;
+
+/** @param {{ agent: { name: string } }[]} said */
+const names = (said) => said.map(({ agent }) => agent.name).join(', ');
 
 /**
  * Tasks with boxes to choose them, page after page.
@@ -125,12 +135,14 @@ function taskList(schema, place, filter, signal) {
         }
         shown = after === undefined ? page.data : [...shown, ...page.data];
         const before = boxes;
-        boxes = new Map(shown.map(({ id, record_id: record }) =>
-            [id, h('input', { type: 'checkbox', 'aria-label': `Choose ${record}`, checked: after !== undefined && before.get(id)?.checked })]));
+        boxes = new Map(shown.map(({ id, record_id: record }) => [id, h('input', {
+            type: 'checkbox', 'aria-label': `Choose ${record}`, checked: after !== undefined && before.get(id)?.checked,
+        })]));
+        const rows = shown.map((task) => [boxes.get(task.id), h('a', { href: taskLink(schema, task.id) }, task.record_id),
+            statusBadge(task.status), names(task.responses), names(task.suggestions)]);
         refresh(place,
-            shown.length === 0 ? h('p', { class: 'faint' }, 'There are none.') : table('Tasks', ['Chosen', 'Record', 'Status', 'Answers', 'Suggested by'],
-                shown.map((task) => [boxes.get(task.id), h('a', { href: `#/review/${encodeURIComponent(schema)}/${encodeURIComponent(task.id)}` }, task.record_id),
-                    statusBadge(task.status), task.responses.map(({ agent }) => agent.name).join(', '), task.suggestions.map(({ agent }) => agent.name).join(', ')])),
+            rows.length === 0 ? h('p', { class: 'faint' }, 'There are none.')
+                : table('By the names of their records', ['Chosen', 'Record', 'Status', 'Answered by', 'Suggested by'], rows),
             page.has_more && actionButton('Show more', () => load(shown.at(-1)?.id)));
     };
     return {
@@ -151,8 +163,8 @@ function goldButton(text, gold, chosen, update) {
         if (ids.length === 0) {
             throw new Error('Choose tasks first, by the boxes before them.');
         }
-        await api.setGold(ids, gold);
+        const { marked } = await api.setGold(ids, gold, reviewer.get('name'));
         await update();
-        notify(`${count(ids.length)} tasks changed.`);
+        notify(`${count(marked.length)} tasks marked.`);
     });
 }

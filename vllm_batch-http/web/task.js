@@ -19,8 +19,10 @@ const KEYS = /** @type {[string, string][]} */ ([
     ['Ctrl Enter', 'The same, from within a text'], ['g', 'Gold or not'], ['s', 'Skip this task'], ['?', 'This list']]);
 
 /** @type {import('./app.js').View} */
-export async function showTask(main, [schemaId, taskId], signal) {
-    const [schema, task] = await Promise.all([api.schema(schemaId, signal), api.task(taskId, signal)]);
+export async function showTask(main, [, taskId], signal) {
+    const task = await api.task(taskId, signal);
+    // The version that the task has: answers are checked by it.
+    const schema = await api.schema(task.schema, signal);
     new Review(main, schema, task).listen(signal);
 }
 
@@ -57,7 +59,8 @@ class Review {
     layout() {
         const { schema, task } = this;
         const list = `#/review/${encodeURIComponent(schema.id)}`;
-        const settings = h('details', { class: 'card', open: !reviewer.get('name') }, h('summary', {}, 'How you review'), reviewerControls(() => this.showSuggestions()));
+        const settings = h('details', { class: 'card', open: !reviewer.get('name') }, h('summary', {}, 'How you review'),
+            reviewerControls(() => this.showSuggestions()));
         const guidelines = schema.guidelines && schema.rendering.show_help
             && h('details', { class: 'card' }, h('summary', {}, 'How to answer'), h('p', {}, inLanguage(schema.guidelines)));
         const record = schema.rendering.show_fields && h('section', { class: 'card sources', 'aria-label': 'Record', tabindex: 0 },
@@ -66,7 +69,8 @@ class Review {
             h('div', { class: 'foot actions' }, this.save, this.skip, this.gold,
                 h('button', { type: 'button', onclick: () => this.help.showModal() }, 'Keys ', h('kbd', { 'aria-hidden': 'true' }, '?'))));
         return [
-            h('div', { class: 'head' }, h('h1', {}, task.record_id, ' ', this.status), h('a', { class: 'button', href: list }, `All of ${inLanguage(schema.name)}`)),
+            h('div', { class: 'head' }, h('h1', {}, task.record_id, ' ', this.status),
+                h('a', { class: 'button', href: list }, `All of ${inLanguage(schema.name)}`)),
             settings, guidelines,
             h('div', { class: `columns ${schema.rendering.layout === 'two-columns' && record ? 'two' : ''}` }, record, answers),
             this.help,
@@ -132,9 +136,14 @@ class Review {
         this.showSuggestions();
     }
 
-    /** Shows what models say, unless the schema or the reviewer does not want that. */
+    /** Whether the schema and the reviewer want what models say to be seen. */
+    showsSuggestions() {
+        return this.schema.rendering.show_suggestions && reviewer.get('blind') !== 'on';
+    }
+
+    /** Shows what models say. */
     showSuggestions() {
-        const isShown = this.schema.rendering.show_suggestions && reviewer.get('blind') !== 'on';
+        const isShown = this.showsSuggestions();
         for (const part of this.parts) {
             fill(part.suggestions, isShown && this.suggestionsFor(part.question.id).map((suggestion) => this.suggestion(part, suggestion)));
         }
@@ -146,7 +155,8 @@ class Review {
      * @param {string} id
      */
     suggestionsFor(id) {
-        const latest = new Map(this.task.suggestions.map(({ agent, suggestions }) => [agent.name, suggestions.find(({ question }) => question === id)]));
+        const latest = new Map(this.task.suggestions.map(({ agent, suggestions }) =>
+            [agent.name, suggestions.find(({ question }) => question === id)]));
         return [...latest].flatMap(([model, suggestion]) => (suggestion ? [{ model, ...suggestion }] : [])).reverse();
     }
 
@@ -162,15 +172,17 @@ class Review {
             element.focus();
             announce(`Taken for ${title}`);
         };
-        return h('div', { class: 'suggestion' }, h('span', {}, `${model}:`), h('span', { class: 'answer' }, answerText(question, answer, this.task.fields, this.fieldTitles)),
-            score !== undefined && h('span', {}, h('meter', { min: 0, max: 1, low: 0.5, high: 0.8, optimum: 1, value: score, 'aria-hidden': 'true' }), ` ${percent(score)} sure`),
+        const meter = h('meter', { min: 0, max: 1, low: 0.5, high: 0.8, optimum: 1, value: score, 'aria-hidden': 'true' });
+        return h('div', { class: 'suggestion' }, h('span', {}, `${model}:`),
+            h('span', { class: 'answer' }, answerText(question, answer, this.task.fields, this.fieldTitles)),
+            score !== undefined && h('span', {}, meter, ` ${percent(score)} sure`),
             h('button', { type: 'button', class: 'small', 'aria-label': `Take what ${model} suggests for ${title}`, onclick: take }, 'Take'));
     }
 
     /** Takes what is suggested where there is no answer yet; questions that are asked because of that, too. */
     takeAll() {
         for (const part of this.parts) {
-            const [suggestion] = this.schema.rendering.show_suggestions && reviewer.get('blind') !== 'on' ? this.suggestionsFor(part.question.id) : [];
+            const [suggestion] = this.showsSuggestions() ? this.suggestionsFor(part.question.id) : [];
             if (suggestion && !part.element.hidden && this.soFar(part) === undefined) {
                 part.control.write(suggestion.answer);
                 this.showVisible();
@@ -205,7 +217,9 @@ class Review {
     showProblems(problems) {
         for (const { question, wrong, element } of this.parts) {
             const own = problems.filter((problem) => problem.question === question.id);
-            wrong.textContent = own.map(({ path, message }) => (path ? `${path}: ${message}` : message)).join('\n');
+            // The server's message begins with the name of the question, which is seen here.
+            const said = own.map(({ message }) => (message.startsWith(question.id) ? message.slice(question.id.length).replace(/^: /, '') : message));
+            wrong.textContent = said.join('\n');
             element.querySelectorAll('input, textarea, select').forEach((input) => input.setAttribute('aria-invalid', String(own.length > 0)));
         }
         this.parts.find(({ wrong }) => wrong.textContent)?.element.focus();
@@ -240,7 +254,7 @@ class Review {
     }
 
     async toggleGold() {
-        await api.setGold([this.task.id], !this.task.gold.is_gold);
+        await api.setGold([this.task.id], !this.task.gold.is_gold, reviewer.get('name'));
         this.task = await api.task(this.task.id);
         this.showState();
         announce(this.task.gold.is_gold ? 'This record is gold.' : 'This record is not gold.');

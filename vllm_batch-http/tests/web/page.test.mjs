@@ -98,8 +98,8 @@ test('a file can be dropped', async () => {
 });
 
 test('three records are reviewed by keys alone, one becomes gold, and is exported', async () => {
-    await call('POST', '/v1/curation/tasks', { schema: SCHEMA, tasks: Array.from({ length: 4 }, (_, at) => ({
-        record_id: `mail-${at}`,
+    await call('POST', '/v1/curation/tasks', { schema: SCHEMA, records: Array.from({ length: 4 }, (_, at) => ({
+        id: `mail-${at}`,
         fields: { from: 'ann@example.org', to: 'bob@example.org', subject: `Invoice ${at}`, email_body: 'Dear Bob,\n\nthe invoice is **wrong**.\n\nAnn' },
         suggestions: [{ model: 'demo', answers: { tone: 'professional' }, scores: { tone: 0.25 * at } }],
     })) });
