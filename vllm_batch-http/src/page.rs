@@ -188,7 +188,11 @@ mod tests {
             ("/page/icon.svg", "image/svg+xml"),
         ] {
             let (status, headers, body) = ask(routes(), path, &[]).await;
-            assert_eq!((status, headers[header::CONTENT_TYPE].to_str().unwrap()), (StatusCode::OK, content_type), "{path}");
+            assert_eq!(
+                (status, headers[header::CONTENT_TYPE].to_str().unwrap()),
+                (StatusCode::OK, content_type),
+                "{path}"
+            );
             assert!(!body.is_empty(), "{path}");
             let tag = headers[header::ETAG].to_str().unwrap();
 
@@ -231,7 +235,8 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_else_of_the_folder_is_served() {
-        for path in ["/page/types.d.ts", "/page/index.html", "/page/../src/page.rs", "/page/%2e%2e/Cargo.toml", "/page"] {
+        for path in ["/page/types.d.ts", "/page/index.html", "/page/../src/page.rs", "/page/%2e%2e/Cargo.toml", "/page"]
+        {
             assert_eq!(ask(routes(), path, &[]).await.0, StatusCode::NOT_FOUND, "{path}");
         }
     }

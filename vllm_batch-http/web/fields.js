@@ -64,7 +64,7 @@ function section(field, value) {
     const title = inLanguage(field.title);
     return field.display === 'collapsible'
         ? h('details', { class: 'field' }, h('summary', {}, title), valueOf(field, value))
-        : h('section', { class: 'field' }, h('h3', {}, title), valueOf(field, value));
+        : h('section', { class: 'field' }, h('h2', {}, title), valueOf(field, value));
 }
 
 /**

@@ -5,8 +5,9 @@ import { h } from './dom.js';
 
 /** @typedef {import('./dom.js').Child} Child */
 
-/** Headings of a text stand below those of the page. */
-const HEADINGS = /** @type {const} */ (['h4', 'h5', 'h6']);
+/** Headings of a text stand below those of the page, the highest that it has first. */
+const HEADINGS = /** @type {const} */ (['h3', 'h4', 'h5']);
+const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
 const ITEM = /^ {0,3}(?:([-*+])|(\d{1,9})[.)])\s+(.*)$/;
 const STARTS_BLOCK = /^(?: {0,3}(?:#{1,6}\s|>|```|~~~|[-*+]\s|\d{1,9}[.)]\s)|\s*$)/;
 /** Bounded, so that no text takes long: what goes on for more than 500 characters is no emphasis. */
@@ -17,17 +18,20 @@ const INLINE = /(`+)(.{1,500}?)\1(?!`)|\*\*(?=\S)(.{1,500}?)\*\*|__(?=\S)(.{1,50
  * @returns {HTMLElement}
  */
 export function markdown(text) {
-    return h('div', { class: 'markdown' }, blocks(text.replaceAll('\r\n', '\n').split('\n')));
+    const lines = text.replaceAll('\r\n', '\n').split('\n');
+    const levels = new Set(lines.map((line) => HEADING.exec(line)?.[1].length ?? 0).filter((level) => level > 0));
+    return h('div', { class: 'markdown' }, blocks(lines, [...levels].sort()));
 }
 
 /**
  * @param {string[]} lines
+ * @param {number[]} levels those of headings that the text has, in order
  * @returns {Child[]}
  */
-function blocks(lines) {
+function blocks(lines, levels) {
     const made = [];
     for (let at = 0; at < lines.length;) {
-        const [block, next] = blockAt(lines, at);
+        const [block, next] = blockAt(lines, at, levels);
         made.push(block);
         at = next;
     }
@@ -38,9 +42,10 @@ function blocks(lines) {
  * The block that begins at a line, and the line after it.
  * @param {string[]} lines
  * @param {number} at
+ * @param {number[]} levels
  * @returns {[Child, number]}
  */
-function blockAt(lines, at) {
+function blockAt(lines, at, levels) {
     const line = lines[at];
     if (line.trim() === '') {
         return [null, at + 1];
@@ -50,28 +55,30 @@ function blockAt(lines, at) {
         const end = indexFrom(lines, at + 1, (one) => one.trim().startsWith(fence[1]));
         return [h('pre', {}, h('code', {}, lines.slice(at + 1, end).join('\n'))), end + 1];
     }
-    const heading = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/.exec(line);
+    const heading = HEADING.exec(line);
     if (heading) {
-        return [h(HEADINGS[Math.min(heading[1].length, HEADINGS.length) - 1], {}, inline(heading[2])), at + 1];
+        const below = levels.indexOf(heading[1].length);
+        return [h(HEADINGS[Math.min(Math.max(below, 0), HEADINGS.length - 1)], {}, inline(heading[2])), at + 1];
     }
     if (/^ {0,3}([-*_])(?:\s*\1){2,}\s*$/.test(line)) {
         return [h('hr'), at + 1];
     }
     if (/^ {0,3}>/.test(line)) {
         const end = indexFrom(lines, at, (one) => !/^ {0,3}>/.test(one));
-        return [h('blockquote', {}, blocks(lines.slice(at, end).map((one) => one.replace(/^ {0,3}> ?/, '')))), end];
+        return [h('blockquote', {}, blocks(lines.slice(at, end).map((one) => one.replace(/^ {0,3}> ?/, '')), levels)), end];
     }
     const item = ITEM.exec(line);
-    return item ? listAt(lines, at, item[1] === undefined) : paragraphAt(lines, at);
+    return item ? listAt(lines, at, item[1] === undefined, levels) : paragraphAt(lines, at);
 }
 
 /**
  * @param {string[]} lines
  * @param {number} at
  * @param {boolean} isOrdered
+ * @param {number[]} levels
  * @returns {[Child, number]}
  */
-function listAt(lines, at, isOrdered) {
+function listAt(lines, at, isOrdered, levels) {
     /** @type {string[][]} */
     const items = [];
     let next = at;
@@ -85,7 +92,7 @@ function listAt(lines, at, isOrdered) {
             break;
         }
     }
-    return [h(isOrdered ? 'ol' : 'ul', {}, items.map(([first, ...rest]) => h('li', {}, inline(first), blocks(rest)))), next];
+    return [h(isOrdered ? 'ol' : 'ul', {}, items.map(([first, ...rest]) => h('li', {}, inline(first), blocks(rest, levels)))), next];
 }
 
 /**

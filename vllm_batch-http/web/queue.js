@@ -40,7 +40,7 @@ export async function showQueue(main, _params, signal) {
 
 /** @param {import('./types').QueueReport} report */
 function tilesOf({ data, workers, tokens_per_second: rate }) {
-    const open = data.reduce((sum, { request_counts: { total, completed, failed } }) => sum + total - completed - failed, 0);
+    const open = data.reduce((sum, { requests_left: left }) => sum + (left ?? 0), 0);
     return facts([['Batches', count(data.length)], ['Open requests', count(open)], ['Tokens a second', decimal(rate)],
         ['Workers', count(workers.length)]]);
 }
@@ -54,9 +54,9 @@ export const facts = (named) => named.map(([name, value]) => h('div', {}, h('dt'
 /** @param {import('./types').QueuedBatch[]} queued */
 function queueTable(queued) {
     return queued.length === 0 ? h('p', { class: 'faint' }, 'Nothing runs, nothing waits.')
-        : table('In the order in which workers take them', ['Place', 'Batch', 'Status', 'Model', 'Done', 'Tokens/s', 'Left'],
-            queued.map((entry) => [count(entry.position), batchLink(entry.batch_id), statusBadge(entry.status), entry.model ?? '',
-                progress(entry.request_counts), decimal(entry.tokens_per_second), duration(entry.eta_seconds)]));
+        : table('In the order in which workers take them', ['Place', 'Batch', 'Status', 'Model', 'Done', 'Time left'],
+            queued.map((entry) => [entry.position === 0 ? 'running' : count(entry.position), batchLink(entry.batch_id), statusBadge(entry.status), entry.model ?? '',
+                progress(entry.request_counts), duration(entry.eta_seconds)]));
 }
 
 /** @param {import('./types').Worker[]} workers */
@@ -90,7 +90,7 @@ function batchList(place, signal) {
 }
 
 /** @param {string} id */
-const batchLink = (id) => h('a', { class: 'id', href: `#/batches/${encodeURIComponent(id)}` }, id.length > 20 ? `${id.slice(0, 14)}…` : id);
+const batchLink = (id) => h('a', { class: 'id', href: `#/batches/${encodeURIComponent(id)}`, title: id }, `…${id.slice(-8)}`);
 
 /** @param {string} status */
 export const statusBadge = (status) => h('span', { class: `status ${status}` }, status.replace('_', ' '));

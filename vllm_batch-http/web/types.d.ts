@@ -80,7 +80,7 @@ export interface QueuedBatch {
     model: string | null;
     priority: number;
     request_counts: { total: number; completed: number; failed: number };
-    tokens_per_second: number;
+    requests_left: number | null;
     eta_seconds: number | null;
 }
 
