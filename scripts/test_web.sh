@@ -66,7 +66,8 @@ node "$tools/node_modules/typescript/bin/tsc" --project vllm_batch-http/tests/we
 cargo build --release --locked --package vllm_batch-http
 data="$(mktemp -d)"
 port="$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })')"
-"${CARGO_TARGET_DIR:-target}/release/vllm_batch-http" serve --host 127.0.0.1 --port "$port" --data "$data" >"$data/log" 2>&1 &
+"${CARGO_TARGET_DIR:-target}/release/vllm_batch-http" serve --host 127.0.0.1 --port "$port" --data "$data" \
+    --set curation.schemas=vllm_batch-http/tests/web/schemas >"$data/log" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true; rm -rf "$data"' EXIT
 for ((attempt = 0; ; attempt++)); do
