@@ -20,7 +20,7 @@ function buttons(type, options, onChange) {
     const name = uniqueId('option');
     const inputs = options.map(() => h('input', { type, name, onchange: onChange }));
     const labels = options.map(([, label, help], at) =>
-        h('label', { title: help }, inputs[at], at < 9 && h('kbd', { 'aria-hidden': 'true' }, String(at + 1)), h('span', {}, label)));
+        h('label', { title: help }, inputs[at], at < 9 && label !== String(at + 1) && h('kbd', { 'aria-hidden': 'true' }, String(at + 1)), h('span', {}, label)));
     return { inputs, element: h('div', { class: 'options' }, labels) };
 }
 
