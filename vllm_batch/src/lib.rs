@@ -58,7 +58,9 @@ pub mod curate;
 pub mod engine;
 pub mod error;
 pub mod guide;
-#[cfg(any(feature = "label-studio", feature = "remote"))]
+#[cfg(any(feature = "jobs", feature = "label-studio", feature = "remote"))]
+// Messages of jobs need less of it than the clients do.
+#[cfg_attr(not(any(feature = "label-studio", feature = "remote")), allow(dead_code, unused_imports))]
 mod http;
 #[cfg(feature = "jobs")]
 pub mod jobs;

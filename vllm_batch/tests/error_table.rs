@@ -7,12 +7,13 @@ use std::path::Path;
 use vllm_batch::RequestError;
 
 /// Where each type's `code` is, and how its `impl` starts.
-const TYPES: [(&str, &str); 17] = [
+const TYPES: [(&str, &str); 18] = [
     ("RequestError", "src/error.rs"),
     ("EngineError", "src/error.rs"),
     ("LoadError", "src/error.rs"),
     ("LineErrorKind", "src/batch/error.rs"),
     ("RunError", "src/batch/error.rs"),
+    ("JobError", "src/jobs/error.rs"),
     ("RegistryError", "src/curate/registry/error.rs"),
     ("PromptError", "src/curate/prompt/error.rs"),
     ("FieldErrorKind", "src/curate/check/record.rs"),

@@ -32,6 +32,14 @@ pub enum JobError {
         /// What was wanted: `cancelled`, …
         wanted: &'static str,
     },
+    /// A file is the input of a batch that has not ended.
+    #[error("file {id} is the input of batch {batch_id}, which has not ended")]
+    FileInUse {
+        /// The file.
+        id: String,
+        /// The batch.
+        batch_id: String,
+    },
     /// The queue holds as much as it may.
     #[error("the queue is full: {what} would be {value}, and the limit is {limit}")]
     QueueFull {
@@ -47,6 +55,16 @@ pub enum JobError {
     FileTooLarge {
         /// The limit.
         limit: u64,
+    },
+    /// The engine of a worker fails at whatever it is given.
+    #[error("the engine of worker {worker} failed at {failures} chunks in a row: {message}")]
+    EngineFailed {
+        /// The worker.
+        worker: String,
+        /// How many chunks.
+        failures: usize,
+        /// What happened at the last one.
+        message: String,
     },
     /// The database cannot be reached, or refuses.
     #[error("database: {message}")]
@@ -75,8 +93,10 @@ impl JobError {
             Self::NotFound { .. } => "not_found",
             Self::InvalidParameter { .. } => "invalid_parameter",
             Self::InvalidStatus { .. } => "invalid_status",
+            Self::FileInUse { .. } => "file_in_use",
             Self::QueueFull { .. } => "queue_full",
             Self::FileTooLarge { .. } => "file_too_large",
+            Self::EngineFailed { .. } => "engine_failed",
             Self::Store { .. } => "store_unavailable",
             Self::Files { .. } => "file_store_unavailable",
         }

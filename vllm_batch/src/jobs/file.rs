@@ -1,6 +1,7 @@
 //! What is a file?
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,6 +15,14 @@ pub enum FilePurpose {
 }
 
 impl FilePurpose {
+    /// Every purpose.
+    pub const ALL: [Self; 2] = [Self::Batch, Self::BatchOutput];
+
+    /// The purpose of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.as_str() == name)
+    }
+
     /// As the API writes it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,4 +52,71 @@ pub struct FileObject {
     pub sha256: String,
     /// The key that it was uploaded with; empty without keys.
     pub owner: String,
+}
+
+impl FileObject {
+    /// An empty file without a name. All else can be set on it.
+    ///
+    /// # Example
+    /// ```
+    /// use vllm_batch::jobs::{FileObject, FilePurpose};
+    ///
+    /// let mut file = FileObject::new("file-1", FilePurpose::Batch, 1_700_000_000);
+    /// file.filename = "requests.jsonl".to_owned();
+    /// assert_eq!(file.to_object()["object"], "file");
+    /// ```
+    pub fn new(id: impl Into<String>, purpose: FilePurpose, created_at: i64) -> Self {
+        Self {
+            id: id.into(),
+            bytes: 0,
+            created_at,
+            expires_at: None,
+            filename: String::new(),
+            purpose,
+            sha256: String::new(),
+            owner: String::new(),
+        }
+    }
+
+    /// As `OpenAI`'s file object. `status` is deprecated there, and still required.
+    pub fn to_object(&self) -> serde_json::Value {
+        json!({
+            "id": self.id,
+            "object": "file",
+            "bytes": self.bytes,
+            "created_at": self.created_at,
+            "expires_at": self.expires_at,
+            "filename": self.filename,
+            "purpose": self.purpose.as_str(),
+            "status": "processed",
+            "status_details": null,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_api() {
+        for purpose in FilePurpose::ALL {
+            assert_eq!(serde_json::to_value(purpose).unwrap(), purpose.as_str());
+            assert_eq!(FilePurpose::from_name(purpose.as_str()), Some(purpose));
+        }
+        assert_eq!(FilePurpose::from_name("fine-tune"), None);
+    }
+
+    #[test]
+    fn the_object_has_what_clients_require() {
+        let mut file = FileObject::new("file-1", FilePurpose::BatchOutput, 1000);
+        file.bytes = 12;
+        file.filename = "output.jsonl".to_owned();
+        file.expires_at = Some(2000);
+        let expected = json!({
+            "id": "file-1", "object": "file", "bytes": 12, "created_at": 1000, "expires_at": 2000,
+            "filename": "output.jsonl", "purpose": "batch_output", "status": "processed", "status_details": null,
+        });
+        assert_eq!(file.to_object(), expected);
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Batch, BatchUsage, RequestCounts};
+use super::batch::{Batch, BatchStatus, BatchUsage, RequestCounts};
 
 /// Names a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,6 +49,14 @@ pub struct Lease {
     pub expires_at: i64,
 }
 
+impl Lease {
+    /// What a heartbeat would have said when the task was taken. A part of a batch that ends early is given out when its last
+    /// holder fell silent or let it go: what that one kept is all there is to say of it.
+    pub fn state(&self) -> LeaseState {
+        LeaseState::of(&self.task.kind, &self.batch)
+    }
+}
+
 /// A task of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
@@ -56,7 +64,8 @@ pub struct Task {
     pub id: TaskId,
     /// What is to be done.
     pub kind: TaskKind,
-    /// How often it was taken, this time included. Each time is another holder: what an earlier one sends is refused.
+    /// How often it was taken, this time included. Each time is another holder: what an earlier one sends is refused. A worker
+    /// that dies says nothing, so this also tells of a task that kills its holders.
     pub attempt: i64,
 }
 
@@ -66,12 +75,25 @@ pub struct Task {
 pub enum LeaseState {
     /// Go on.
     Held,
-    /// End rows in flight, keep what is done, and finish the task: the batch is being cancelled.
+    /// End rows in flight, keep what is done, and finish the task: the batch is being cancelled, or another part of it failed
+    /// for good. To validate, go on: the rows must be known so that each can be accounted for.
     Cancelling,
     /// As [`Cancelling`](Self::Cancelling), because the completion window is over.
     Expired,
     /// Stop: the task has another holder, or is gone. Nothing of it may be written any more.
     Lost,
+}
+
+impl LeaseState {
+    /// Of whoever holds a task of this kind. To finalize is the same in every case.
+    pub(super) fn of(kind: &TaskKind, batch: &Batch) -> Self {
+        match batch.ends_early_as() {
+            _ if *kind == TaskKind::Finalize => Self::Held,
+            None => Self::Held,
+            Some(BatchStatus::Expired) => Self::Expired,
+            Some(_) => Self::Cancelling,
+        }
+    }
 }
 
 /// How far a chunk is.
@@ -89,7 +111,7 @@ pub struct ChunkProgress {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum TaskOutcome {
-    /// Of [`TaskKind::Validate`]: the batch goes on with these chunks. `batch` has model and counts set.
+    /// Of [`TaskKind::Validate`]: the batch goes on with these chunks, unless it ends early: then none of them begins.
     Validated {
         /// The model that the rows name.
         model: String,
@@ -119,7 +141,9 @@ pub enum TaskOutcome {
         /// Tokens in all.
         usage: BatchUsage,
     },
-    /// The worker could not do it; another try is made at `retry_at`, and after `max_attempts` the batch fails with `message`.
+    /// The worker could not do it; another try is made at `retry_at`. After `max_attempts`, those that were released not counted,
+    /// the batch fails with `message`: of [`TaskKind::Run`] other parts end as if it was cancelled and what is done is kept in result
+    /// files; of the others at once, without any. A chunk of a batch that ends early is not tried again.
     Failed {
         /// Why.
         message: String,
@@ -143,6 +167,8 @@ pub struct WorkerInfo {
     pub started_at: i64,
     /// When it was heard of last.
     pub last_seen: i64,
+    /// Rows a second: those of now, or of the last time that it had some; `None` before its first.
+    pub rows_per_second: Option<f64>,
     /// Generated tokens a second, now.
     pub tokens_per_second: f64,
 }
