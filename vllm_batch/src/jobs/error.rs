@@ -56,6 +56,16 @@ pub enum JobError {
         /// The limit.
         limit: u64,
     },
+    /// The engine of a worker fails at whatever it is given.
+    #[error("the engine of worker {worker} failed at {failures} chunks in a row: {message}")]
+    EngineFailed {
+        /// The worker.
+        worker: String,
+        /// How many chunks.
+        failures: usize,
+        /// What happened at the last one.
+        message: String,
+    },
     /// The database cannot be reached, or refuses.
     #[error("database: {message}")]
     Store {
@@ -86,6 +96,7 @@ impl JobError {
             Self::FileInUse { .. } => "file_in_use",
             Self::QueueFull { .. } => "queue_full",
             Self::FileTooLarge { .. } => "file_too_large",
+            Self::EngineFailed { .. } => "engine_failed",
             Self::Store { .. } => "store_unavailable",
             Self::Files { .. } => "file_store_unavailable",
         }

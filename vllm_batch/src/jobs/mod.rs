@@ -11,15 +11,30 @@
 
 mod batch;
 mod error;
+mod estimate;
 mod file;
+mod files;
+mod id;
+mod limits;
+pub mod metrics;
+mod retention;
+mod retry;
+mod service;
 pub(crate) mod sql;
 mod store;
 mod task;
 mod webhook;
+mod worker;
 
 pub use batch::{Batch, BatchStatus, BatchUsage, OutputExpiry, RequestCounts};
 pub use error::JobError;
+pub use estimate::{QueueReport, QueuedBatch};
 pub use file::{FileObject, FilePurpose};
+pub use files::{ByteStream, FileKey, FileStore, Written};
+pub use limits::{NewBatch, NewFile};
+pub use retention::Maintenance;
+pub use retry::RETRY_OF;
+pub use service::{Clock, Content, JobService, JobStats, ServiceOptions, WebhookCheck};
 pub use sql::SqlStore;
 pub use store::{BatchQuery, FileQuery, JobStore, Order, Page, QueueLimits, StoreFuture};
 pub use task::{ChunkProgress, Lease, LeaseState, NewChunk, Task, TaskId, TaskKind, TaskOutcome, WorkerInfo};
@@ -27,3 +42,4 @@ pub use webhook::{
     AllowedHost, Delivery, DeliveryState, InvalidHost, InvalidSecret, SenderOptions, SignatureError, WebhookConfig,
     WebhookEvent, WebhookPolicy, WebhookSecret, WebhookSender, WebhookUrlError, validate_webhook, verify_webhook,
 };
+pub use worker::{RowClock, Worker, WorkerOptions};

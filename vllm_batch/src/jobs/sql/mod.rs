@@ -180,6 +180,14 @@ impl JobStore for SqlStore {
         Box::pin(repeat(move || batches::chunks(&self.database, batch_id)))
     }
 
+    fn note_worker<'a>(&'a self, worker: &'a WorkerInfo) -> StoreFuture<'a, ()> {
+        Box::pin(repeat(move || workers::note(&self.database, worker)))
+    }
+
+    fn forget_worker<'a>(&'a self, name: &'a str) -> StoreFuture<'a, ()> {
+        Box::pin(repeat(move || workers::forget(&self.database, name)))
+    }
+
     fn workers(&self, since: i64) -> StoreFuture<'_, Vec<WorkerInfo>> {
         Box::pin(repeat(move || workers::list(&self.database, since)))
     }
