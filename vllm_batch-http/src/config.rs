@@ -68,6 +68,8 @@ pub struct ServiceConfig {
     pub allowed_origins: Vec<HeaderValue>,
     /// Where `/metrics` gets its measurements; without it there is no such page.
     pub prometheus: Option<PrometheusHandle>,
+    /// Whether callers may register schemas for review. Default false: a schema is there for good.
+    pub allow_register_schemas: bool,
     /// Tells answers when they were made.
     pub clock: Clock,
 }
@@ -83,6 +85,7 @@ impl Default for ServiceConfig {
             keep_alive: Duration::from_secs(15),
             allowed_origins: Vec::new(),
             prometheus: None,
+            allow_register_schemas: false,
             clock: Clock::default(),
         }
     }

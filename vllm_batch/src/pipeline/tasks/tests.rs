@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::curate::export::{ExportFormat, ExportOptions, Splits};
 use crate::curate::{AgentKind, ResponseStatus, Strategy, TaskSchema};
-use crate::jobs::{Batch, BatchStatus};
+use crate::jobs::{Batch, BatchStatus, ByteStream};
 
 const NOW: i64 = 1_700_000_000;
 
@@ -282,10 +282,10 @@ fn batch() -> Batch {
     batch
 }
 
-fn file(lines: &[Value]) -> FileParts {
+fn file(lines: &[Value]) -> ByteStream {
     let text: Vec<u8> = lines.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect();
     // In parts that do not end where lines do.
-    let parts: Vec<_> = text.chunks(100).map(|part| Ok(part.to_vec())).collect();
+    let parts: Vec<_> = text.chunks(100).map(|part| Ok(part.to_vec().into())).collect();
     futures::stream::iter(parts).boxed()
 }
 
