@@ -70,6 +70,8 @@ pub struct ServiceConfig {
     pub page: bool,
     /// Where `/metrics` gets its measurements; without it there is no such page.
     pub prometheus: Option<PrometheusHandle>,
+    /// Whether callers may register schemas for review. Default false: a schema is there for good.
+    pub allow_register_schemas: bool,
     /// Tells answers when they were made.
     pub clock: Clock,
 }
@@ -86,6 +88,7 @@ impl Default for ServiceConfig {
             allowed_origins: Vec::new(),
             page: true,
             prometheus: None,
+            allow_register_schemas: false,
             clock: Clock::default(),
         }
     }
