@@ -66,8 +66,12 @@ pub struct ServiceConfig {
     pub keep_alive: Duration,
     /// The web pages, by origin, that may ask from a browser. By default none.
     pub allowed_origins: Vec<HeaderValue>,
+    /// Whether people get the web page. Default true.
+    pub page: bool,
     /// Where `/metrics` gets its measurements; without it there is no such page.
     pub prometheus: Option<PrometheusHandle>,
+    /// Whether callers may register schemas for review. Default false: a schema is there for good.
+    pub allow_register_schemas: bool,
     /// Tells answers when they were made.
     pub clock: Clock,
 }
@@ -82,7 +86,9 @@ impl Default for ServiceConfig {
             body_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(15),
             allowed_origins: Vec::new(),
+            page: true,
             prometheus: None,
+            allow_register_schemas: false,
             clock: Clock::default(),
         }
     }

@@ -64,6 +64,10 @@ pub struct ErrorObject {
     /// A stable name for programs.
     #[schema(value_type = Option<String>, required)]
     pub code: Option<Text>,
+    /// What is wrong with single parts of the request, where several can be wrong at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub details: Vec<serde_json::Value>,
 }
 
 /// What people are told of a fault that is the server's.
@@ -77,6 +81,7 @@ impl ApiError {
             kind: Cow::Borrowed(kind_of(status)),
             param: None,
             code: Some(code.into()),
+            details: Vec::new(),
         };
         Self { status, error, retry_after: None, internal: None }
     }
@@ -111,6 +116,13 @@ impl ApiError {
     #[must_use]
     pub fn with_param(mut self, param: impl Into<String>) -> Self {
         self.error.param = Some(param.into());
+        self
+    }
+
+    /// Says what is wrong with single parts of the request.
+    #[must_use]
+    pub fn with_details(mut self, details: Vec<serde_json::Value>) -> Self {
+        self.error.details = details;
         self
     }
 
@@ -156,7 +168,7 @@ impl ApiError {
         if status.is_server_error() {
             return Self::new(status, code.unwrap_or(Cow::Borrowed("internal_error")), INTERNAL).hiding(message);
         }
-        let error = ErrorObject { message: message.into(), kind, param, code };
+        let error = ErrorObject { message: message.into(), kind, param, code, details: Vec::new() };
         Self { status, error, retry_after: None, internal: None }
     }
 }
@@ -329,6 +341,7 @@ mod tests {
             kind: "invalid_request_error".into(),
             param: Some("top_p".to_owned()),
             code: Some("invalid_value".into()),
+            details: Vec::new(),
         };
         assert_eq!((wrong.status().as_u16(), wrong.into_envelope().error), (400, expected));
     }

@@ -15,6 +15,10 @@ use crate::state::AppState;
 #[derive(Debug)]
 pub(crate) struct Id(pub(crate) String);
 
+/// The name of a schema in a path, or its name and version.
+#[derive(Debug)]
+pub(crate) struct SchemaName(pub(crate) String);
+
 /// The query of a list, with errors in the envelope.
 #[derive(Debug)]
 pub(crate) struct Params<T>(pub(crate) T);
@@ -38,6 +42,15 @@ impl FromRequestParts<AppState> for Id {
             Ok(Path(id)) => Err(ApiError::not_found("object", &id)),
             Err(rejection) => Err(path_error(&rejection)),
         }
+    }
+}
+
+impl FromRequestParts<AppState> for SchemaName {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let Path(name) = Path::<String>::from_request_parts(parts, state).await.map_err(|error| path_error(&error))?;
+        Ok(Self(name))
     }
 }
 
@@ -74,7 +87,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
 }
 
 /// Reads JSON; an error says where it is.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         let (code, what) = if error.is_data() { ("invalid_value", "does not have the right form") } else { ("invalid_json", "is not valid JSON") };
         ApiError::new(StatusCode::BAD_REQUEST, code, format!("The body {what}: {error}"))

@@ -32,6 +32,7 @@ mod limits;
 mod metrics;
 mod observe;
 mod openapi;
+pub mod page;
 mod ranges;
 mod routes;
 mod service;

@@ -12,14 +12,17 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use vllm_batch::BatchEngine;
+use vllm_batch::curate::SchemaRegistry;
 use vllm_batch::jobs::JobService;
+use vllm_batch::pipeline::label_studio::WebhookReceiver;
+use vllm_batch::pipeline::tasks::TaskStore;
 
 use crate::auth::authenticate;
 use crate::config::ServiceConfig;
 use crate::error::ApiError;
 use crate::observe::{REQUEST_ID, observe};
-use crate::state::{AppState, EngineSlot};
-use crate::{openapi, routes};
+use crate::state::{AppState, EngineSlot, Review};
+use crate::{openapi, page, routes};
 
 /// Makes the router of a service of jobs, and of an engine for requests that are answered at once.
 #[derive(Debug)]
@@ -27,13 +30,14 @@ pub struct Service {
     jobs: JobService,
     engine: Option<EngineSlot>,
     config: ServiceConfig,
+    review: Review,
 }
 
 impl Service {
     /// A service without an engine: requests of the live endpoints are refused, while batches are answered by workers that
     /// share its store.
     pub fn new(jobs: JobService, config: ServiceConfig) -> Self {
-        Self { jobs, engine: None, config }
+        Self { jobs, engine: None, config, review: Review::default() }
     }
 
     /// Lets an engine answer requests of the live endpoints.
@@ -49,6 +53,27 @@ impl Service {
         self
     }
 
+    /// Shows these schemas instead of the library's. Those of [`with_tasks`](Self::with_tasks) count more.
+    #[must_use]
+    pub fn with_schemas(mut self, schemas: SchemaRegistry) -> Self {
+        self.review.schemas = Some(schemas);
+        self
+    }
+
+    /// Lets people review these tasks, by the schemas that they have. All callers see all tasks: those who review work together.
+    #[must_use]
+    pub fn with_tasks(mut self, tasks: TaskStore) -> Self {
+        self.review.tasks = Some(tasks);
+        self
+    }
+
+    /// Takes events of Label Studio about these tasks, if they have the receiver's secret.
+    #[must_use]
+    pub fn with_label_studio(mut self, receiver: WebhookReceiver) -> Self {
+        self.review.label_studio = Some(receiver);
+        self
+    }
+
     /// The router, to be served or to be mounted below any path.
     ///
     /// Whoever serves it sets how long a client may take for the head of a request; here is only how long for the body.
@@ -56,11 +81,13 @@ impl Service {
         let cors = cors(&self.config);
         let body_timeout = RequestBodyTimeoutLayer::new(self.config.body_timeout);
         let body_limit = DefaultBodyLimit::max(self.config.max_body_bytes);
-        let state = AppState::new(self.jobs, self.engine, self.config);
+        let page = if self.config.page { page::routes() } else { Router::new() };
+        let state = AppState::new(self.jobs, self.engine, self.config, self.review);
         routes::with_keys()
             .route_layer(from_fn_with_state(state.clone(), authenticate))
             .merge(routes::without_keys())
             .merge(openapi::routes())
+            .merge(page)
             .fallback(no_route)
             .method_not_allowed_fallback(wrong_method)
             .layer(body_limit)

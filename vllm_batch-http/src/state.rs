@@ -5,7 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use vllm_batch::BatchEngine;
+use vllm_batch::curate::{CompiledSchema, SchemaRef, SchemaRegistry};
 use vllm_batch::jobs::JobService;
+use vllm_batch::pipeline::label_studio::WebhookReceiver;
+use vllm_batch::pipeline::tasks::TaskStore;
 
 use crate::auth::Callers;
 use crate::config::ServiceConfig;
@@ -58,15 +61,25 @@ struct Inner {
     callers: Callers,
     live: LivePlaces,
     config: ServiceConfig,
+    review: Review,
     started_at: i64,
 }
 
+/// What people review, and with what.
+#[derive(Debug, Default)]
+pub(crate) struct Review {
+    /// The schemas, where there are no tasks.
+    pub(crate) schemas: Option<SchemaRegistry>,
+    pub(crate) tasks: Option<TaskStore>,
+    pub(crate) label_studio: Option<WebhookReceiver>,
+}
+
 impl AppState {
-    pub(crate) fn new(jobs: JobService, engine: Option<EngineSlot>, mut config: ServiceConfig) -> Self {
+    pub(crate) fn new(jobs: JobService, engine: Option<EngineSlot>, mut config: ServiceConfig, review: Review) -> Self {
         let callers = Callers::new(std::mem::take(&mut config.api_keys), config.anybody);
         let live = LivePlaces::new(config.max_live_requests);
         let started_at = config.clock.now() as i64;
-        Self(Arc::new(Inner { jobs, engine, callers, live, config, started_at }))
+        Self(Arc::new(Inner { jobs, engine, callers, live, config, review, started_at }))
     }
 
     pub(crate) fn jobs(&self) -> &JobService {
@@ -83,6 +96,48 @@ impl AppState {
 
     pub(crate) fn config(&self) -> &ServiceConfig {
         &self.0.config
+    }
+
+    /// The tasks.
+    ///
+    /// # Errors
+    /// 503 if there are none.
+    pub(crate) fn tasks(&self) -> Result<&TaskStore, ApiError> {
+        let message = "This server keeps no tasks for review.";
+        self.0.review.tasks.as_ref().ok_or_else(|| ApiError::unavailable("no_curation", message))
+    }
+
+    /// All schemas, those included that others registered.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub(crate) async fn schemas(&self) -> Result<SchemaRegistry, ApiError> {
+        let Some(tasks) = &self.0.review.tasks else {
+            return Ok(self.0.review.schemas.clone().unwrap_or_else(SchemaRegistry::builtin));
+        };
+        tasks.reload_schemas().await?;
+        Ok(tasks.schemas())
+    }
+
+    /// The schema that `id` (its newest release) or `id@version` names.
+    ///
+    /// # Errors
+    /// There is none, or the database does not answer.
+    pub(crate) async fn schema(&self, name: &str) -> Result<Arc<CompiledSchema>, ApiError> {
+        if let Some(tasks) = &self.0.review.tasks {
+            return Ok(tasks.find_schema(name).await?);
+        }
+        let all = self.schemas().await?;
+        let found = match name.parse::<SchemaRef>() {
+            Ok(named) => all.get_version(&named.id, &named.version),
+            Err(_) => all.get(name),
+        };
+        found.ok_or_else(|| ApiError::not_found("schema", name))
+    }
+
+    /// Checks events of Label Studio, if there is a secret for them.
+    pub(crate) fn label_studio(&self) -> Option<&WebhookReceiver> {
+        self.0.review.label_studio.as_ref()
     }
 
     /// When the router was made, in seconds since 1970.

@@ -52,7 +52,7 @@ async fn serve(config: &Config, listener: TcpListener) -> Result<(), Failure> {
 }
 
 async fn router(config: &Config, jobs: &Jobs, engine: Option<EngineSlot>) -> Result<Router, Failure> {
-    let _tasks = TaskStore::open(&jobs.store, schemas(config)?).await?;
+    let tasks = TaskStore::open(&jobs.store, schemas(config)?).await?;
     let mut options = ServiceConfig::default();
     options.api_keys.clone_from(&config.auth.keys);
     options.anybody = config.auth.limits;
@@ -61,8 +61,9 @@ async fn router(config: &Config, jobs: &Jobs, engine: Option<EngineSlot>) -> Res
     options.body_timeout = config.server.body_read_timeout;
     options.allowed_origins =
         config.allowed_origins.iter().map(|origin| HeaderValue::from_str(origin)).collect::<Result<_, _>>()?;
+    options.page = config.server.page;
     options.prometheus = Some(install_prometheus()?);
-    let service = Service::new(jobs.service.clone(), options);
+    let service = Service::new(jobs.service.clone(), options).with_tasks(tasks);
     let service = match engine {
         Some(slot) => service.with_engine_slot(slot),
         None => service,

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use vllm_batch::pipeline::label_studio::WebhookError;
 
-use super::curation::{Reply, read_body};
+use super::curation::Reply;
 use crate::error::ApiError;
+use crate::extract::parse;
 use crate::state::AppState;
 
 /// What became of an event.
@@ -36,7 +37,7 @@ pub(crate) async fn receive(State(state): State<AppState>, headers: HeaderMap, b
         WebhookError::WrongSecret { .. } => ApiError::new(StatusCode::UNAUTHORIZED, error.code(), error.to_string()),
         _ => ApiError::new(StatusCode::BAD_REQUEST, error.code(), error.to_string()),
     })?;
-    let whole: Value = read_body(&body)?;
+    let whole: Value = parse(&body)?;
     let outcomes = state.tasks()?.apply_label_studio(&whole, state.jobs().now()).await?;
     Ok(Json(EventObject { action: event.action, outcomes: json!(outcomes) }))
 }

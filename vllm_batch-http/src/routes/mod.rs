@@ -1,15 +1,19 @@
 //! What can be asked, and who answers?
 
 mod batches;
+mod curation;
 mod files;
 mod health;
+mod label_studio;
 mod live;
 mod models;
 mod queue;
+mod schemas;
+mod webhooks;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use utoipa::OpenApi;
 
 use crate::metrics;
@@ -40,11 +44,42 @@ pub(crate) fn with_keys() -> Router<AppState> {
         .route("/v1/jobs/stats", get(queue::stats))
         .route("/v1/jobs/history", get(queue::history))
         .route("/metrics", get(metrics::show))
+        .merge(review())
+        .route("/v1/webhooks/dead-letter", get(webhooks::list))
+        .route("/v1/webhooks/dead-letter/{id}", delete(webhooks::delete))
+        .route("/v1/webhooks/dead-letter/{id}/retry", post(webhooks::retry))
+}
+
+/// What people review, and by which schemas.
+fn review() -> Router<AppState> {
+    Router::new()
+        .route("/v1/schemas", get(schemas::list).post(schemas::register))
+        .route("/v1/schemas/{id}", get(schemas::retrieve))
+        .route("/v1/schemas/{id}/versions", get(schemas::versions))
+        .route("/v1/schemas/{id}/json_schema", get(schemas::json_schema))
+        .route("/v1/schemas/{id}/label_config", get(schemas::label_studio_config))
+        .route("/v1/schemas/{id}/diff", get(schemas::diff))
+        .route("/v1/schemas/{id}/prompt", get(schemas::prompt).post(schemas::prompt_of_record))
+        .route("/v1/curation/tasks", get(curation::list).post(curation::create))
+        .route("/v1/curation/tasks/next", get(curation::next))
+        .route("/v1/curation/tasks/import", post(curation::import))
+        .route("/v1/curation/tasks/{id}", get(curation::retrieve))
+        .route("/v1/curation/imports/{id}", get(curation::import_report))
+        .route("/v1/curation/annotations", post(curation::annotate).delete(curation::withdraw))
+        .route("/v1/curation/gold", post(curation::gold))
+        .route("/v1/curation/export", post(curation::export))
+        .route("/v1/curation/stats", get(curation::stats))
+        .route("/v1/curation/agreement", get(curation::agreement))
+        .route("/v1/curation/migrate", post(curation::migrate))
 }
 
 /// Routes for everybody: nothing of anybody is in them.
 pub(crate) fn without_keys() -> Router<AppState> {
-    Router::new().route("/health", get(health::health)).route("/ready", get(health::ready))
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        // It has a secret of its own.
+        .route("/v1/webhooks/label-studio", post(label_studio::receive))
 }
 
 /// All routes, described.
@@ -58,6 +93,12 @@ pub(crate) fn without_keys() -> Router<AppState> {
         models::list, models::retrieve,
         queue::queue, queue::stats, queue::history,
         health::health, health::ready, metrics::show,
+        schemas::list, schemas::register, schemas::retrieve, schemas::versions, schemas::json_schema,
+        schemas::label_studio_config, schemas::diff, schemas::prompt, schemas::prompt_of_record,
+        curation::create, curation::list, curation::next, curation::retrieve, curation::import, curation::import_report,
+        curation::annotate, curation::withdraw, curation::gold, curation::export, curation::stats, curation::agreement,
+        curation::migrate,
+        webhooks::list, webhooks::retry, webhooks::delete, label_studio::receive,
     ),
     components(schemas(wire::UploadFile)),
 )]

@@ -1,9 +1,7 @@
 //! Which schemas are there, and what follows from them?
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -12,8 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 use vllm_batch::curate::label_studio::{LabelConfigOptions, label_config};
 use vllm_batch::curate::{AnswerForm, CompiledSchema, FieldKind, Record, TaskSchema, Version};
 
-use super::curation::{Reply, read_body};
+use super::curation::Reply;
 use crate::error::ApiError;
+use crate::extract::{JsonBody, Params, SchemaName};
 use crate::state::AppState;
 
 /// A schema in a list.
@@ -83,7 +82,7 @@ pub(crate) async fn list(State(state): State<AppState>) -> Reply<SchemaList> {
 /// A schema's document, by `id` (its newest release) or `id@version`.
 #[utoipa::path(get, path = "/v1/schemas/{id}", tag = "schemas", operation_id = "retrieve_schema",
     params(("id" = String, Path, description = "`id` or `id@version`")), responses((status = 200, body = Object)))]
-pub(crate) async fn retrieve(State(state): State<AppState>, Path(id): Path<String>) -> Reply<Value> {
+pub(crate) async fn retrieve(State(state): State<AppState>, SchemaName(id): SchemaName) -> Reply<Value> {
     let schema = state.schema(&id).await?;
     Ok(Json(json!(schema.schema())))
 }
@@ -91,7 +90,7 @@ pub(crate) async fn retrieve(State(state): State<AppState>, Path(id): Path<Strin
 /// All versions of a schema, the oldest first.
 #[utoipa::path(get, path = "/v1/schemas/{id}/versions", tag = "schemas", operation_id = "list_schema_versions",
     params(("id" = String, Path)), responses((status = 200, body = SchemaList)))]
-pub(crate) async fn versions(State(state): State<AppState>, Path(id): Path<String>) -> Reply<SchemaList> {
+pub(crate) async fn versions(State(state): State<AppState>, SchemaName(id): SchemaName) -> Reply<SchemaList> {
     let newest = state.schema(&id).await?;
     let all = state.schemas().await?;
     Ok(SchemaList::of(all.iter().map(|schema| &**schema).filter(|schema| schema.schema().id == newest.schema().id)))
@@ -119,10 +118,10 @@ enum Form {
     params(("id" = String, Path), FormQuery), responses((status = 200, body = Object)))]
 pub(crate) async fn json_schema(
     State(state): State<AppState>,
-    Path(id): Path<String>,
-    query: Result<Query<FormQuery>, QueryRejection>,
+    SchemaName(id): SchemaName,
+    Params(wanted): Params<FormQuery>,
 ) -> Reply<Value> {
-    let (schema, Query(FormQuery { form })) = (state.schema(&id).await?, query?);
+    let (schema, FormQuery { form }) = (state.schema(&id).await?, wanted);
     Ok(Json(match form {
         Form::Decode => schema.decode_schema().clone(),
         Form::Answers => schema.json_schema().clone(),
@@ -154,10 +153,10 @@ pub(crate) struct LabelConfigObject {
     params(("id" = String, Path), LocaleQuery), responses((status = 200, body = LabelConfigObject)))]
 pub(crate) async fn label_studio_config(
     State(state): State<AppState>,
-    Path(id): Path<String>,
-    query: Result<Query<LocaleQuery>, QueryRejection>,
+    SchemaName(id): SchemaName,
+    Params(wanted): Params<LocaleQuery>,
 ) -> Reply<LabelConfigObject> {
-    let (schema, Query(LocaleQuery { locale })) = (state.schema(&id).await?, query?);
+    let (schema, LocaleQuery { locale }) = (state.schema(&id).await?, wanted);
     let options = locale.map_or_else(LabelConfigOptions::default, |locale| LabelConfigOptions::default().with_locale(locale));
     let config = label_config(&schema, &options)
         .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.code(), error.to_string()))?;
@@ -180,10 +179,10 @@ pub(crate) struct DiffQuery {
     params(("id" = String, Path), DiffQuery), responses((status = 200, body = Object)))]
 pub(crate) async fn diff(
     State(state): State<AppState>,
-    Path(id): Path<String>,
-    query: Result<Query<DiffQuery>, QueryRejection>,
+    SchemaName(id): SchemaName,
+    Params(wanted): Params<DiffQuery>,
 ) -> Reply<Value> {
-    let Query(DiffQuery { from, to }) = query?;
+    let DiffQuery { from, to } = wanted;
     let version = |param: &'static str, text: &str| {
         Version::parse(text).map_err(|error| ApiError::invalid(param, format!("{text:?} is no version: {error}")))
     };
@@ -225,7 +224,7 @@ pub(crate) struct PromptObject {
 /// What a model reads, with the names of the fields in the place of their values.
 #[utoipa::path(get, path = "/v1/schemas/{id}/prompt", tag = "schemas", operation_id = "schema_prompt",
     params(("id" = String, Path)), responses((status = 200, body = PromptObject)))]
-pub(crate) async fn prompt(State(state): State<AppState>, Path(id): Path<String>) -> Reply<PromptObject> {
+pub(crate) async fn prompt(State(state): State<AppState>, SchemaName(id): SchemaName) -> Reply<PromptObject> {
     let schema = state.schema(&id).await?;
     let mut record = Record::new("example");
     for field in &schema.schema().fields {
@@ -248,10 +247,10 @@ pub(crate) async fn prompt(State(state): State<AppState>, Path(id): Path<String>
     params(("id" = String, Path)), request_body = PromptRequest, responses((status = 200, body = PromptObject)))]
 pub(crate) async fn prompt_of_record(
     State(state): State<AppState>,
-    Path(id): Path<String>,
-    body: Bytes,
+    SchemaName(id): SchemaName,
+    JsonBody(request): JsonBody<PromptRequest>,
 ) -> Reply<PromptObject> {
-    let (schema, request) = (state.schema(&id).await?, read_body::<PromptRequest>(&body)?);
+    let schema = state.schema(&id).await?;
     let mut record = Record::new("record");
     record.fields = request.fields;
     prompt_of(&schema, &record)
@@ -271,12 +270,11 @@ fn prompt_of(schema: &CompiledSchema, record: &Record) -> Reply<PromptObject> {
 /// Registers a schema, if this server lets its callers do that. One that is there already, word for word, is given back.
 #[utoipa::path(post, path = "/v1/schemas", tag = "schemas", operation_id = "register_schema", request_body = Object,
     responses((status = 201, body = SchemaSummary)))]
-pub(crate) async fn register(State(state): State<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(crate) async fn register(State(state): State<AppState>, JsonBody(document): JsonBody<Value>) -> Result<Response, ApiError> {
     if !state.config().allow_register_schemas {
         let message = "This server has the schemas that it was started with: its configuration does not let callers add any.";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "schemas_are_fixed", message));
     }
-    let document = read_body::<Value>(&body)?;
     let schema = TaskSchema::from_value(&document)
         .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.code(), error.to_string()))?;
     let compiled = state.tasks()?.register(schema.schema, state.jobs().now()).await?;

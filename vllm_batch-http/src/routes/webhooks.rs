@@ -1,8 +1,7 @@
 //! Which messages did no receiver take?
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use vllm_batch::jobs::Delivery;
@@ -10,6 +9,7 @@ use vllm_batch::jobs::Delivery;
 use super::curation::Reply;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::extract::{Id, Params};
 use crate::state::AppState;
 
 /// A message that no receiver took.
@@ -75,9 +75,9 @@ pub(crate) struct DeadLetterQuery {
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    query: Result<Query<DeadLetterQuery>, QueryRejection>,
+    Params(wanted): Params<DeadLetterQuery>,
 ) -> Reply<DeadLetterList> {
-    let limit = query?.0.limit.unwrap_or(100);
+    let limit = wanted.limit.unwrap_or(100);
     if !(1..=1_000).contains(&limit) {
         return Err(ApiError::invalid("limit", "It must be from 1 to 1000."));
     }
@@ -90,7 +90,7 @@ pub(crate) async fn list(
 /// Sends a message again, as if it had never been tried.
 #[utoipa::path(post, path = "/v1/webhooks/dead-letter/{id}/retry", tag = "webhooks", operation_id = "retry_dead_letter",
     params(("id" = String, Path)), responses((status = 200, body = DeadLetter)))]
-pub(crate) async fn retry(State(state): State<AppState>, caller: Caller, Path(id): Path<String>) -> Reply<DeadLetter> {
+pub(crate) async fn retry(State(state): State<AppState>, caller: Caller, Id(id): Id) -> Reply<DeadLetter> {
     Ok(Json(state.jobs().replay(caller.owner(), &id).await?.into()))
 }
 
@@ -108,7 +108,7 @@ pub(crate) struct DeletedDeadLetter {
 /// Forgets a message.
 #[utoipa::path(delete, path = "/v1/webhooks/dead-letter/{id}", tag = "webhooks", operation_id = "delete_dead_letter",
     params(("id" = String, Path)), responses((status = 200, body = DeletedDeadLetter)))]
-pub(crate) async fn delete(State(state): State<AppState>, caller: Caller, Path(id): Path<String>) -> Reply<DeletedDeadLetter> {
+pub(crate) async fn delete(State(state): State<AppState>, caller: Caller, Id(id): Id) -> Reply<DeletedDeadLetter> {
     state.jobs().delete_message(caller.owner(), &id).await?;
     Ok(Json(DeletedDeadLetter { id, object: "webhook.delivery.deleted", deleted: true }))
 }

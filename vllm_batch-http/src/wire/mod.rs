@@ -9,8 +9,8 @@ mod list;
 mod models;
 mod queue;
 
-pub(crate) use batches::{CreateBatch, ExpiresAfter, ExpiryAnchor, FailedList, FailedRow, NewWebhook};
+pub(crate) use batches::{CreateBatch, FailedList};
 pub(crate) use files::{DeletedFile, UploadFile};
-pub(crate) use list::{BatchListQuery, FailedQuery, FileListQuery, ListOrder, ObjectList, QueueQuery};
+pub(crate) use list::{BatchListQuery, FailedQuery, FileListQuery, ObjectList, QueueQuery};
 pub(crate) use models::{ModelList, ModelObject};
-pub(crate) use queue::{History, HistoryEntry, QueueEntry, QueueObject, StatsObject, WorkerObject};
+pub(crate) use queue::{History, QueueObject, StatsObject};

@@ -336,6 +336,17 @@ impl JobService {
         Ok(delivery)
     }
 
+    /// Forgets a message, whether it was taken or not.
+    ///
+    /// # Errors
+    /// [`JobError::NotFound`]; [`JobError::Store`].
+    pub async fn delete_message(&self, owner: &str, id: &str) -> Result<(), JobError> {
+        let unknown = || not_found("message", id);
+        let delivery = self.store().delivery(id).await?.ok_or_else(unknown)?;
+        self.batch(owner, &delivery.batch_id).await.map_err(|_| unknown())?;
+        if self.store().delete_delivery(id).await? { Ok(()) } else { Err(unknown()) }
+    }
+
     /// What there is.
     ///
     /// # Errors

@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 use vllm_batch::curate::export::{AnnotatorNames, AnswerSource, ExportFormat, ExportOptions, Split, Splits};
 use vllm_batch::pipeline::tasks::TaskExport;
 
-use super::read_body;
 use crate::error::ApiError;
+use crate::extract::JsonBody;
 use crate::state::AppState;
 
 /// Which training data are wanted.
@@ -55,8 +55,7 @@ pub(crate) struct ExportRequest {
 /// Training data, row by row. They are made as they are sent, so an error in the middle cuts the answer off.
 #[utoipa::path(post, path = "/v1/curation/export", tag = "curation", operation_id = "export_tasks", request_body = ExportRequest,
     responses((status = 200, description = "Rows, or with `report` an object", content_type = "application/jsonl")))]
-pub(crate) async fn export(State(state): State<AppState>, body: Bytes) -> Result<Response, ApiError> {
-    let wanted: ExportRequest = read_body(&body)?;
+pub(crate) async fn export(State(state): State<AppState>, JsonBody(wanted): JsonBody<ExportRequest>) -> Result<Response, ApiError> {
     let schema = state.tasks()?.find_used_schema(&wanted.schema).await?.schema().reference();
     let export = wanted.read(schema)?;
     if wanted.report {

@@ -13,17 +13,8 @@ pub(crate) use requests::{agreement, annotate, gold, import, import_report, migr
 pub(crate) use tasks::{create, list, next, retrieve};
 
 use axum::Json;
-use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
 
 /// What most handlers answer.
 pub(crate) type Reply<T> = Result<Json<T>, ApiError>;
-
-/// The JSON of a request.
-///
-/// # Errors
-/// 400, with the place of what is wrong.
-pub(crate) fn read_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| ApiError::invalid("body", error.to_string()))
-}

@@ -1,9 +1,7 @@
 //! What people say, and what is made of it.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -12,9 +10,10 @@ use vllm_batch::curate::agreement::AgreementOptions;
 use vllm_batch::pipeline::tasks::NewResponse;
 
 use super::tasks::CurationTask;
-use super::{Reply, read_body};
+use super::Reply;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::extract::{Id, JsonBody, Params};
 use crate::state::AppState;
 
 /// The most tasks in one request.
@@ -47,8 +46,7 @@ pub(crate) struct NewAnnotation {
 /// Keeps what a person says, and answers with the task as it is then.
 #[utoipa::path(post, path = "/v1/curation/annotations", tag = "curation", operation_id = "create_annotation",
     request_body = NewAnnotation, responses((status = 200, body = CurationTask)))]
-pub(crate) async fn annotate(State(state): State<AppState>, caller: Caller, body: Bytes) -> Reply<CurationTask> {
-    let said: NewAnnotation = read_body(&body)?;
+pub(crate) async fn annotate(State(state): State<AppState>, caller: Caller, JsonBody(said): JsonBody<NewAnnotation>) -> Reply<CurationTask> {
     let annotator = said.annotator.unwrap_or_else(|| caller.owner().to_owned());
     let mut response = NewResponse::submitted(annotator, said.answers);
     response.status = said.status.unwrap_or(response.status);
@@ -73,9 +71,9 @@ pub(crate) struct Withdrawal {
 pub(crate) async fn withdraw(
     State(state): State<AppState>,
     caller: Caller,
-    query: Result<Query<Withdrawal>, QueryRejection>,
+    Params(wanted): Params<Withdrawal>,
 ) -> Reply<CurationTask> {
-    let Query(Withdrawal { task_id, annotator }) = query?;
+    let Withdrawal { task_id, annotator } = wanted;
     let annotator = annotator.unwrap_or_else(|| caller.owner().to_owned());
     Ok(Json(state.tasks()?.withdraw(&task_id, &annotator, state.jobs().now()).await?.into()))
 }
@@ -106,8 +104,8 @@ pub(crate) struct GoldMarksObject {
 /// Says of tasks that they are gold, or that they are not.
 #[utoipa::path(post, path = "/v1/curation/gold", tag = "curation", operation_id = "mark_gold", request_body = GoldRequest,
     responses((status = 200, body = GoldMarksObject)))]
-pub(crate) async fn gold(State(state): State<AppState>, caller: Caller, body: Bytes) -> Reply<GoldMarksObject> {
-    let GoldRequest { task_ids, gold, by } = read_body(&body)?;
+pub(crate) async fn gold(State(state): State<AppState>, caller: Caller, JsonBody(wanted): JsonBody<GoldRequest>) -> Reply<GoldMarksObject> {
+    let GoldRequest { task_ids, gold, by } = wanted;
     if task_ids.len() > MAX_TASKS {
         return Err(ApiError::invalid("task_ids", format!("Name at most {MAX_TASKS} tasks at once.")));
     }
@@ -127,8 +125,8 @@ pub(crate) struct SchemaQuery {
 /// How far the review of a schema's records is: with `id` of all versions.
 #[utoipa::path(get, path = "/v1/curation/stats", tag = "curation", operation_id = "curation_stats", params(SchemaQuery),
     responses((status = 200, body = Object)))]
-pub(crate) async fn stats(State(state): State<AppState>, query: Result<Query<SchemaQuery>, QueryRejection>) -> Reply<Value> {
-    let Query(SchemaQuery { schema }) = query?;
+pub(crate) async fn stats(State(state): State<AppState>, Params(wanted): Params<SchemaQuery>) -> Reply<Value> {
+    let SchemaQuery { schema } = wanted;
     state.tasks()?.find_schema(&schema).await?;
     let (id, version) = schema.split_once('@').map_or((&*schema, None), |(id, version)| (id, Some(version)));
     Ok(Json(json!(state.tasks()?.stats(id, version).await?)))
@@ -151,10 +149,9 @@ pub(crate) struct AgreementQuery {
     params(AgreementQuery), responses((status = 200, body = Object)))]
 pub(crate) async fn agreement(
     State(state): State<AppState>,
-    query: Result<Query<AgreementQuery>, QueryRejection>,
+    Params(wanted): Params<AgreementQuery>,
 ) -> Reply<Value> {
     const MAX_RESAMPLES: usize = 10_000;
-    let Query(wanted) = query?;
     let mut options = AgreementOptions::default();
     options.seed = wanted.seed.unwrap_or(options.seed);
     options.num_resamples = wanted.num_resamples.unwrap_or(options.num_resamples);
@@ -180,8 +177,8 @@ pub(crate) struct ImportRequest {
 /// answers with the report of the first one.
 #[utoipa::path(post, path = "/v1/curation/tasks/import", tag = "curation", operation_id = "import_batch",
     request_body = ImportRequest, responses((status = 200, body = Object)))]
-pub(crate) async fn import(State(state): State<AppState>, caller: Caller, body: Bytes) -> Reply<Value> {
-    let ImportRequest { batch_id, schema } = read_body(&body)?;
+pub(crate) async fn import(State(state): State<AppState>, caller: Caller, JsonBody(wanted): JsonBody<ImportRequest>) -> Reply<Value> {
+    let ImportRequest { batch_id, schema } = wanted;
     let batch = state.jobs().batch(caller.owner(), &batch_id).await?;
     let schema = state.tasks()?.find_schema(&schema).await?.schema().reference();
     Ok(Json(json!(state.tasks()?.import_from(state.jobs(), &batch, &schema).await?)))
@@ -199,15 +196,15 @@ pub(crate) struct ImportQuery {
 }
 
 /// What became of a batch's answers, and what was left out: at most 1,000 reasons at a time.
-#[utoipa::path(get, path = "/v1/curation/imports/{batch_id}", tag = "curation", operation_id = "retrieve_import",
-    params(("batch_id" = String, Path), ImportQuery), responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/v1/curation/imports/{id}", tag = "curation", operation_id = "retrieve_import",
+    params(("id" = String, Path, description = "The batch"), ImportQuery), responses((status = 200, body = Object)))]
 pub(crate) async fn import_report(
     State(state): State<AppState>,
     caller: Caller,
-    Path(batch_id): Path<String>,
-    query: Result<Query<ImportQuery>, QueryRejection>,
+    Id(batch_id): Id,
+    Params(wanted): Params<ImportQuery>,
 ) -> Reply<Value> {
-    let Query(ImportQuery { schema, from }) = query?;
+    let ImportQuery { schema, from } = wanted;
     state.jobs().batch(caller.owner(), &batch_id).await?;
     let report = state.tasks()?.import_report(&batch_id, &schema).await?;
     let report = report.ok_or_else(|| ApiError::not_found("import of a batch", &batch_id))?;
@@ -228,8 +225,8 @@ pub(crate) struct MigrateRequest {
 /// Makes all tasks of older versions of a schema those of this one.
 #[utoipa::path(post, path = "/v1/curation/migrate", tag = "curation", operation_id = "migrate_tasks",
     request_body = MigrateRequest, responses((status = 200, body = Object)))]
-pub(crate) async fn migrate(State(state): State<AppState>, body: Bytes) -> Reply<Value> {
-    let MigrateRequest { schema } = read_body(&body)?;
+pub(crate) async fn migrate(State(state): State<AppState>, JsonBody(wanted): JsonBody<MigrateRequest>) -> Reply<Value> {
+    let MigrateRequest { schema } = wanted;
     let schema = state.tasks()?.find_schema(&schema).await?.schema().reference();
     let report = state.tasks()?.migrate(&schema, state.jobs().now()).await?;
     Ok(Json(json!(report)))

@@ -1,17 +1,16 @@
 //! Records that wait for people.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use vllm_batch::curate::Strategy;
 use vllm_batch::pipeline::tasks::{NewTask, NextQuery, ReviewTask, TaskQuery, TaskStatus};
 
-use super::{Reply, read_body};
+use super::Reply;
 use crate::error::ApiError;
+use crate::extract::{Id, JsonBody, Params};
 use crate::state::AppState;
 
 /// The longest list of records in one request.
@@ -146,8 +145,8 @@ pub(crate) struct CreatedTasks {
 /// Adds records. One whose name is there already is left as it is, so that the same request can be sent again.
 #[utoipa::path(post, path = "/v1/curation/tasks", tag = "curation", operation_id = "create_tasks", request_body = CreateTasks,
     responses((status = 200, body = CreatedTasks)))]
-pub(crate) async fn create(State(state): State<AppState>, body: Bytes) -> Reply<CreatedTasks> {
-    let CreateTasks { schema, records } = read_body(&body)?;
+pub(crate) async fn create(State(state): State<AppState>, JsonBody(wanted): JsonBody<CreateTasks>) -> Reply<CreatedTasks> {
+    let CreateTasks { schema, records } = wanted;
     if records.len() > MAX_RECORDS {
         return Err(ApiError::invalid("records", format!("Send at most {MAX_RECORDS} records at once.")));
     }
@@ -198,9 +197,8 @@ pub(crate) struct TaskList {
     responses((status = 200, body = TaskList)))]
 pub(crate) async fn list(
     State(state): State<AppState>,
-    query: Result<Query<ListTasks>, QueryRejection>,
+    Params(wanted): Params<ListTasks>,
 ) -> Reply<TaskList> {
-    let Query(wanted) = query?;
     let mut query = TaskQuery::default();
     if let Some(schema) = &wanted.schema {
         let (id, version) = schema.split_once('@').map_or((&**schema, None), |(id, version)| (id, Some(version)));
@@ -217,7 +215,7 @@ pub(crate) async fn list(
 /// A task.
 #[utoipa::path(get, path = "/v1/curation/tasks/{id}", tag = "curation", operation_id = "retrieve_task",
     params(("id" = String, Path)), responses((status = 200, body = CurationTask)))]
-pub(crate) async fn retrieve(State(state): State<AppState>, Path(id): Path<String>) -> Reply<CurationTask> {
+pub(crate) async fn retrieve(State(state): State<AppState>, Id(id): Id) -> Reply<CurationTask> {
     Ok(Json(state.tasks()?.task(&id).await?.into()))
 }
 
@@ -253,9 +251,8 @@ pub(crate) struct NextTaskObject {
     responses((status = 200, body = NextTaskObject)))]
 pub(crate) async fn next(
     State(state): State<AppState>,
-    query: Result<Query<NextTask>, QueryRejection>,
+    Params(wanted): Params<NextTask>,
 ) -> Reply<NextTaskObject> {
-    let Query(wanted) = query?;
     let schema = state.tasks()?.find_used_schema(&wanted.schema).await?.schema().reference();
     let mut query = NextQuery::new(schema, wanted.annotator);
     query.strategy = wanted.strategy.unwrap_or(query.strategy);

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::lines::{FileParts, Lines};
+use super::lines::Lines;
 use super::stored::{ReviewTask, task_id};
 use super::{Result, Stop, TaskStore, TaskStoreError};
 use crate::batch::{BatchRequestInput, BatchRequestOutput};
 use crate::curate::{AnswerError, CompiledSchema, FieldKind, Provenance, Record, SchemaRef};
-use crate::jobs::Batch;
+use crate::jobs::{Batch, ByteStream};
 use crate::jobs::sql::{Statement, Tx, document, to_document};
 use crate::output::RequestOutput;
 use crate::pipeline::curation::rows;
@@ -22,11 +22,11 @@ const ROWS_PER_TRANSACTION: usize = 100;
 #[non_exhaustive]
 pub struct BatchFiles {
     /// Its input.
-    pub input: Option<FileParts>,
+    pub input: Option<ByteStream>,
     /// Its answers.
-    pub output: Option<FileParts>,
+    pub output: Option<ByteStream>,
     /// Its errors.
-    pub errors: Option<FileParts>,
+    pub errors: Option<ByteStream>,
 }
 
 impl std::fmt::Debug for BatchFiles {

@@ -1,16 +1,12 @@
 //! Lines of a file that comes in parts.
 
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
 
-use crate::jobs::JobError;
-
-/// A file, part by part.
-pub type FileParts = BoxStream<'static, Result<Vec<u8>, JobError>>;
+use crate::jobs::{ByteStream, JobError};
 
 /// Its lines, one by one. What is in memory is one part, and one line that is not over.
 pub(super) struct Lines {
-    parts: FileParts,
+    parts: ByteStream,
     buffer: Vec<u8>,
     /// Where the next line begins in the buffer.
     start: usize,
@@ -19,7 +15,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(parts: FileParts) -> Self {
+    pub(super) fn new(parts: ByteStream) -> Self {
         Self { parts, buffer: Vec::new(), start: 0, number: 0 }
     }
 
@@ -47,7 +43,7 @@ impl Lines {
             self.start = 0;
             searched = self.buffer.len();
             match self.parts.next().await {
-                Some(part) => self.buffer.extend(part?),
+                Some(part) => self.buffer.extend_from_slice(&part?),
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Ok(Some(std::mem::take(&mut self.buffer))),
             }
@@ -64,7 +60,7 @@ mod tests {
     use super::*;
 
     fn lines(parts: Vec<Vec<u8>>) -> Vec<(usize, Vec<u8>)> {
-        let mut lines = Lines::new(stream::iter(parts.into_iter().map(Ok)).boxed());
+        let mut lines = Lines::new(stream::iter(parts.into_iter().map(|part| Ok(part.into()))).boxed());
         let mut found = Vec::new();
         while let Some(line) = block_on(lines.next()).unwrap() {
             found.push(line);
@@ -88,7 +84,7 @@ mod tests {
     #[test]
     fn a_part_that_cannot_be_read_ends_it() {
         let error = JobError::FileTooLarge { limit: 1 };
-        let mut lines = Lines::new(stream::iter([Ok(b"a\nb".to_vec()), Err(error)]).boxed());
+        let mut lines = Lines::new(stream::iter([Ok(b"a\nb".to_vec().into()), Err(error)]).boxed());
         assert_eq!(block_on(lines.next()).unwrap(), Some((1, b"a".to_vec())));
         assert_eq!(block_on(lines.next()).unwrap_err().code(), "file_too_large");
     }

@@ -12,6 +12,7 @@
 //! * Times are Unix seconds that the caller gives.
 
 mod annotate;
+mod auto;
 mod create;
 mod error;
 mod export;
@@ -38,11 +39,11 @@ use error::Stop;
 use stored::TaskRow;
 
 pub use annotate::{GoldMarks, NewResponse};
+pub use auto::{AutoImport, CURATION_SCHEMA};
 pub use create::{CreateReport, NewSuggestions, NewTask};
 pub use error::TaskStoreError;
 pub use export::{ExportLines, TaskExport};
 pub use import::{BatchFiles, ImportReport};
-pub use lines::FileParts;
 pub use label_studio::{EventOutcome, IgnoredEvent};
 pub use migrate::TaskMigrations;
 pub use next::NextQuery;
