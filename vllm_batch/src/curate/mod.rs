@@ -56,7 +56,11 @@ pub use registry::{
     Bump, Change, ChangeKind, ChangedAnswer, LossReason, LostAnswer, MigrationReport, RecordMigration, RecordsReport,
     RegistryError, SchemaDiff, SchemaFile, SchemaFolder, SchemaRegistry,
 };
-pub use schema::{AutoGold, ExportSpec, GoldPolicy, Layout, Migration, PromptSpec, Rendering, SchemaRef, TaskSchema};
+pub use schema::{
+    AutoGold, ExportSpec, GoldPolicy, InvalidSchemaRef, Layout, Migration, PromptSpec, Rendering, SchemaRef, TaskSchema,
+};
+#[cfg(feature = "jobs")]
+pub(crate) use select::lot;
 pub use select::{Selected, Strategy, select};
 pub use semver::{Version, VersionReq};
 pub use snapshot::{GoldRow, GoldSnapshot, SnapshotError};

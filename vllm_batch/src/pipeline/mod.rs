@@ -4,6 +4,7 @@
 //! can stop at any point and goes on where it stopped.
 //!
 //! * `curation`: records to suggestions, through a [`BatchRunner`](crate::BatchRunner).
+//! * `tasks`: records that wait for people, and what they said, in a database (feature `jobs`).
 //! * `label_studio`: suggestions to a review server and answers back (feature `label-studio`); `review` puts both together.
 
 mod curation;
@@ -11,6 +12,8 @@ mod curation;
 pub mod label_studio;
 #[cfg(feature = "label-studio")]
 mod review;
+#[cfg(feature = "jobs")]
+pub mod tasks;
 
 pub use curation::{CurationError, CurationPipeline, CurationReport, Rejection, Stage};
 #[cfg(feature = "label-studio")]

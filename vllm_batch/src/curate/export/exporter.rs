@@ -79,7 +79,10 @@ pub struct ExportRow {
 
 impl ExportRow {
     /// The row as it stands in the file, with its line end.
-    pub(super) fn write(&self, format: ExportFormat, mut file: impl Write) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn write(&self, format: ExportFormat, mut file: impl Write) -> std::io::Result<()> {
         if format == ExportFormat::IclText {
             return file.write_all(self.row["text"].as_str().unwrap_or_default().as_bytes());
         }
@@ -102,7 +105,7 @@ pub struct ExportReport {
 
 impl ExportReport {
     /// Counts what became of a record.
-    pub(super) fn count(&mut self, exported: &Exported) {
+    pub fn count(&mut self, exported: &Exported) {
         match exported {
             Exported::Rows(rows) => {
                 self.num_records += 1;
@@ -133,7 +136,7 @@ impl<'s> Exporter<'s> {
     }
 
     /// The schema that was given.
-    pub(super) fn full_schema(&self) -> &TaskSchema {
+    pub(crate) fn full_schema(&self) -> &TaskSchema {
         self.sampler.schema.schema()
     }
 
@@ -153,7 +156,11 @@ impl<'s> Exporter<'s> {
         self.rows_for(record, self.sampler.options.split)
     }
 
-    pub(super) fn rows_for(&mut self, record: &Record, split: Split) -> Result<Exported, ExportError> {
+    /// The rows of a record that is in this split.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub fn rows_for(&mut self, record: &Record, split: Split) -> Result<Exported, ExportError> {
         let samples = match self.sampler.samples(record, split)? {
             Ok(samples) => samples,
             Err(reason) => return Ok(Exported::Skipped(reason)),

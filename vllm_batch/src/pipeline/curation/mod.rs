@@ -7,7 +7,7 @@
 mod error;
 mod records;
 mod report;
-mod rows;
+pub(super) mod rows;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,0 +1,20 @@
+//! How is curated through HTTP?
+//!
+//! Handlers read what is asked, call a [`TaskStore`](vllm_batch::pipeline::tasks::TaskStore), and write what it says. What answers
+//! may be, what is gold and who is next is decided there.
+
+mod error;
+mod export;
+mod requests;
+mod tasks;
+
+pub(crate) use export::export;
+pub(crate) use requests::{agreement, annotate, gold, import, import_report, migrate, stats, withdraw};
+pub(crate) use tasks::{create, list, next, retrieve};
+
+use axum::Json;
+
+use crate::error::ApiError;
+
+/// What most handlers answer.
+pub(crate) type Reply<T> = Result<Json<T>, ApiError>;
