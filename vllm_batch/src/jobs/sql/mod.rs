@@ -12,6 +12,8 @@ mod job;
 mod lease;
 mod migrate;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use sqlx::AnyPool;

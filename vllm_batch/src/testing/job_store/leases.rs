@@ -120,7 +120,7 @@ async fn an_answer_that_was_lost_can_be_asked_for(store: &Work) {
     for (lease, outcome) in &ended {
         assert!(store.end(lease, outcome, START + 2).await, "{lease:?}");
         let mut other = lease.clone();
-        other.worker = "other".to_owned();
+        other.worker = "other".into();
         assert!(!store.end(&other, outcome, START + 2).await, "another worker says the same");
     }
     assert_eq!(store.get("batch_1").await, before);
