@@ -115,7 +115,14 @@ fn processes_that_share_a_database_do_each_task_once() {
         let work = async |number: usize| {
             let store = SqlStore::connect(&url).await.unwrap();
             let name = format!("worker-{number}");
-            let worker = WorkerInfo { name, models: Vec::new(), started_at: 0, last_seen: 0, tokens_per_second: 0.0 };
+            let worker = WorkerInfo {
+                name,
+                models: Vec::new(),
+                started_at: 0,
+                last_seen: 0,
+                tokens_per_second: 0.0,
+                rows_per_second: None,
+            };
             let mut done = Vec::new();
             // Those that find nothing may have come between two tasks of a batch.
             while !store.queue(1).await.unwrap().is_empty() {

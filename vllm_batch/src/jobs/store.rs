@@ -165,6 +165,10 @@ pub trait JobStore: Send + Sync + Debug {
     /// The chunks of a batch in order, each with the key of its rows in the file store; `None` where it has none, because it was
     /// dropped or is not done.
     fn chunk_locations<'a>(&'a self, batch_id: &'a str) -> StoreFuture<'a, Vec<(super::NewChunk, Option<String>)>>;
+    /// Notes what a worker says of itself, at its `last_seen`.
+    fn note_worker<'a>(&'a self, worker: &'a WorkerInfo) -> StoreFuture<'a, ()>;
+    /// Forgets a worker that ended. One that is not known is not missed.
+    fn forget_worker<'a>(&'a self, name: &'a str) -> StoreFuture<'a, ()>;
     /// Workers that were heard of at `since` or later, by name. Those that are silent for a day are forgotten.
     fn workers(&self, since: i64) -> StoreFuture<'_, Vec<WorkerInfo>>;
     /// The earliest time at which there may be something to [`lease`](Self::lease), for a worker that serves all models: `now` if

@@ -169,6 +169,8 @@ pub struct WorkerInfo {
     pub started_at: i64,
     /// When it was heard of last.
     pub last_seen: i64,
+    /// Rows a second: those of now, or of the last time that it had some; `None` before its first.
+    pub rows_per_second: Option<f64>,
     /// Generated tokens a second, now.
     pub tokens_per_second: f64,
 }

@@ -4,8 +4,7 @@ use sqlx::any::AnyRow;
 
 use super::files::List;
 use super::job::{Job, add_progress};
-use super::statement::document;
-use super::{Database, Fault, Statement, integer, text};
+use super::{Database, Fault, Statement, document, integer, text};
 use crate::jobs::{Batch, BatchQuery, BatchStatus, JobError, NewChunk, Page, QueueLimits};
 
 /// The queue, in the order in which workers take it.

@@ -2,8 +2,7 @@
 
 use sqlx::AnyConnection;
 
-use super::statement::{document, to_document};
-use super::{Database, Fault, Statement, integer, text};
+use super::{Database, Fault, Statement, document, integer, text, to_document};
 use crate::jobs::{FileObject, FileQuery, JobError, Order, Page};
 
 /// The batch that needs a file.

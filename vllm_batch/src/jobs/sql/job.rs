@@ -3,8 +3,7 @@
 use sqlx::AnyConnection;
 
 use super::deliveries;
-use super::statement::{document, to_document};
-use super::{Database, Fault, Statement, Tx, integer, text};
+use super::{Database, Fault, Statement, Tx, document, integer, text, to_document};
 use crate::jobs::{Batch, BatchStatus, BatchUsage, Delivery, NewChunk, RequestCounts, WebhookEvent};
 
 /// Whether something is left to do for a batch.

@@ -1,9 +1,8 @@
 //! Who does what: tasks are taken, renewed, and taken over from those that fell silent.
 
 use super::job::Job;
-use super::statement::document;
 use super::workers;
-use super::{Database, Fault, Statement, integer, repeat, text};
+use super::{Database, Fault, Statement, document, integer, repeat, text};
 use crate::jobs::{Batch, BatchStatus, ChunkProgress, JobError, Lease, LeaseState, Task, TaskId, TaskKind, WorkerInfo};
 
 /// Overdue batches that a worker looks after before it takes a task. The next one goes on.

@@ -20,7 +20,7 @@ use sqlx::AnyPool;
 
 pub(crate) use self::database::{Database, Fault, Tx, repeat};
 pub(crate) use self::migrate::Series;
-pub(crate) use self::statement::{Statement, integer, text};
+pub(crate) use self::statement::{Statement, document, integer, text, to_document};
 use super::{
     Batch, BatchQuery, BatchStatus, ChunkProgress, Delivery, DeliveryState, FileObject, FileQuery, JobError, JobStore,
     Lease, LeaseState, NewChunk, Page, QueueLimits, StoreFuture, TaskId, TaskOutcome, WorkerInfo,
@@ -179,6 +179,14 @@ impl JobStore for SqlStore {
 
     fn chunk_locations<'a>(&'a self, batch_id: &'a str) -> StoreFuture<'a, Vec<(NewChunk, Option<String>)>> {
         Box::pin(repeat(move || batches::chunks(&self.database, batch_id)))
+    }
+
+    fn note_worker<'a>(&'a self, worker: &'a WorkerInfo) -> StoreFuture<'a, ()> {
+        Box::pin(repeat(move || workers::note(&self.database, worker)))
+    }
+
+    fn forget_worker<'a>(&'a self, name: &'a str) -> StoreFuture<'a, ()> {
+        Box::pin(repeat(move || workers::forget(&self.database, name)))
     }
 
     fn workers(&self, since: i64) -> StoreFuture<'_, Vec<WorkerInfo>> {

@@ -15,7 +15,7 @@ pub(crate) struct Statement {
 pub(crate) enum Value {
     Text(Option<String>),
     Integer(Option<i64>),
-    Float(f64),
+    Float(Option<f64>),
 }
 
 impl Statement {
@@ -153,8 +153,14 @@ impl From<Option<i64>> for Value {
     }
 }
 
+impl From<Option<f64>> for Value {
+    fn from(number: Option<f64>) -> Self {
+        Self::Float(number)
+    }
+}
+
 impl From<f64> for Value {
     fn from(number: f64) -> Self {
-        Self::Float(number)
+        Self::Float(Some(number))
     }
 }

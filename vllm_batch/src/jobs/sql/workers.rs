@@ -2,40 +2,52 @@
 
 use sqlx::{AnyConnection, Row};
 
-use super::statement::{document, to_document};
-use super::{Database, Fault, Statement, integer, text};
+use super::database::{Database, Fault};
+use super::statement::{Statement, document, integer, text, to_document};
 use crate::jobs::WorkerInfo;
 
 /// A worker that was silent for so many seconds is forgotten when another one comes.
 const FORGOTTEN_AFTER: i64 = 24 * 60 * 60;
 
+/// Notes what a worker says of itself.
+pub(super) async fn note(database: &Database, worker: &WorkerInfo) -> Result<(), Fault> {
+    let mut tx = database.begin().await?;
+    seen(&mut tx, worker, worker.last_seen).await?;
+    tx.commit().await
+}
+
+/// Forgets a worker that ended.
+pub(super) async fn forget(database: &Database, name: &str) -> Result<(), Fault> {
+    let mut tx = database.begin().await?;
+    Statement::new("DELETE FROM job_workers WHERE name = $1").bind(name).execute(&mut tx).await?;
+    tx.commit().await
+}
+
 /// Notes that a worker asked for a task.
 pub(super) async fn seen(connection: &mut AnyConnection, worker: &WorkerInfo, now: i64) -> Result<(), sqlx::Error> {
     let models = to_document(&worker.models)?;
-    let known =
-        "UPDATE job_workers SET last_seen = $1, models = $2, started_at = $3, tokens_per_second = $4 WHERE name = $5";
-    let known = Statement::new(known)
-        .bind(now)
-        .bind(models.as_str())
-        .bind(worker.started_at)
-        .bind(worker.tokens_per_second)
-        .bind(&worker.name);
-    if known.execute(connection).await? > 0 {
+    let values = |statement: Statement| {
+        statement
+            .bind(now)
+            .bind(models.as_str())
+            .bind(worker.started_at)
+            .bind(worker.tokens_per_second)
+            .bind(worker.rows_per_second)
+            .bind(&worker.name)
+    };
+    let known = "UPDATE job_workers SET last_seen = $1, models = $2, started_at = $3, tokens_per_second = $4, \
+                 rows_per_second = $5 WHERE name = $6";
+    if values(Statement::new(known)).execute(connection).await? > 0 {
         return Ok(());
     }
     let forget = "DELETE FROM job_workers WHERE last_seen < $1";
     Statement::new(forget).bind(now.saturating_sub(FORGOTTEN_AFTER)).execute(connection).await?;
-    let new = "INSERT INTO job_workers (last_seen, models, started_at, tokens_per_second, name) VALUES ($1, $2, $3, $4, $5) \
+    let new = "INSERT INTO job_workers (last_seen, models, started_at, tokens_per_second, rows_per_second, name) \
+               VALUES ($1, $2, $3, $4, $5, $6) \
                ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, models = excluded.models, \
-               started_at = excluded.started_at, tokens_per_second = excluded.tokens_per_second";
-    Statement::new(new)
-        .bind(now)
-        .bind(models)
-        .bind(worker.started_at)
-        .bind(worker.tokens_per_second)
-        .bind(&worker.name)
-        .execute(connection)
-        .await?;
+               started_at = excluded.started_at, tokens_per_second = excluded.tokens_per_second, \
+               rows_per_second = excluded.rows_per_second";
+    values(Statement::new(new)).execute(connection).await?;
     Ok(())
 }
 
@@ -56,7 +68,7 @@ pub(super) async fn renew(
 
 pub(super) async fn list(database: &Database, since: i64) -> Result<Vec<WorkerInfo>, Fault> {
     let mut connection = database.read().await?;
-    let select = "SELECT name, models, started_at, last_seen, tokens_per_second FROM job_workers WHERE last_seen >= $1";
+    let select = "SELECT name, models, started_at, last_seen, tokens_per_second, rows_per_second FROM job_workers WHERE last_seen >= $1";
     let mut workers = Vec::new();
     for row in Statement::new(select).bind(since).rows(&mut connection).await? {
         workers.push(WorkerInfo {
@@ -65,6 +77,7 @@ pub(super) async fn list(database: &Database, since: i64) -> Result<Vec<WorkerIn
             started_at: integer(&row, "started_at")?,
             last_seen: integer(&row, "last_seen")?,
             tokens_per_second: row.try_get("tokens_per_second")?,
+            rows_per_second: row.try_get("rows_per_second")?,
         });
     }
     // Databases order texts by rules of their own.

@@ -113,6 +113,7 @@ pub(super) fn worker(name: &str) -> WorkerInfo {
         started_at: START,
         last_seen: START,
         tokens_per_second: 0.0,
+        rows_per_second: None,
     }
 }
 

@@ -76,7 +76,9 @@ CREATE TABLE job_workers (
     models TEXT NOT NULL,
     started_at BIGINT NOT NULL,
     last_seen BIGINT NOT NULL,
-    tokens_per_second DOUBLE PRECISION NOT NULL
+    tokens_per_second DOUBLE PRECISION NOT NULL,
+    -- Null before its first row.
+    rows_per_second DOUBLE PRECISION
 );
 CREATE INDEX job_workers_by_last_seen ON job_workers (last_seen);
 
