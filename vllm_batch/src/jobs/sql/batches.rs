@@ -4,9 +4,14 @@ use sqlx::any::AnyRow;
 
 use super::files::List;
 use super::job::{Job, add_progress};
-use super::statement::document;
-use super::{Database, Fault, Statement, integer, text};
+use super::{Database, Fault, Statement, document, integer, text};
 use crate::jobs::{Batch, BatchQuery, BatchStatus, JobError, NewChunk, Page, QueueLimits};
+
+/// The queue, in the order in which workers take it.
+pub(super) const QUEUE: &str =
+    "SELECT document FROM job_batches WHERE ended_at IS NULL ORDER BY priority DESC, seq LIMIT $1";
+/// How many wait.
+pub(super) const COUNT_QUEUE: &str = "SELECT COUNT(*) AS n FROM job_batches WHERE ended_at IS NULL";
 
 /// The key of the lock under which PostgreSQL counts what waits, so that two do not take the last place at once.
 const QUEUE_LOCK: i64 = 0x0076_6c6c_6d5f_7175;
@@ -27,7 +32,7 @@ pub(super) async fn insert(database: &Database, batch: &Batch, limits: QueueLimi
         if index == 0 {
             database.dialect().exclusive(&mut tx, QUEUE_LOCK).await?;
         }
-        let mut statement = Statement::new("SELECT COUNT(*) AS n FROM job_batches WHERE ended_at IS NULL");
+        let mut statement = Statement::new(COUNT_QUEUE);
         if let Some(owner) = owner {
             statement = statement.push(" AND owner = ").push_value(owner);
         }
@@ -67,8 +72,7 @@ pub(super) async fn page(database: &Database, query: &BatchQuery) -> Result<Page
 }
 
 pub(super) async fn queue(database: &Database, limit: usize) -> Result<Vec<Batch>, Fault> {
-    let select = "SELECT document FROM job_batches WHERE ended_at IS NULL ORDER BY priority DESC, seq LIMIT $1";
-    read(database, Statement::new(select).bind(limit)).await
+    read(database, Statement::new(QUEUE).bind(limit)).await
 }
 
 pub(super) async fn ended(database: &Database, ended_before: i64, limit: usize) -> Result<Vec<Batch>, Fault> {

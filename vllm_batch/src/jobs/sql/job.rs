@@ -3,9 +3,11 @@
 use sqlx::AnyConnection;
 
 use super::deliveries;
-use super::statement::{document, to_document};
-use super::{Database, Fault, Statement, Tx, integer, text};
+use super::{Database, Fault, Statement, Tx, document, integer, text, to_document};
 use crate::jobs::{Batch, BatchStatus, BatchUsage, Delivery, NewChunk, RequestCounts, WebhookEvent};
+
+/// Whether something is left to do for a batch.
+pub(super) const OPEN_TASK: &str = "SELECT id FROM job_tasks WHERE batch_id = $1 AND is_open = 1 LIMIT 1";
 
 /// Rows of one `INSERT`: both databases allow more values than these have.
 const ROWS_AT_ONCE: usize = 1000;
@@ -104,8 +106,7 @@ impl Job {
 
     /// Adds the task to finalize the batch if no other is left; says whether it did.
     pub(super) async fn finalize_if_done(&mut self, now: i64) -> Result<bool, Fault> {
-        let open = "SELECT id FROM job_tasks WHERE batch_id = $1 AND is_open = 1 LIMIT 1";
-        if Statement::new(open).bind(&self.batch.id).row(&mut self.tx).await?.is_some() {
+        if Statement::new(OPEN_TASK).bind(&self.batch.id).row(&mut self.tx).await?.is_some() {
             return Ok(false);
         }
         if self.batch.ends_early_as().is_none() {

@@ -12,6 +12,8 @@ mod job;
 mod lease;
 mod migrate;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use sqlx::AnyPool;
@@ -19,7 +21,6 @@ use sqlx::AnyPool;
 pub(crate) use self::database::{Database, Fault, Tx, repeat};
 pub(crate) use self::migrate::Series;
 pub(crate) use self::statement::{Statement, document, integer, text, to_document};
-
 use super::{
     Batch, BatchQuery, BatchStatus, ChunkProgress, Delivery, DeliveryState, FileObject, FileQuery, JobError, JobStore,
     Lease, LeaseState, NewChunk, Page, QueueLimits, StoreFuture, TaskId, TaskOutcome, WorkerInfo,

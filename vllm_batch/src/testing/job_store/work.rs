@@ -106,7 +106,14 @@ pub(super) fn batch(id: &str) -> Batch {
 
 /// A worker that serves every model.
 pub(super) fn worker(name: &str) -> WorkerInfo {
-    WorkerInfo { name: name.to_owned(), models: Vec::new(), started_at: START, last_seen: START, tokens_per_second: 0.0, rows_per_second: None }
+    WorkerInfo {
+        name: name.to_owned(),
+        models: Vec::new(),
+        started_at: START,
+        last_seen: START,
+        tokens_per_second: 0.0,
+        rows_per_second: None,
+    }
 }
 
 /// So many chunks, one after the other.
