@@ -2,8 +2,9 @@
 //!
 //! Whoever waits (`wait`) sleeps on this thread, without the interpreter, until a request ends or the time is up. Whoever
 //! must not wait (`poll`) leaves a function that is called when there is more. Both add what ended to a list of the
-//! caller's, so that an interrupt between two instructions of Python loses nothing.
+//! caller's and forget it only then, so that an interrupt between two instructions of Python loses nothing.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -23,42 +24,60 @@ use crate::wake::Notifier;
 
 /// The number that the caller gave a request, and how it ended.
 type End = (usize, OutputEvent);
+type Pending = FuturesUnordered<BoxFuture<'static, End>>;
 
 /// Requests that an engine is answering. Each is known by a number of the caller's.
 #[pyclass(frozen, module = "vllm_batch._native")]
 pub(crate) struct InFlight {
     shared: Arc<Shared>,
-    pending: Mutex<FuturesUnordered<BoxFuture<'static, End>>>,
+    pending: Mutex<Pending>,
+    /// What has ended and was not told yet.
+    ended: Mutex<VecDeque<End>>,
 }
 
 impl InFlight {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, pending: Mutex::default() }
+        Self { shared, pending: Mutex::default(), ended: Mutex::default() }
     }
 
-    fn pending(&self) -> MutexGuard<'_, FuturesUnordered<BoxFuture<'static, End>>> {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What has ended; the waker is called when there is more.
-    fn take_ended(&self, waker: &Waker) -> Vec<End> {
-        let (mut context, mut pending, mut ended) = (Context::from_waker(waker), self.pending(), Vec::new());
+    fn ended(&self) -> MutexGuard<'_, VecDeque<End>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks what has ended; the waker is called when there is more.
+    fn look(&self, waker: &Waker) {
+        let (mut context, mut pending, mut ended) = (Context::from_waker(waker), self.pending(), self.ended());
         while let Poll::Ready(Some(end)) = pending.poll_next_unpin(&mut context) {
-            ended.push(end);
+            ended.push_back(end);
         }
-        ended
     }
 
     /// Sleeps until something has ended, nothing is left, or the time is up.
-    fn await_ended(&self, timeout: Duration) -> Vec<End> {
+    fn await_end(&self, timeout: Duration) {
         let (started, waker) = (Instant::now(), Waker::from(Arc::new(Unpark(thread::current()))));
         loop {
-            let ended = self.take_ended(&waker);
+            self.look(&waker);
+            let (is_told, is_over) = (self.ended().is_empty(), self.pending().is_empty());
             let left = timeout.saturating_sub(started.elapsed());
-            if !ended.is_empty() || left.is_zero() || self.pending().is_empty() {
-                return ended;
+            if left.is_zero() || !is_told || is_over {
+                return;
             }
             thread::park_timeout(left);
+        }
+    }
+
+    /// Tells what has ended. What an exception comes before is told the next time.
+    fn tell(&self, into: &Bound<'_, PyList>) -> PyResult<()> {
+        loop {
+            let Some((key, end)) = self.ended().pop_front() else { return Ok(()) };
+            if let Err(error) = ended(into.py(), &end).and_then(|output| into.append((key, output))) {
+                self.ended().push_front((key, end));
+                return Err(error);
+            }
         }
     }
 }
@@ -76,14 +95,16 @@ impl InFlight {
     /// many seconds. Other threads run meanwhile.
     fn wait(&self, py: Python<'_>, into: &Bound<'_, PyList>, seconds: f64) -> PyResult<()> {
         let timeout = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
-        add(into, py.detach(|| self.await_ended(timeout)))?;
+        py.detach(|| self.await_end(timeout));
+        self.tell(into)?;
         py.check_signals()
     }
 
     /// The same without waiting. If nothing has ended, `notify` is called, on another thread, when something does.
     fn poll(&self, py: Python<'_>, into: &Bound<'_, PyList>, notify: Py<PyAny>) -> PyResult<()> {
         let waker = self.shared.notifier(|notifier: &Notifier| notifier.waker(notify));
-        add(into, py.detach(|| self.take_ended(&waker)))
+        py.detach(|| self.look(&waker));
+        self.tell(into)
     }
 
     /// Lets all requests go that have not ended.
@@ -92,9 +113,9 @@ impl InFlight {
         py.detach(|| drop(pending));
     }
 
-    /// How many requests have not ended.
+    /// How many requests have not ended, or were not told of.
     fn __len__(&self) -> usize {
-        self.pending().len()
+        self.pending().len() + self.ended().len()
     }
 }
 
@@ -115,8 +136,4 @@ async fn end_of(key: usize, mut stream: OutputStream) -> End {
             None => return (key, OutputEvent::Failed(RequestError::Aborted)),
         }
     }
-}
-
-fn add(list: &Bound<'_, PyList>, ends: Vec<End>) -> PyResult<()> {
-    ends.into_iter().try_for_each(|(key, event)| list.append((key, ended(list.py(), event)?)))
 }

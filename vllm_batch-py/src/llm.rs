@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use vllm_batch::text::Tokenizer;
+use vllm_batch::text::{ReasoningFormat, Tokenizer, ToolCallFormat};
 use vllm_batch::{
-    BatchEngine, EngineBuilder, EngineSpec, Flavour, KvCacheDtype, LoadError, LocalEngine, ModelSource, RemoteEngine,
+    BatchEngine, EngineBuilder, EngineSpec, Flavour, KvCacheDtype, LoadError, LocalEngine, ModelSource, PoolingType, RemoteEngine,
     RemoteEngineBuilder, SpeculativeConfig, TaskKind, WeightDtype,
 };
 
@@ -76,7 +76,7 @@ impl Drop for Shared {
 }
 
 /// A model that answers requests.
-#[pyclass(frozen, weakref, module = "vllm_batch._native")]
+#[pyclass(frozen, module = "vllm_batch._native")]
 pub(crate) struct Engine {
     pub(crate) shared: Arc<Shared>,
     spec: EngineSpec,
@@ -237,8 +237,8 @@ impl LocalOptions {
         };
         let cache_dtypes =
             [KvCacheDtype::Auto, KvCacheDtype::F32, KvCacheDtype::F16].map(|dtype| (dtype.as_str(), dtype));
-        let pooling_type = self.pooling_type.as_deref().map(str::parse).transpose();
-        let pooling_type = pooling_type.map_err(|error: vllm_batch::RequestError| invalid("pooling_type", error))?;
+        let pooling_type = self.pooling_type.as_deref().map(str::parse::<PoolingType>).transpose();
+        let pooling_type = pooling_type.map_err(|error| invalid("pooling_type", error))?;
         let mut builder = LocalEngine::builder(source(model, self.revision, self.gguf_file, self.download_dir))
             .dtype(named("dtype", &self.dtype, &dtypes)?)
             .kv_cache_dtype(named("kv_cache_dtype", &self.kv_cache_dtype, &cache_dtypes)?)
@@ -253,9 +253,9 @@ impl LocalOptions {
         builder = set(builder, self.threads, EngineBuilder::threads);
         builder = set(builder, pooling_type, EngineBuilder::pooling_type);
         builder = set(builder, self.chat_template_time, EngineBuilder::chat_template_time);
-        let tool_call_parser = self.tool_call_parser.as_deref().map(str::parse).transpose()?;
+        let tool_call_parser = self.tool_call_parser.as_deref().map(str::parse::<ToolCallFormat>).transpose()?;
         builder = set(builder, tool_call_parser, EngineBuilder::tool_call_parser);
-        let reasoning_parser = self.reasoning_parser.as_deref().map(str::parse).transpose()?;
+        let reasoning_parser = self.reasoning_parser.as_deref().map(str::parse::<ReasoningFormat>).transpose()?;
         builder = set(builder, reasoning_parser, EngineBuilder::reasoning_parser);
         builder = self.served_model_name.into_iter().fold(builder, EngineBuilder::served_model_name);
         builder = self.lora_paths.into_iter().fold(builder, EngineBuilder::lora_path);

@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyList};
 use serde::Serialize;
 use vllm_batch::{
     BatchReport, CompletionOutput, EmbeddingRequestOutput, OutputEvent, Progress, RequestError, RequestOutput,
-    ScoringRequestOutput, StopReason, TokenLogprob, TokenLogprobs, Usage,
+    ScoringRequestOutput, StopReason, TokenLogprob, TokenLogprobs, ToolCall, Usage,
 };
 
 use crate::errors::request_error;
@@ -44,13 +44,13 @@ fn classes(py: Python<'_>) -> PyResult<&Classes> {
 }
 
 /// How a request ended: its output, or a `RequestError`.
-pub(crate) fn ended(py: Python<'_>, event: OutputEvent) -> PyResult<Py<PyAny>> {
+pub(crate) fn ended(py: Python<'_>, event: &OutputEvent) -> PyResult<Py<PyAny>> {
     let classes = classes(py)?;
     match event {
         OutputEvent::Finished(output) => request_output(py, classes, output),
         OutputEvent::Embedded(output) => embedding(py, classes, output),
         OutputEvent::Scored(output) => scores(py, classes, output),
-        OutputEvent::Failed(error) => request_error(py, &error).map(Bound::unbind),
+        OutputEvent::Failed(error) => request_error(py, error).map(Bound::unbind),
         // Only ends come here.
         _ => request_error(py, &RequestError::Aborted).map(Bound::unbind),
     }
@@ -88,56 +88,61 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &impl Serialize) -> PyResul
     py.import("json")?.call_method1("loads", (text,))
 }
 
-fn request_output(py: Python<'_>, classes: &Classes, output: RequestOutput) -> PyResult<Py<PyAny>> {
-    let prompt_logprobs = output.prompt_logprobs.map(|places| {
-        let place = |place: Option<TokenLogprobs>| place.map(|place| logprobs(py, classes, place)).transpose();
-        places.into_iter().map(place).collect::<PyResult<Vec<_>>>()
+fn request_output(py: Python<'_>, classes: &Classes, output: &RequestOutput) -> PyResult<Py<PyAny>> {
+    let prompt_logprobs = output.prompt_logprobs.as_ref().map(|places| {
+        let place = |place: &Option<TokenLogprobs>| place.as_ref().map(|place| logprobs(py, classes, place)).transpose();
+        places.iter().map(place).collect::<PyResult<Vec<_>>>()
     });
-    let outputs = output.outputs.into_iter().map(|output| completion(py, classes, output));
+    let outputs = output.outputs.iter().map(|output| completion(py, classes, output));
     let fields = (
-        output.request_id,
-        output.prompt,
+        &output.request_id,
+        &output.prompt,
         &*output.prompt_token_ids,
         prompt_logprobs.transpose()?,
-        PyList::new(py, outputs.collect::<PyResult<Vec<_>>>()?)?,
+        outputs.collect::<PyResult<Vec<_>>>()?,
         true,
         usage(py, classes, output.usage)?,
     );
     classes.request.call1(py, fields)
 }
 
-fn completion(py: Python<'_>, classes: &Classes, output: CompletionOutput) -> PyResult<Py<PyAny>> {
-    let places = output.logprobs.map(|places| {
-        places.into_iter().map(|place| logprobs(py, classes, place)).collect::<PyResult<Vec<_>>>()
+fn completion(py: Python<'_>, classes: &Classes, output: &CompletionOutput) -> PyResult<Py<PyAny>> {
+    let places = output.logprobs.as_ref().map(|places| {
+        places.iter().map(|place| logprobs(py, classes, place)).collect::<PyResult<Vec<_>>>()
     });
-    let stop_reason = match output.stop_reason {
+    let stop_reason = match &output.stop_reason {
         Some(StopReason::Token(id)) => Some(id.into_pyobject(py)?.into_any()),
         Some(StopReason::String(text)) => Some(text.into_pyobject(py)?.into_any()),
         _ => None,
     };
     let fields = (
         output.index,
-        output.text,
-        output.token_ids,
+        &output.text,
+        &output.token_ids,
         output.cumulative_logprob,
         places.transpose()?,
         output.finish_reason.as_str(),
         stop_reason,
-        output.reasoning,
-        to_python(py, &output.tool_calls)?,
+        &output.reasoning,
+        tool_calls(py, &output.tool_calls)?,
     );
     classes.completion.call1(py, fields)
 }
 
+/// Calls are few, and most answers have none.
+fn tool_calls<'py>(py: Python<'py>, calls: &[ToolCall]) -> PyResult<Bound<'py, PyAny>> {
+    if calls.is_empty() { Ok(PyList::empty(py).into_any()) } else { to_python(py, &calls) }
+}
+
 /// Token ids, or the text where a remote server says no id, to their log-probabilities: the token that is there first.
-fn logprobs(py: Python<'_>, classes: &Classes, place: TokenLogprobs) -> PyResult<Py<PyDict>> {
+fn logprobs(py: Python<'_>, classes: &Classes, place: &TokenLogprobs) -> PyResult<Py<PyDict>> {
     let entries = PyDict::new(py);
-    for token in std::iter::once(place.chosen).chain(place.top) {
+    for token in std::iter::once(&place.chosen).chain(&place.top) {
         let key = match token.token_id {
             Some(id) => id.into_pyobject(py)?.into_any(),
             None => token.text().into_pyobject(py)?.into_any(),
         };
-        entries.set_item(key, logprob(py, classes, &token)?)?;
+        entries.set_item(key, logprob(py, classes, token)?)?;
     }
     Ok(entries.unbind())
 }
@@ -146,15 +151,16 @@ fn logprob(py: Python<'_>, classes: &Classes, token: &TokenLogprob) -> PyResult<
     classes.logprob.call1(py, (token.logprob, token.rank, token.text()))
 }
 
-fn embedding(py: Python<'_>, classes: &Classes, output: EmbeddingRequestOutput) -> PyResult<Py<PyAny>> {
+fn embedding(py: Python<'_>, classes: &Classes, output: &EmbeddingRequestOutput) -> PyResult<Py<PyAny>> {
     let usage = usage(py, classes, output.usage)?;
-    classes.embedding.call_method1(py, "of", (output.request_id, output.embedding, &*output.prompt_token_ids, usage))
+    let fields = (&output.request_id, &output.embedding, &*output.prompt_token_ids, usage);
+    classes.embedding.call_method1(py, "of", fields)
 }
 
-fn scores(py: Python<'_>, classes: &Classes, output: ScoringRequestOutput) -> PyResult<Py<PyAny>> {
+fn scores(py: Python<'_>, classes: &Classes, output: &ScoringRequestOutput) -> PyResult<Py<PyAny>> {
     let usage = usage(py, classes, output.usage)?;
     let labels: Vec<_> = output.labels.iter().map(|label| (label.logprob, label.probability)).collect();
-    classes.scoring.call_method1(py, "of", (output.request_id, labels, &*output.prompt_token_ids, usage))
+    classes.scoring.call_method1(py, "of", (&output.request_id, labels, &*output.prompt_token_ids, usage))
 }
 
 fn usage(py: Python<'_>, classes: &Classes, usage: Usage) -> PyResult<Py<PyAny>> {

@@ -20,7 +20,8 @@ from .errors import (
     RunError,
     VllmBatchError,
 )
-from .llm import LLM, ChatOptions, RemoteLLM
+from .base import BaseLLM
+from .llm import LLM, RemoteLLM
 from .outputs import (
     BatchReport,
     CompletionOutput,
@@ -36,14 +37,17 @@ from .outputs import (
     Usage,
 )
 from .params import PoolingParams, RepetitionDetectionParams, SamplingParams, StructuredOutputsParams
+from .rows import ChatOptions, Conversation, Prompt
 from .work import Completed
 
 __all__ = [
     "LLM",
+    "BaseLLM",
     "BatchReport",
     "ChatOptions",
     "Completed",
     "CompletionOutput",
+    "Conversation",
     "EmbeddingOutput",
     "EmbeddingRequestOutput",
     "EngineError",
@@ -55,6 +59,7 @@ __all__ = [
     "OutputList",
     "PoolingParams",
     "Progress",
+    "Prompt",
     "RemoteLLM",
     "RepetitionDetectionParams",
     "RequestError",

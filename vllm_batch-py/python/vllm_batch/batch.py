@@ -15,7 +15,7 @@ from .outputs import BatchReport, Progress
 from .progress import RunBar, UseTqdm
 
 if TYPE_CHECKING:
-    from .llm import _Engine
+    from .base import BaseLLM
 
 __all__ = ["run_batch"]
 
@@ -81,7 +81,7 @@ def run_batch(
     input_file: str | os.PathLike[str],
     output_file: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] | _Engine,
+    model: str | os.PathLike[str] | BaseLLM,
     errors_file: str | os.PathLike[str] | None = None,
     contract: str = "lenient",
     resume: bool = True,
@@ -126,7 +126,8 @@ def run_batch(
         LoadError: the model cannot be loaded.
         Interrupted: Ctrl-C; its ``partial`` is the report.
     """
-    from .llm import LLM, _Engine
+    from .base import BaseLLM
+    from .llm import LLM
 
     run = Run(
         input_file,
@@ -142,7 +143,7 @@ def run_batch(
         progress_interval=progress_interval,
         created=created,
     )
-    if isinstance(model, _Engine):
+    if isinstance(model, BaseLLM):
         if engine_options:
             raise TypeError(f"the model is loaded: it cannot be given {', '.join(sorted(engine_options))}")
         return run.drive(model._native, use_tqdm, on_progress)

@@ -20,7 +20,7 @@ from .params import SamplingParams, StructuredOutputsParams, to_json
 from .progress import Bar, UseTqdm
 
 if TYPE_CHECKING:
-    from .llm import _Engine
+    from .base import BaseLLM
     from .work import Completed
 
 __all__ = ["Map"]
@@ -37,7 +37,7 @@ class Map:
 
     def __init__(
         self,
-        engine: _Engine,
+        engine: BaseLLM,
         table: Any,
         prompt: PromptOf,
         *,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ._native import Engine
-from .llm import _Engine
+from .base import BaseLLM
 
 __all__ = ["ScriptStats", "ScriptedLLM"]
 
@@ -24,7 +24,7 @@ class ScriptStats(NamedTuple):
     """Requests that have not ended."""
 
 
-class ScriptedLLM(_Engine):
+class ScriptedLLM(BaseLLM):
     """A model that answers with what a function returns.
 
     A token is a word with the white space after it, in prompts as well as in answers. ``max_tokens`` cuts answers off; prompts

@@ -61,6 +61,7 @@ class Completed(Generic[Out]):
         self._window = window
         self._open: dict[int, Row] = {}
         self._ended: list[tuple[int, Any]] = []
+        self._flight: InFlight | None = None
         self._decode: Callable[[list[int]], str] | None = None
 
     def __iter__(self) -> Generator[tuple[int, Out], None, None]:
@@ -125,9 +126,12 @@ class Completed(Generic[Out]):
         return _with_warning(outputs)
 
     def _start(self) -> InFlight:
+        self._ended.clear()
+        self._open.clear()
         tokenizer = self._engine.tokenizer()
         self._decode = tokenizer.decode if tokenizer else None
-        return self._engine.open()
+        self._flight = self._engine.open()
+        return self._flight
 
     def _submit(self, flight: InFlight) -> Iterator[None]:
         """Hands over one request after the other, and stops after each."""
@@ -175,6 +179,9 @@ class Completed(Generic[Out]):
             raise output.error
 
     def _interrupted(self, outputs: list[Any]) -> Interrupted[list[Any]]:
+        if self._flight is not None:
+            # What had ended when the interrupt came.
+            self._flight.wait(self._ended, 0)
         for index, end in self._ended:
             outputs[index] = self._output(self._open[index], end)
         aborted = RequestError("the call was interrupted before the request was complete", "request_aborted", None, 499, True)
