@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use vllm_batch::{BatchEngine, OutputEvent, OutputStream, RequestError};
+use vllm_batch::{OutputEvent, OutputStream, RequestError};
 
 use crate::llm::Shared;
 use crate::outputs::ended;

@@ -212,8 +212,7 @@ pub(crate) struct LocalOptions {
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct Speculation {
-    #[pyo3(default)]
-    num_speculative_tokens: Option<usize>,
+    num_speculative_tokens: usize,
     #[pyo3(default)]
     prompt_lookup_min: Option<usize>,
     #[pyo3(default)]
@@ -224,7 +223,7 @@ impl From<Speculation> for SpeculativeConfig {
     fn from(given: Speculation) -> Self {
         let default = Self::default();
         let (min, max) = (default.prompt_lookup_min, default.prompt_lookup_max);
-        Self::ngram(given.num_speculative_tokens.unwrap_or(default.num_speculative_tokens))
+        Self::ngram(given.num_speculative_tokens)
             .with_prompt_lookup(given.prompt_lookup_min.unwrap_or(min), given.prompt_lookup_max.unwrap_or(max))
     }
 }

@@ -62,14 +62,20 @@ impl From<TextOrIds> for Prompt {
 #[pyclass(frozen, module = "vllm_batch._native")]
 pub(crate) struct Request(pub(crate) vllm_batch::Request);
 
+impl Request {
+    fn of(mut request: vllm_batch::Request, task: &Task, priority: i32, model: Option<String>) -> Self {
+        (request.task, request.model, request.priority) = (task.0.clone(), model, priority);
+        Self(request)
+    }
+}
+
 #[pymethods]
 impl Request {
     /// Asks for a task with a text or token ids.
     #[new]
     #[pyo3(signature = (request_id, prompt, task, priority = 0, model = None))]
     fn new(request_id: &str, prompt: TextOrIds, task: &Task, priority: i32, model: Option<String>) -> Self {
-        let request = vllm_batch::Request::new(request_id, prompt).with_priority(priority);
-        Self(vllm_batch::Request { task: task.0.clone(), model, ..request })
+        Self::of(vllm_batch::Request::new(request_id, prompt), task, priority, model)
     }
 
     /// Asks for a task with a conversation: the JSON of a body of `/v1/chat/completions` without its sampling parameters.
@@ -84,7 +90,7 @@ impl Request {
         model: Option<String>,
     ) -> PyResult<Self> {
         let request = one(Endpoint::ChatCompletions, request_id, body).map_err(|error| raise_request(py, &error))?;
-        Ok(Self(vllm_batch::Request { task: task.0.clone(), model, priority, ..request }))
+        Ok(Self::of(request, task, priority, model))
     }
 
     /// Asks how well documents answer queries: the JSON of a body of `/v1/score`, one request for each pair in it.

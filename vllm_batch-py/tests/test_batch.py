@@ -220,6 +220,17 @@ def test_exit_codes(
     assert cli.main(["run-batch", "--model", "m", "-i", "in.jsonl", "-o", "out.jsonl"]) == code
 
 
+def test_serve_becomes_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    server = tmp_path / cli.SERVER
+    server.write_text("#!/bin/sh\n")
+    server.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    called: list[Any] = []
+    monkeypatch.setattr(os, "execv", lambda *arguments: called.append(arguments))
+    cli.main(["serve", "--port", "8000"])
+    assert called == [(str(server), [str(server), "--port", "8000"])]
+
+
 def test_serve_needs_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PATH", "")
     assert cli.main(["serve"]) == 1

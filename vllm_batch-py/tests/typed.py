@@ -8,6 +8,7 @@ from vllm_batch import (
     LLM,
     BatchReport,
     EmbeddingRequestOutput,
+    Prompt,
     RequestError,
     RequestOutput,
     SamplingParams,
@@ -19,10 +20,11 @@ from vllm_batch.testing import ScriptedLLM
 
 
 def calls(llm: LLM) -> None:
-    outputs = llm.generate(["a", [1, 2], {"prompt": "b"}, {"prompt_token_ids": [3]}], SamplingParams(n=2))
+    prompts: list[Prompt] = ["a", [1, 2], {"prompt": "b"}, {"prompt_token_ids": [3]}]
+    outputs = llm.generate(prompts, SamplingParams(n=2))
     assert_type(outputs, list[RequestOutput])
     assert_type(outputs[0].outputs[0].text, str)
-    assert_type(outputs[0].error, "RequestError | None")
+    assert_type(outputs[0].error, RequestError | None)
     assert_type(llm.chat([{"role": "user", "content": "Hi"}]), list[RequestOutput])
     assert_type(llm.embed("a")[0], EmbeddingRequestOutput)
     assert_type(llm.score("a", "b")[0], ScoringRequestOutput)

@@ -52,7 +52,10 @@ class Run:
     ) -> BatchReport:
         """Runs on a thread of its own; progress is told on the thread of the event loop."""
         loop, cancellation, bar = asyncio.get_running_loop(), _native.Cancellation(), RunBar(use_tqdm, on_progress)
-        tell = functools.partial(loop.call_soon_threadsafe, bar)
+
+        def tell(progress: Progress) -> None:
+            loop.call_soon_threadsafe(bar, progress)
+
         run = loop.run_in_executor(None, functools.partial(self._run, engine, cancellation, tell))
         try:
             return await asyncio.shield(run)

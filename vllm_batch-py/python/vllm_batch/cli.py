@@ -29,6 +29,10 @@ SERVER = "vllm_batch-http"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program, and returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["serve"]:
+        # All that follows is the server's own.
+        return _serve(arguments[1:])
     options = _parser().parse_args(arguments)
     code: int = options.run(options)
     return code
@@ -43,10 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_file_options(batch)
     _add_engine_options(batch)
     batch.set_defaults(run=_run_batch)
-    text = f"serve OpenAI's Batch API over HTTP, with the program {SERVER}"
-    serve = commands.add_parser("serve", help=text, description=text + ".", add_help=False)
-    serve.add_argument("arguments", nargs=argparse.REMAINDER, help="what the program is called with")
-    serve.set_defaults(run=_serve)
+    commands.add_parser("serve", help=f"serve OpenAI's Batch API over HTTP, with the options of the program {SERVER}")
     return parser
 
 
@@ -184,12 +185,12 @@ def _print_progress(progress: Progress) -> None:
     print(json.dumps(asdict(progress)), file=sys.stderr, flush=True)
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _serve(arguments: Sequence[str]) -> int:
     program = shutil.which(SERVER)
     if program is None:
         print(f"error: the server is a program of its own, and {SERVER} is not on the PATH", file=sys.stderr)
         return 1
-    os.execv(program, [program, *options.arguments])
+    os.execv(program, [program, *arguments])
 
 
 def _boolean(text: str) -> bool:

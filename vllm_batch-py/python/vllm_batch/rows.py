@@ -14,20 +14,9 @@ from .work import Row
 __all__ = ["ChatOptions", "Conversation", "Prompt", "Rows"]
 
 
-class TextPrompt(TypedDict):
-    """A text, as vLLM writes it where it could be something else."""
-
-    prompt: str
-
-
-class TokensPrompt(TypedDict):
-    """Token ids, as vLLM writes them where they could be something else."""
-
-    prompt_token_ids: Sequence[int]
-
-
-Prompt = Union[str, Sequence[int], TextPrompt, TokensPrompt]
-"""A text, or token ids."""
+Prompt = Union[str, Sequence[int], Mapping[str, Any]]
+"""A text, or token ids; or as vLLM writes them where they could be something else: ``{"prompt": "…"}``,
+``{"prompt_token_ids": […]}``."""
 Message = Mapping[str, Any]
 """What someone said, as OpenAI writes it: ``{"role": "user", "content": "Hello"}``."""
 Conversation = Sequence[Message]
@@ -116,7 +105,7 @@ class Rows:
         label_token_ids: Sequence[int] | None,
         truncate_prompt_tokens: int | None,
     ) -> list[Row]:
-        names = (*(labels or ()), *(label_token_ids or ()))
+        names: tuple[str | int, ...] = (*(labels or ()), *(label_token_ids or ()))
         if data_2 is None:
             task = scoring_task(labels, label_token_ids, truncate_prompt_tokens)
             return [self.text(prompt, task, 0, None)._replace(labels=names) for prompt in _several(data_1)]

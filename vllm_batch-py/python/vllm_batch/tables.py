@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -166,7 +167,7 @@ class Map:
             requests.unlink(missing_ok=True)
 
     def _read(self, run: Run) -> Any:
-        for path in filter(None, (run.output, run.errors)):
+        for path in (run.output, run.errors or os.devnull):
             with open(path, encoding="utf-8") as file:
                 for line in file:
                     self._put_row(json.loads(line))

@@ -20,17 +20,11 @@ TICK = 0.1
 """Seconds between two looks whether someone interrupted."""
 
 
-class _Output(Protocol):
-    prompt: str | None
-    prompt_token_ids: list[int] | None
-    error: RequestError | None
-
-
 class _OutputClass(Protocol):
     def failed(self, request_id: str, prompt: str | None, error: RequestError) -> Any: ...
 
 
-Out = TypeVar("Out", bound=_Output)
+Out = TypeVar("Out")
 
 
 class Row(NamedTuple):
