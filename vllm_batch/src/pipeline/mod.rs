@@ -4,8 +4,11 @@
 //! can stop at any point and goes on where it stopped.
 //!
 //! * `curation`: records to suggestions, through a [`BatchRunner`](crate::BatchRunner).
-//! * `label_studio`: suggestions to a review server and answers back (feature `label-studio`); `review` puts both together.
+//! * `label_studio`: suggestions to a review server and answers back (feature `label-studio`); `review` puts both together, and
+//!   `carry` takes reviewed records on to the next major version.
 
+#[cfg(feature = "label-studio")]
+mod carry;
 mod curation;
 #[cfg(feature = "label-studio")]
 pub mod label_studio;
@@ -13,5 +16,7 @@ pub mod label_studio;
 mod review;
 
 pub use curation::{CurationError, CurationPipeline, CurationReport, Rejection, Stage};
+#[cfg(feature = "label-studio")]
+pub use carry::{CarryOptions, CarryReport};
 #[cfg(feature = "label-studio")]
 pub use review::{RejectedRecord, ReviewReport};
