@@ -6,10 +6,9 @@ use proptest::sample::subsequence;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Answer, AutoGold, CompiledSchema, Condition, DateGranularity, Display, Field, FieldKind, Ident, LabelSpan, Layout, LocalizedText,
-    Migration, NumberQuestion, Pii, Preference, Question, QuestionKind, QuestionOption, QuestionRole, Record,
-    Scale,
-    TaskSchema, TaxonomyNode, TextFormat, TextQuestion, Version,
+    Answer, AutoGold, CompiledSchema, Condition, DateGranularity, Display, Field, FieldKind, Ident, LabelSpan, Layout,
+    LocalizedText, Migration, NumberQuestion, Pii, Preference, Question, QuestionKind, QuestionOption, QuestionRole,
+    Record, Scale, TaskSchema, TaxonomyNode, TextFormat, TextQuestion, Version,
 };
 
 /// A question, an answer to it, and the fields of a record that the answer holds for.

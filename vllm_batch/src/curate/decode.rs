@@ -10,11 +10,11 @@ use serde_json::{Map, Value, json};
 
 use super::check::ranking_items;
 use super::embed::{Embedding, embed};
-use super::{length, pattern};
 use super::{
     CompiledSchema, DateGranularity, NumberQuestion, PromptError, Question, QuestionKind, QuestionOption, QuestionRole,
     Record, Scale, TaskSchema, TaxonomyNode, TextQuestion,
 };
+use super::{length, pattern};
 
 /// The most characters that a model may write where the question has no limit: in a text of one line, and in a longer one.
 pub(super) const MAX_CHARS: [usize; 2] = [400, 2000];

@@ -181,7 +181,8 @@ mod tests {
     #[test]
     fn the_longest_answer_is_measured() {
         let reference = json!({"$ref": "#/$defs/a", "$defs": {"a": {"type": "boolean"}}});
-        let endless = json!({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/a"}]}}});
+        let endless =
+            json!({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/a"}]}}});
         let object = json!({"type": "object", "properties": {"a": {"type": "boolean"}, "bc": {"type": "null"}}});
         let mut closed = object.clone();
         closed["additionalProperties"] = json!(false);
@@ -213,8 +214,10 @@ mod tests {
 
     #[test]
     fn references_that_multiply_come_to_an_end() {
-        let twice = |to: usize| json!({"type": "object", "properties": {
-            "a": {"$ref": format!("#/$defs/d{to}")}, "b": {"$ref": format!("#/$defs/d{to}")}}});
+        let twice = |to: usize| {
+            json!({"type": "object", "properties": {
+            "a": {"$ref": format!("#/$defs/d{to}")}, "b": {"$ref": format!("#/$defs/d{to}")}}})
+        };
         let mut definitions: Map<String, Value> = (1..40).map(|at| (format!("d{at}"), twice(at + 1))).collect();
         definitions.insert("d40".to_owned(), json!({"type": "null"}));
         let mut schema = twice(1);

@@ -56,7 +56,9 @@ fn most_chars(hir: &Hir) -> Option<usize> {
             (Some(max), Some(each)) => Some(each.saturating_mul(max as usize)),
             _ => None,
         },
-        HirKind::Concat(parts) => parts.iter().try_fold(0_usize, |sum, part| Some(sum.saturating_add(most_chars(part)?))),
+        HirKind::Concat(parts) => {
+            parts.iter().try_fold(0_usize, |sum, part| Some(sum.saturating_add(most_chars(part)?)))
+        }
         HirKind::Alternation(parts) => parts.iter().try_fold(0, |most, part| Some(most_chars(part)?.max(most))),
     }
 }

@@ -15,8 +15,8 @@ pub mod label_studio;
 #[cfg(feature = "label-studio")]
 mod review;
 
-pub use curation::{CurationError, CurationPipeline, CurationReport, Rejection, Stage};
 #[cfg(feature = "label-studio")]
 pub use carry::{CarryOptions, CarryReport};
+pub use curation::{CurationError, CurationPipeline, CurationReport, Rejection, Stage};
 #[cfg(feature = "label-studio")]
 pub use review::{RejectedRecord, ReviewReport};

@@ -71,7 +71,8 @@ impl CurationPipeline<'_> {
         mut receive: impl FnMut(Harvest),
     ) -> Result<usize, CurationError> {
         let schema = self.schema();
-        let is_kept = |id: &str| schema.schema().field(id).is_some_and(|field| matches!(field.pii, Pii::Mask | Pii::Drop));
+        let is_kept =
+            |id: &str| schema.schema().field(id).is_some_and(|field| matches!(field.pii, Pii::Mask | Pii::Drop));
         let mut own = HashMap::new();
         for record in self.usable_records()? {
             let Record { id, mut fields, metadata, .. } = record?;

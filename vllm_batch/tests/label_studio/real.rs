@@ -16,13 +16,13 @@ use vllm_batch::LocalEngine;
 use vllm_batch::curate::export::{ExportFormat, ExportOptions, Exporter, FolderOptions, validate_dataset};
 use vllm_batch::curate::label_studio::{LabelConfigOptions, TaskOptions, harvest, label_config, regions, task};
 use vllm_batch::curate::{
-    Answer, Answers, CompiledSchema, FieldKind, GoldSnapshot, Migration, QuestionRole, Record, RequestOptions, ResponseStatus,
-    SchemaRegistry, Suggestion, Version,
+    Answer, Answers, CompiledSchema, FieldKind, GoldSnapshot, Migration, QuestionRole, Record, RequestOptions,
+    ResponseStatus, SchemaRegistry, Suggestion, Version,
 };
-use vllm_batch::pipeline::{CarryOptions, CurationPipeline};
 use vllm_batch::pipeline::label_studio::{
     ExportFilter, ImportOptions, LabelStudio, Project, ProjectSpec, Reconciliation, WebhookReceiver,
 };
+use vllm_batch::pipeline::{CarryOptions, CurationPipeline};
 
 use crate::server::{Reaction, Received, Server};
 use crate::{base64, demo_model};
@@ -72,7 +72,8 @@ fn tasks(server: &LabelStudio, project: u64) -> Vec<Value> {
 
 /// Where the files of one schema's pipeline are. The two modes of the server share them, so that the model answers once.
 fn work_folder(schema: &CompiledSchema) -> PathBuf {
-    let folder = PathBuf::from(read("VLLM_BATCH_LABEL_STUDIO_WORK")).join("pipelines").join(schema.schema().id.as_str());
+    let folder =
+        PathBuf::from(read("VLLM_BATCH_LABEL_STUDIO_WORK")).join("pipelines").join(schema.schema().id.as_str());
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
@@ -148,7 +149,9 @@ fn reviewed(schema: &CompiledSchema, record: &Record) -> Vec<Suggestion> {
     });
     assert_eq!(corrected, Some(()));
     let of_people = schema.schema().questions.iter().filter(|one| one.role == QuestionRole::Review && one.required);
-    said.extend(of_people.map(|one| Suggestion::new(one.id.clone(), Answer::Option(one.kind.options()[0].value.clone()))));
+    said.extend(
+        of_people.map(|one| Suggestion::new(one.id.clone(), Answer::Option(one.kind.options()[0].value.clone()))),
+    );
     said
 }
 
@@ -453,7 +456,9 @@ fn large_tasks_go_in_requests_that_the_server_takes() {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&sent);
     let backend = Arc::new(Mutex::new(direct.url().to_owned()));
-    let url = proxy(backend, move |_| drop(count.fetch_add(1, Ordering::SeqCst)));
+    let url = proxy(backend, move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
     let client = LabelStudio::builder(url, read("VLLM_BATCH_LABEL_STUDIO_TOKEN")).build().unwrap();
     let large = |mut task: Value, bytes: usize| {
         task["data"]["email_body"] = json!("x".repeat(bytes));

@@ -129,11 +129,7 @@ impl Shown {
 /// assert_eq!(report.groups[0].questions[0].alpha, Err(Undefined::OneValue));
 /// # Ok::<(), vllm_batch::curate::InvalidIdent>(())
 /// ```
-pub fn agreement<R: Borrow<Record>>(
-    schema: &TaskSchema,
-    records: &[R],
-    options: &AgreementOptions,
-) -> AgreementReport {
+pub fn agreement<R: Borrow<Record>>(schema: &TaskSchema, records: &[R], options: &AgreementOptions) -> AgreementReport {
     let records: Vec<&Record> = records.iter().map(Borrow::borrow).collect();
     let mut comparisons = vec![(Compared::Humans, Shown::All)];
     let apart = [Shown::Blind, Shown::Prefilled];

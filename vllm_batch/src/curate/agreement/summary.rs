@@ -226,7 +226,9 @@ impl<'a> Compared<'a> {
     fn name(&self, place: usize) -> String {
         match &self.question.kind {
             QuestionKind::Rating { scale: Scale::Levels { .. } } => self.levels[place].to_owned(),
-            QuestionKind::Rating { scale: Scale::Range { min, .. } } => min.wrapping_add_unsigned(place as u64).to_string(),
+            QuestionKind::Rating { scale: Scale::Range { min, .. } } => {
+                min.wrapping_add_unsigned(place as u64).to_string()
+            }
             QuestionKind::Boolean { .. } => (place == 1).to_string(),
             QuestionKind::Preference { .. } => PREFERENCES[place].1.to_owned(),
             kind => kind.options()[place].value.clone(),

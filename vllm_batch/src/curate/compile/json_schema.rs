@@ -122,8 +122,12 @@ fn check_names(place: &mut Place<'_>, members: &Map<String, Value>) {
     }
 }
 
-/// Values that are listed are of the type that is asked for, at least one of them.
+/// Values that are listed are there, and at least one is of the type that is asked for.
 fn check_values(place: &mut Place<'_>, members: &Map<String, Value>) {
+    let Some(values) = members.get("enum").and_then(Value::as_array) else { return };
+    if values.is_empty() {
+        return place.at("enum").error("impossible_value", "no value is listed");
+    }
     let types: Vec<&str> = match members.get("type") {
         Some(Value::String(one)) => vec![one],
         Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
@@ -139,8 +143,7 @@ fn check_values(place: &mut Place<'_>, members: &Map<String, Value>) {
         "object" => value.is_object(),
         _ => true,
     };
-    let values = members.get("enum").and_then(Value::as_array).filter(|values| !values.is_empty());
-    if values.is_some_and(|values| values.iter().all(|value| !types.iter().any(|name| is_of(value, name)))) {
+    if values.iter().all(|value| !types.iter().any(|name| is_of(value, name))) {
         place.at("enum").error("impossible_value", format!("none of the values is of the type {}", types.join(" or ")));
     }
 }

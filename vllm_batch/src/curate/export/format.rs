@@ -101,10 +101,7 @@ impl ExportFormat {
 
     /// Whether rows compare a person's answers with a model's.
     pub fn is_preference(self) -> bool {
-        matches!(
-            self,
-            Self::OpenAiDpo | Self::TrlPreference | Self::AlpacaPreference | Self::ShareGptPreference
-        )
+        matches!(self, Self::OpenAiDpo | Self::TrlPreference | Self::AlpacaPreference | Self::ShareGptPreference)
     }
 
     /// Whether where a row comes from stands beside it and not in it.

@@ -489,11 +489,11 @@ fn what_people_say_differently_is_told() {
         json!({"record_id": "c", "question": "spam", "settled": null, "answers": [
             said("ann", json!(true)), said("bob", json!(false))]}),
     ];
-    let found: Vec<Value> =
-        read("conflicts.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let found: Vec<Value> = read("conflicts.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(found, expected);
     let card = read("README.md");
-    let rows: Vec<&str> = card.lines().skip_while(|line| *line != "## Agreement").filter(|line| line.starts_with("| `")).collect();
+    let rows: Vec<&str> =
+        card.lines().skip_while(|line| *line != "## Agreement").filter(|line| line.starts_with("| `")).collect();
     assert!(rows[0].starts_with("| `tone` | 3 | 2 | 0.44 [") && rows[0].contains("| equal answers | "), "{rows:?}");
     assert!(rows[1].starts_with("| `spam` | 3 | 1 | 0.67 ["), "{rows:?}");
     assert!(!card.contains("`review` | "), "{card}");
@@ -505,7 +505,7 @@ fn what_people_say_differently_is_told() {
         .write_folder(&records, folder.path(), &without)
         .unwrap();
     assert!(!read("README.md").contains("## Agreement"));
-    assert!(!read("conflicts.jsonl").contains("ann"));
+    assert!(!read("conflicts.jsonl").contains("\"ann\""));
 }
 
 #[test]

@@ -220,7 +220,10 @@ mod tests {
             let (max_tokens, limits) = asked(&schema, &options.clone().with_whole_answers(300)).unwrap();
             assert_eq!(max_tokens, Some(300));
             let sum = limits[0].as_u64().unwrap() + limits[1].as_u64().unwrap();
-            assert!((250..300).contains(&sum) && limits[0].as_u64() > limits[1].as_u64().map(|limit| 4 * limit), "{limits}");
+            assert!(
+                (250..300).contains(&sum) && limits[0].as_u64() > limits[1].as_u64().map(|limit| 4 * limit),
+                "{limits}"
+            );
         }
         let error = asked(&schema, &options.with_whole_answers(30)).unwrap_err();
         assert!(matches!(error, PromptError::NoRoom { max_tokens: 30, needed: 60..90 }), "{error}");
