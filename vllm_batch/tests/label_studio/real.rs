@@ -471,11 +471,17 @@ fn large_tasks_go_in_requests_that_the_server_takes() {
     let report = client.import(project, tasks.clone(), &options).unwrap();
     assert_eq!((report.imported, report.rejected.len()), (19, 1));
     let rejected = &report.rejected[0];
-    assert!(rejected.index == 7 && rejected.message.contains("the server takes 20971520"), "{rejected:?}");
+    assert!(rejected.index == 7 && rejected.message.contains("takes less than 20971520"), "{rejected:?}");
     // Four, the one of 9 MiB alone, and twice seven.
     assert_eq!(sent.load(Ordering::SeqCst), 4);
     let found = direct.reconcile(project, keys(&tasks)).unwrap();
     assert_eq!((found.missing.len(), found.duplicated.len(), found.unknown.len()), (1, 0, 0));
+
+    // What the default is for: the server takes nothing of it, and says no more than that it failed.
+    let limit = ImportOptions::default().max_task_bytes;
+    let (status, answer) = call("POST", &format!("/api/projects/{project}/import"), &json!([large(json!({}), limit)]));
+    assert!(status >= 400, "{status} {answer}");
+    assert_eq!(direct.num_tasks(project).unwrap(), 19);
     direct.delete_project(project).unwrap();
 }
 

@@ -21,8 +21,8 @@ pub struct ImportOptions {
     pub max_tasks: usize,
     /// The most bytes in a request, unless one task alone has more. Default 8 MiB: proxies limit bodies and time.
     pub max_bytes: usize,
-    /// The most bytes that the server takes in one request: a task that is longer is not sent, but rejected. Default 250 MiB, as
-    /// Label Studio's `DATA_UPLOAD_MAX_MEMORY_SIZE`.
+    /// A request of so many bytes is too long for the server: a task that makes one alone is not sent, but rejected. Default
+    /// 250 MiB, as Label Studio's `DATA_UPLOAD_MAX_MEMORY_SIZE`; it answers longer requests with 500, as if it had failed.
     pub max_task_bytes: usize,
     /// A file that says what is there, so that an import that was killed goes on where it stopped. Without one, a project that
     /// has tasks already is searched for each batch before it is sent. What was refused once is not sent again: to try it once
@@ -58,7 +58,7 @@ impl ImportOptions {
         self
     }
 
-    /// Sets the most bytes that the server takes.
+    /// Sets how many bytes are too long for the server.
     #[must_use]
     pub fn with_max_task_bytes(mut self, max_task_bytes: usize) -> Self {
         self.max_task_bytes = max_task_bytes;
@@ -173,10 +173,11 @@ impl Import<'_> {
                 Some(TaskState::Sent) | None => {
                     let (json, limit) = (task.to_string(), options.max_task_bytes);
                     // With the brackets around it.
-                    if json.len() + 2 <= limit {
+                    let length = json.len() + 2;
+                    if length < limit {
                         return Some(Pending { key, index, json });
                     }
-                    format!("it has {} bytes, and the server takes {limit} in one request", json.len() + 2)
+                    format!("a request of {length} bytes is too long for the server, which takes less than {limit}")
                 }
             }
         };
