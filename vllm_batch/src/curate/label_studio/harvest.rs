@@ -10,6 +10,7 @@ use super::super::{
 use super::error::{HarvestError, HarvestErrorKind};
 use super::names;
 use super::read::{Said, read};
+use super::region::Targets;
 
 /// What an exported task says.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +56,8 @@ pub struct Harvest {
 /// assert_eq!(response.answers.get("tone"), Some(&Answer::Option("formal".into())));
 /// ```
 pub fn harvest(schema: &CompiledSchema, task: &Value) -> Harvest {
-    let mut reader = Reader { schema, fields: Map::new(), withheld: Vec::new(), errors: Vec::new() };
+    let targets = Targets::new(schema);
+    let mut reader = Reader { schema, targets, fields: Map::new(), withheld: Vec::new(), errors: Vec::new() };
     let mut record = reader.record(task);
     reader.predictions(task, &mut record);
     for (key, is_draft) in [("annotations", false), ("drafts", true)] {
@@ -77,6 +79,7 @@ pub fn schema_of(task: &Value) -> Option<SchemaRef> {
 
 struct Reader<'s> {
     schema: &'s CompiledSchema,
+    targets: Targets,
     fields: Map<String, Value>,
     withheld: Vec<Ident>,
     errors: Vec<HarvestError>,
@@ -212,7 +215,7 @@ impl Reader<'_> {
 
     /// Answers to the questions that are asked, with their regions.
     fn answers(&mut self, path: &str, result: &[Value], is_done: bool) -> Vec<(Option<usize>, Ident, Answer)> {
-        let (said, errors) = read(self.schema, &self.fields, result);
+        let (said, errors) = read(self.schema, &self.targets, &self.fields, result);
         let path = format!("{path}/result");
         self.errors.extend(errors.into_iter().map(|error| error.under(&path)));
         let all: Answers = said.iter().map(|one| (one.question.id.clone(), one.answer.clone())).collect();

@@ -16,6 +16,7 @@ mod validate;
 mod view;
 mod xml;
 
+pub(super) use config::page_problems;
 pub use config::{LabelConfig, LabelConfigOptions, label_config};
 pub use error::{HarvestError, HarvestErrorKind, TaskError, TaskProblem};
 pub use harvest::{Harvest, harvest, schema_of};
