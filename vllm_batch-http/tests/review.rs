@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 use vllm_batch::curate::SchemaRegistry;
 use vllm_batch::jobs::{
-    Delivery, DeliveryState, FileStore, JobService, JobStore as _, ServiceOptions, SqlStore, WebhookConfig, WebhookEvent, Worker, WorkerOptions,
+    Delivery, DeliveryState, FileStore, JobService, JobStore as _, ServiceOptions, SqlStore, WebhookConfig,
+    WebhookEvent, Worker, WorkerOptions,
 };
 use vllm_batch::pipeline::label_studio::WebhookReceiver;
 use vllm_batch::pipeline::tasks::{AutoImport, TaskStore};
@@ -99,7 +100,11 @@ async fn the_library_s_schemas_are_there_with_all_that_follows_from_them() {
         assert_eq!(app.get(&format!("/v1/schemas/{id}@{version}")).await, schema);
         assert_eq!(app.get(&format!("/v1/schemas/{id}/versions")).await["data"][0]["version"], version);
         let prompt = app.get(&format!("/v1/schemas/{id}/prompt")).await;
-        assert_eq!((&prompt["messages"][0]["role"], &prompt["messages"][1]["role"]), (&json!("system"), &json!("user")), "{id}");
+        assert_eq!(
+            (&prompt["messages"][0]["role"], &prompt["messages"][1]["role"]),
+            (&json!("system"), &json!("user")),
+            "{id}"
+        );
         assert_eq!(app.get(&format!("/v1/schemas/{id}/json_schema")).await["type"], "object");
         assert_eq!(app.get(&format!("/v1/schemas/{id}/json_schema?form=answers")).await["type"], "object");
         let page = app.get(&format!("/v1/schemas/{id}/label_config?locale=de")).await;
@@ -133,7 +138,10 @@ async fn a_record_goes_from_its_creation_to_training_data() {
     let app = App::new().await;
     let records = json!({"schema": "cv_parsing", "records": [cv("ann"), cv("bob"), {"id": "no text"}]});
     let created = app.post("/v1/curation/tasks", &records).await;
-    assert_eq!((created["created"].as_array().unwrap().len(), &created["rejected"][0]["code"]), (2, &json!("missing_field")));
+    assert_eq!(
+        (created["created"].as_array().unwrap().len(), &created["rejected"][0]["code"]),
+        (2, &json!("missing_field"))
+    );
     let id = created["created"][0].as_str().unwrap().to_owned();
     let next = app.get("/v1/curation/tasks/next?schema=cv_parsing&annotator=eve&strategy=random&seed=3").await;
     assert_eq!(next["task"]["object"], "curation.task");
@@ -149,11 +157,16 @@ async fn a_record_goes_from_its_creation_to_training_data() {
     let task = app.post("/v1/curation/annotations", &draft).await;
     assert_eq!((&task["status"], &task["responses"][0]["status"]), (&json!("pending"), &json!("draft")));
     let stale = json!({"task_id": id, "annotator": "eve", "status": "discarded", "version": 1});
-    assert_eq!(app.refused(Method::POST, "/v1/curation/annotations", Some(&stale)).await, (409, "version_conflict".to_owned()));
+    assert_eq!(
+        app.refused(Method::POST, "/v1/curation/annotations", Some(&stale)).await,
+        (409, "version_conflict".to_owned())
+    );
 
     let page = app.get("/v1/curation/tasks?schema=cv_parsing&limit=1").await;
     assert_eq!((page["data"].as_array().unwrap().len(), &page["has_more"]), (1, &json!(true)));
-    let rest = app.get(&format!("/v1/curation/tasks?schema=cv_parsing&limit=9&after={}", page["last_id"].as_str().unwrap())).await;
+    let rest = app
+        .get(&format!("/v1/curation/tasks?schema=cv_parsing&limit=9&after={}", page["last_id"].as_str().unwrap()))
+        .await;
     assert_eq!((rest["data"][0]["record_id"].as_str(), &rest["has_more"]), (Some("bob"), &json!(false)));
     assert_eq!(app.get("/v1/curation/tasks?annotator=eve").await["data"][0]["id"], id);
     assert_eq!(app.get(&format!("/v1/curation/tasks/{id}")).await, task);
@@ -164,9 +177,11 @@ async fn a_record_goes_from_its_creation_to_training_data() {
     let stats = app.get("/v1/curation/stats?schema=cv_parsing").await;
     assert_eq!((&stats["total"], &stats["pending"]), (&json!(2), &json!(2)));
     assert_eq!(app.get("/v1/curation/agreement?schema=cv_parsing&num_resamples=10").await["groups"], json!([]));
-    let report = app.post("/v1/curation/export", &json!({"schema": "cv_parsing", "format": "alpaca", "report": true})).await;
+    let report =
+        app.post("/v1/curation/export", &json!({"schema": "cv_parsing", "format": "alpaca", "report": true})).await;
     assert_eq!(report["num_rows"], 0);
-    let withdrawn = app.ask(Method::DELETE, &format!("/v1/curation/annotations?task_id={id}&annotator=eve"), None).await.1;
+    let withdrawn =
+        app.ask(Method::DELETE, &format!("/v1/curation/annotations?task_id={id}&annotator=eve"), None).await.1;
     assert_eq!(withdrawn["responses"], json!([]));
     for (path, body, code) in [
         ("/v1/curation/export", json!({"schema": "cv_parsing", "format": "none"}), "invalid_value"),
@@ -188,7 +203,8 @@ async fn a_batch_that_asks_for_it_is_taken_over_once() {
     };
     let content = format!("{}\n{}\n", line("ann"), line("bob"));
     let new = vllm_batch::jobs::NewFile::for_batch();
-    let file = app.jobs.create_file(new, futures::stream::iter([Ok::<_, std::io::Error>(content.into())])).await.unwrap();
+    let file =
+        app.jobs.create_file(new, futures::stream::iter([Ok::<_, std::io::Error>(content.into())])).await.unwrap();
     let mut batch = vllm_batch::jobs::NewBatch::new(&file.id, "/v1/chat/completions");
     batch.metadata.insert("curation_schema".to_owned(), "cv_parsing".to_owned());
     let batch = app.jobs.create_batch(batch).await.unwrap();
@@ -212,7 +228,8 @@ async fn a_batch_that_asks_for_it_is_taken_over_once() {
 
 #[tokio::test]
 async fn events_of_label_studio_need_their_secret_and_no_key() {
-    let app = App::with(|config| config.api_keys = ApiKey::from_sha256("red", &hash_key("r")).into_iter().collect()).await;
+    let app =
+        App::with(|config| config.api_keys = ApiKey::from_sha256("red", &hash_key("r")).into_iter().collect()).await;
     let send = |secret: &'static str, body: &Value| {
         let request = Request::post("/v1/webhooks/label-studio").header("content-type", "application/json");
         let request = request.header("x-secret", secret).body(Body::from(body.to_string())).unwrap();
@@ -270,5 +287,8 @@ async fn schemas_are_registered_where_that_is_allowed() {
     let mut other = document.clone();
     other["questions"][0]["id"] = json!("ham");
     assert_eq!(app.refused(Method::POST, "/v1/schemas", Some(&other)).await, (409, "schema_conflict".to_owned()));
-    assert_eq!(app.refused(Method::POST, "/v1/schemas", Some(&json!({"id": "x"}))).await, (400, "invalid_schema".to_owned()));
+    assert_eq!(
+        app.refused(Method::POST, "/v1/schemas", Some(&json!({"id": "x"}))).await,
+        (400, "invalid_schema".to_owned())
+    );
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use vllm_batch::CancellationToken;
 use vllm_batch::jobs::{
-    Batch, BatchStatus, Delivery, DeliveryState, FileObject, FilePurpose, JobStore, QueueLimits, SenderOptions, SqlStore,
-    TaskKind, TaskOutcome, WebhookConfig, WebhookEvent, WebhookSender, WorkerInfo,
+    Batch, BatchStatus, Delivery, DeliveryState, FileObject, FilePurpose, JobStore, QueueLimits, SenderOptions,
+    SqlStore, TaskKind, TaskOutcome, WebhookConfig, WebhookEvent, WebhookSender, WorkerInfo,
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -39,7 +39,8 @@ impl Receiver {
                     line.clear();
                 }
                 reader.read_exact(&mut vec![0; length]).unwrap();
-                write!(reader.get_mut(), "HTTP/1.1 {answer}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+                write!(reader.get_mut(), "HTTP/1.1 {answer}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                    .unwrap();
                 if sender.send(id).is_err() {
                     break;
                 }
@@ -92,7 +93,10 @@ async fn a_message_is_tried_until_it_is_taken_and_not_before_its_time() {
 
     assert_eq!(setup.sender.send_due().await.unwrap(), 1);
     let first = state().await;
-    assert_eq!((first.state, first.attempts, first.last_error.as_deref()), (DeliveryState::Pending, 1, Some("status 500")));
+    assert_eq!(
+        (first.state, first.attempts, first.last_error.as_deref()),
+        (DeliveryState::Pending, 1, Some("status 500"))
+    );
     assert!((1_008..=1_012).contains(&first.next_attempt_at), "{first:?}");
     assert_eq!(setup.sender.send_due().await.unwrap(), 0, "its time has not come");
     setup.now.store(1_012, Ordering::SeqCst);
@@ -129,7 +133,13 @@ async fn a_message_without_tries_left_is_dead_and_410_ends_it_at_once() {
 
 /// Brings a batch so far that its rows run.
 async fn begin(store: &SqlStore, now: i64) {
-    let worker = WorkerInfo { name: "w".to_owned(), models: vec!["m".to_owned()], started_at: now, last_seen: now, tokens_per_second: 0.0 };
+    let worker = WorkerInfo {
+        name: "w".to_owned(),
+        models: vec!["m".to_owned()],
+        started_at: now,
+        last_seen: now,
+        tokens_per_second: 0.0,
+    };
     let lease = store.lease(&worker, now, 60).await.unwrap().unwrap();
     assert_eq!(lease.task.kind, TaskKind::Validate);
     let chunk = vllm_batch::jobs::NewChunk { index: 0, start_byte: 0, end_byte: 1, first_line: 1, num_requests: 1 };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use vllm_batch::batch::OpenAiLimits;
 use vllm_batch::jobs::{
-    FileStore, JobService, QueueLimits, SenderOptions, ServiceOptions, SqlStore, WebhookPolicy,
-    WebhookSender, Worker, WorkerOptions, validate_webhook,
+    FileStore, JobService, QueueLimits, SenderOptions, ServiceOptions, SqlStore, WebhookPolicy, WebhookSender, Worker,
+    WorkerOptions, validate_webhook,
 };
 use vllm_batch::{BatchEngine, CancellationToken};
 

@@ -16,8 +16,8 @@ use clap::ArgMatches;
 use tokio::runtime::Runtime;
 
 use crate::cli;
-use crate::settings::{Config, Problem};
 use crate::logging;
+use crate::settings::{Config, Problem};
 
 /// The exit code for wrong options and configurations, as clap has it.
 pub(crate) const WRONG_OPTIONS: u8 = 2;

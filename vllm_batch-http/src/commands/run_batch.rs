@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{ArgMatches, FromArgMatches};
 
 use super::WRONG_OPTIONS;
-use crate::settings::Config;
 use crate::run_options::{Job, Rules, RunOptions};
+use crate::settings::Config;
 
 /// Answers a file, as `vllm run-batch` does, with its flags.
 pub(super) fn run(config: &Config, matches: &ArgMatches) -> ExitCode {

@@ -60,17 +60,17 @@ fn review() -> Router<AppState> {
         .route("/v1/schemas/{id}/label_config", get(schemas::label_studio_config))
         .route("/v1/schemas/{id}/diff", get(schemas::diff))
         .route("/v1/schemas/{id}/prompt", get(schemas::prompt).post(schemas::prompt_of_record))
-        .route("/v1/curation/tasks", get(curation::list).post(curation::create))
-        .route("/v1/curation/tasks/next", get(curation::next))
-        .route("/v1/curation/tasks/import", post(curation::import))
-        .route("/v1/curation/tasks/{id}", get(curation::retrieve))
-        .route("/v1/curation/imports/{id}", get(curation::import_report))
-        .route("/v1/curation/annotations", post(curation::annotate).delete(curation::withdraw))
-        .route("/v1/curation/gold", post(curation::gold))
-        .route("/v1/curation/export", post(curation::export))
-        .route("/v1/curation/stats", get(curation::stats))
-        .route("/v1/curation/agreement", get(curation::agreement))
-        .route("/v1/curation/migrate", post(curation::migrate))
+        .route("/v1/curation/tasks", get(curation::tasks::list).post(curation::tasks::create))
+        .route("/v1/curation/tasks/next", get(curation::tasks::next))
+        .route("/v1/curation/tasks/import", post(curation::requests::import))
+        .route("/v1/curation/tasks/{id}", get(curation::tasks::retrieve))
+        .route("/v1/curation/imports/{id}", get(curation::requests::import_report))
+        .route("/v1/curation/annotations", post(curation::requests::annotate).delete(curation::requests::withdraw))
+        .route("/v1/curation/gold", post(curation::requests::gold))
+        .route("/v1/curation/export", post(curation::export::export))
+        .route("/v1/curation/stats", get(curation::requests::stats))
+        .route("/v1/curation/agreement", get(curation::requests::agreement))
+        .route("/v1/curation/migrate", post(curation::requests::migrate))
 }
 
 /// Routes for everybody: nothing of anybody is in them.
@@ -86,20 +86,57 @@ pub(crate) fn without_keys() -> Router<AppState> {
 #[derive(OpenApi)]
 #[openapi(
     paths(
-        files::create, files::list, files::retrieve, files::delete, files::content,
-        batches::create, batches::list, batches::retrieve, batches::cancel, batches::failed, batches::results,
+        files::create,
+        files::list,
+        files::retrieve,
+        files::delete,
+        files::content,
+        batches::create,
+        batches::list,
+        batches::retrieve,
+        batches::cancel,
+        batches::failed,
+        batches::results,
         batches::retry,
-        live::chat_completions, live::completions, live::embeddings, live::score,
-        models::list, models::retrieve,
-        queue::queue, queue::stats, queue::history,
-        health::health, health::ready, metrics::show,
-        schemas::list, schemas::register, schemas::retrieve, schemas::versions, schemas::json_schema,
-        schemas::label_studio_config, schemas::diff, schemas::prompt, schemas::prompt_of_record,
-        curation::create, curation::list, curation::next, curation::retrieve, curation::import, curation::import_report,
-        curation::annotate, curation::withdraw, curation::gold, curation::export, curation::stats, curation::agreement,
-        curation::migrate,
-        webhooks::list, webhooks::retry, webhooks::delete, label_studio::receive,
+        live::chat_completions,
+        live::completions,
+        live::embeddings,
+        live::score,
+        models::list,
+        models::retrieve,
+        queue::queue,
+        queue::stats,
+        queue::history,
+        health::health,
+        health::ready,
+        metrics::show,
+        schemas::list,
+        schemas::register,
+        schemas::retrieve,
+        schemas::versions,
+        schemas::json_schema,
+        schemas::label_studio_config,
+        schemas::diff,
+        schemas::prompt,
+        schemas::prompt_of_record,
+        curation::tasks::create,
+        curation::tasks::list,
+        curation::tasks::next,
+        curation::tasks::retrieve,
+        curation::requests::import,
+        curation::requests::import_report,
+        curation::requests::annotate,
+        curation::requests::withdraw,
+        curation::requests::gold,
+        curation::export::export,
+        curation::requests::stats,
+        curation::requests::agreement,
+        curation::requests::migrate,
+        webhooks::list,
+        webhooks::retry,
+        webhooks::delete,
+        label_studio::receive,
     ),
-    components(schemas(wire::UploadFile)),
+    components(schemas(wire::UploadFile))
 )]
 pub(crate) struct Described;

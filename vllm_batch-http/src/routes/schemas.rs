@@ -157,7 +157,8 @@ pub(crate) async fn label_studio_config(
     Params(wanted): Params<LocaleQuery>,
 ) -> Reply<LabelConfigObject> {
     let (schema, LocaleQuery { locale }) = (state.schema(&id).await?, wanted);
-    let options = locale.map_or_else(LabelConfigOptions::default, |locale| LabelConfigOptions::default().with_locale(locale));
+    let options =
+        locale.map_or_else(LabelConfigOptions::default, |locale| LabelConfigOptions::default().with_locale(locale));
     let config = label_config(&schema, &options)
         .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.code(), error.to_string()))?;
     let schema = schema.schema().reference().to_string();
@@ -270,9 +271,13 @@ fn prompt_of(schema: &CompiledSchema, record: &Record) -> Reply<PromptObject> {
 /// Registers a schema, if this server lets its callers do that. One that is there already, word for word, is given back.
 #[utoipa::path(post, path = "/v1/schemas", tag = "schemas", operation_id = "register_schema", request_body = Object,
     responses((status = 201, body = SchemaSummary)))]
-pub(crate) async fn register(State(state): State<AppState>, JsonBody(document): JsonBody<Value>) -> Result<Response, ApiError> {
+pub(crate) async fn register(
+    State(state): State<AppState>,
+    JsonBody(document): JsonBody<Value>,
+) -> Result<Response, ApiError> {
     if !state.config().allow_register_schemas {
-        let message = "This server has the schemas that it was started with: its configuration does not let callers add any.";
+        let message =
+            "This server has the schemas that it was started with: its configuration does not let callers add any.";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "schemas_are_fixed", message));
     }
     let schema = TaskSchema::from_value(&document)

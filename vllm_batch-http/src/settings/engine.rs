@@ -103,9 +103,9 @@ const FLAVOURS: [(&str, Flavour); 3] =
 impl Field for Named {
     fn parse(text: &str) -> Result<Self, String> {
         let found = FLAVOURS.into_iter().find(|(name, _)| *name == text);
-        found.map(|(_, flavour)| Self(flavour)).ok_or_else(|| {
-            format!("{} is none of {}", quoted(text), FLAVOURS.map(|(name, _)| name).join(", "))
-        })
+        found
+            .map(|(_, flavour)| Self(flavour))
+            .ok_or_else(|| format!("{} is none of {}", quoted(text), FLAVOURS.map(|(name, _)| name).join(", ")))
     }
 
     fn to_toml(&self) -> String {

@@ -226,8 +226,13 @@ impl Reader {
     fn nearest(&self, key: &str) -> Option<&str> {
         let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
         let keys = || self.settings.iter().map(|setting| setting.key.as_str());
-        let likeness = |known: &str| strsim::jaro_winkler(known, key).max(strsim::jaro_winkler(&name(known), &name(key)));
-        keys().map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0)).filter(|best| best.0 > 0.8).map(|best| best.1)
+        let likeness =
+            |known: &str| strsim::jaro_winkler(known, key).max(strsim::jaro_winkler(&name(known), &name(key)));
+        keys()
+            .map(|known| (likeness(known), known))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .filter(|best| best.0 > 0.8)
+            .map(|best| best.1)
     }
 }
 

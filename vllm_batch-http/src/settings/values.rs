@@ -130,8 +130,7 @@ impl Field for Bytes {
 }
 
 /// In milliseconds.
-const TIME_UNITS: [(&str, u64); 5] =
-    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const TIME_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl Field for Duration {
     fn parse(text: &str) -> Result<Self, String> {
@@ -313,7 +312,8 @@ mod tests {
     fn texts_are_written_as_toml_reads_them() {
         for text in ["", "a b", "C:\\x", "\"", "tab\there\u{7f}", "é"] {
             let document = format!("text = {}", quoted(text));
-            let read = figment::Figment::from(figment::providers::Toml::string(&document));
+            let read =
+                figment::Figment::from(<figment::providers::Toml as figment::providers::Format>::string(&document));
             assert_eq!(read.extract_inner::<String>("text").as_deref(), Ok(text), "{document}");
         }
     }

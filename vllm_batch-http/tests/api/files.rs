@@ -26,7 +26,8 @@ async fn a_file_comes_and_goes() {
     let id = created["id"].as_str().unwrap().to_owned();
     assert_eq!(app.masked(created), object);
     assert_eq!(app.masked(app.get(&format!("/v1/files/{id}")).await.json()), object);
-    let list = json!({"object": "list", "data": [object], "first_id": "file-1", "last_id": "file-1", "has_more": false});
+    let list =
+        json!({"object": "list", "data": [object], "first_id": "file-1", "last_id": "file-1", "has_more": false});
     assert_eq!(app.masked(app.get("/v1/files?purpose=batch").await.json()), list);
 
     let path = format!("/v1/files/{id}/content");
@@ -137,7 +138,11 @@ async fn forms_that_are_wrong_leave_nothing() {
         (vec![purpose, ("file", None, "x")], "invalid_value", Some("file")),
         (vec![purpose, file, ("other", None, "x")], "invalid_value", Some("other")),
         (vec![("purpose", None, &long), file], "invalid_value", Some("purpose")),
-        (vec![purpose, file, ("expires_after[anchor]", None, "created_at")], "invalid_value", Some("expires_after[anchor]")),
+        (
+            vec![purpose, file, ("expires_after[anchor]", None, "created_at")],
+            "invalid_value",
+            Some("expires_after[anchor]"),
+        ),
         (
             vec![purpose, ("expires_after[anchor]", None, "created_at"), file],
             "missing_required_parameter",
@@ -172,7 +177,11 @@ async fn forms_that_are_wrong_leave_nothing() {
     assert_eq!(app.get("/v1/files").await.json()["data"], json!([]));
     let stored = std::fs::read_dir(app.folder.path().join("files")).unwrap().flat_map(|entry| {
         let path = entry.unwrap().path();
-        if path.is_dir() { std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect() } else { vec![path] }
+        if path.is_dir() {
+            std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect()
+        } else {
+            vec![path]
+        }
     });
     assert_eq!(stored.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
 }

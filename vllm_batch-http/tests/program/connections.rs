@@ -33,7 +33,8 @@ fn read_to_end(mut stream: TcpStream) -> String {
 fn whoever_sends_no_request_is_closed_and_stops_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let server = without_engine(folder.path(), &["--set", "server.header_read_timeout=1s"]);
-    let beginnings: [&[u8]; 5] = [b"", b"P", b"PRI * HTTP/2.0\r\n", b"GET /health HTTP/1.1\r\n", b"GET /health HTTP/1.1\r\nx-a: "];
+    let beginnings: [&[u8]; 5] =
+        [b"", b"P", b"PRI * HTTP/2.0\r\n", b"GET /health HTTP/1.1\r\n", b"GET /health HTTP/1.1\r\nx-a: "];
     let slow: Vec<_> = (0..100).map(|i| connection(&server, beginnings[i % beginnings.len()])).collect();
     assert_eq!(server.client().get("/health").0, 200);
     for stream in slow {
@@ -62,7 +63,8 @@ fn more_connections_than_there_may_be_are_closed() {
     assert_eq!(read_to_end(refused), "");
     drop(held);
     let client = server.client();
-    let answered = (0..1000).any(|_| std::panic::catch_unwind(|| client.get("/health").0).is_ok_and(|status| status == 200));
+    let answered =
+        (0..1000).any(|_| std::panic::catch_unwind(|| client.get("/health").0).is_ok_and(|status| status == 200));
     assert!(answered, "places are free again");
 }
 
@@ -90,7 +92,12 @@ fn it_speaks_tls_and_takes_a_new_certificate() {
     let make = |name: &str| {
         let args = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj"];
         let command = &mut Command::new("openssl");
-        let command = command.args(args).arg(format!("/CN={name}")).args(["-keyout", &path("key.pem"), "-out", &path("cert.pem")]);
+        let command = command.args(args).arg(format!("/CN={name}")).args([
+            "-keyout",
+            &path("key.pem"),
+            "-out",
+            &path("cert.pem"),
+        ]);
         assert!(command.output().expect("openssl is installed").status.success());
     };
     let subject = |server: &Running| {

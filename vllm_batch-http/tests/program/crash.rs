@@ -24,7 +24,16 @@ fn killed_at_random_points_it_loses_nothing_and_does_nothing_twice() {
     const ROWS: usize = 300;
     let (folder, model) = (tempfile::tempdir().unwrap(), model());
     let model = model.path().display().to_string();
-    let options = ["--model", &model, "--served-model-name", "tiny", "--set", "worker.lease_time=3s", "--set", "worker.chunk_size=40"];
+    let options = [
+        "--model",
+        &model,
+        "--served-model-name",
+        "tiny",
+        "--set",
+        "worker.lease_time=3s",
+        "--set",
+        "worker.chunk_size=40",
+    ];
     let start = || Running::start(folder.path(), &options);
     let input = lines((0..ROWS).map(|i| row(&format!("row-{i}"), 1 + i % 7)));
 
@@ -41,9 +50,9 @@ fn killed_at_random_points_it_loses_nothing_and_does_nothing_twice() {
         let next = done + random.next_u64() % (2 * ROWS as u64 / kills).max(1);
         let running = server.take().unwrap_or_else(start);
         let completed = |batch: &Value| batch["request_counts"]["completed"].as_u64().unwrap_or(0);
-        let batch = running.client().batch_when(&id, |batch| {
-            completed(batch) >= next.min(ROWS as u64) || batch["status"] == "completed"
-        });
+        let batch = running
+            .client()
+            .batch_when(&id, |batch| completed(batch) >= next.min(ROWS as u64) || batch["status"] == "completed");
         done = completed(&batch);
         // Files that nobody got an answer for, and that stay whole or are gone.
         if kill % 2 == 0 {
@@ -69,7 +78,16 @@ fn memory_stays_flat_over_many_requests_and_batches() {
     const ROUNDS: usize = 6;
     let (folder, model) = (tempfile::tempdir().unwrap(), model());
     let model = model.path().display().to_string();
-    let options = ["--model", &model, "--served-model-name", "tiny", "--kv-cache-memory", "8", "--log-level", "warn,vllm_batch_http=info"];
+    let options = [
+        "--model",
+        &model,
+        "--served-model-name",
+        "tiny",
+        "--kv-cache-memory",
+        "8",
+        "--log-level",
+        "warn,vllm_batch_http=info",
+    ];
     let server = Running::start(folder.path(), &options);
     server.logged("ready");
     let client = server.client();

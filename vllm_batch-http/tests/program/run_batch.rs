@@ -35,7 +35,8 @@ impl Job {
 }
 
 fn chat(custom_id: &str, changes: Value) -> Value {
-    let messages = json!([{"role": "system", "content": "You are helpful."}, {"role": "user", "content": "Hello world!"}]);
+    let messages =
+        json!([{"role": "system", "content": "You are helpful."}, {"role": "user", "content": "Hello world!"}]);
     let mut body = json!({"model": "tiny", "messages": messages, "max_tokens": 8});
     body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     json!({"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body})
@@ -66,8 +67,12 @@ fn bad_rows_are_rows_and_no_failure() {
     let (code, errors, output) = Job::new(&lines(input)).run(&[]);
     assert_eq!(code, 0, "{errors}");
     let rows = by_custom_id(&output);
-    let states: Vec<_> = rows.values().map(|row| (row["response"]["status_code"].as_u64(), row["error"].is_null())).collect();
-    assert_eq!(states, [(Some(200), true), (Some(200), true), (Some(404), false), (Some(400), false), (Some(400), false)]);
+    let states: Vec<_> =
+        rows.values().map(|row| (row["response"]["status_code"].as_u64(), row["error"].is_null())).collect();
+    assert_eq!(
+        states,
+        [(Some(200), true), (Some(200), true), (Some(404), false), (Some(400), false), (Some(400), false)]
+    );
 }
 
 #[test]
@@ -100,7 +105,8 @@ fn embeddings_are_answered() {
 #[test]
 fn scores_are_answered_under_each_of_their_urls() {
     let score = |url: &str| {
-        let body = json!({"model": "tiny", "text_1": "What is the capital of France?", "text_2": ["Brasilia.", "Paris."]});
+        let body =
+            json!({"model": "tiny", "text_1": "What is the capital of France?", "text_2": ["Brasilia.", "Paris."]});
         json!({"custom_id": url, "method": "POST", "url": url, "body": body})
     };
     let (code, errors, output) = Job::new(&lines(["/score", "/v1/score"].map(score))).run(&[]);
@@ -112,8 +118,7 @@ fn scores_are_answered_under_each_of_their_urls() {
 
 #[test]
 fn thoughts_are_apart() {
-    let (code, errors, output) =
-        Job::new(&lines([chat("request-1", json!({}))])).run(&["--reasoning-parser", "qwen3"]);
+    let (code, errors, output) = Job::new(&lines([chat("request-1", json!({}))])).run(&["--reasoning-parser", "qwen3"]);
     assert_eq!(code, 0, "{errors}");
     let rows = rows(&output);
     let reasoning = rows[0].pointer("/response/body/choices/0/message/reasoning").and_then(Value::as_str);
@@ -153,7 +158,12 @@ fn it_goes_on_where_it_was() {
     let torn = first.lines().take(7).collect::<Vec<_>>().join("\n") + "\n{\"id\": \"torn";
     std::fs::write(job.path("out.jsonl"), torn).unwrap();
     let (code, errors, second) = report(&[]);
-    let answers = |text: &str| by_custom_id(text).into_iter().map(|(id, row)| (id, row["response"]["body"]["choices"].clone())).collect::<Vec<_>>();
+    let answers = |text: &str| {
+        by_custom_id(text)
+            .into_iter()
+            .map(|(id, row)| (id, row["response"]["body"]["choices"].clone()))
+            .collect::<Vec<_>>()
+    };
     assert_eq!((code, answers(&second)), (0, answers(&first)), "{errors}");
     let (code, errors, _) = report(&["--resume=false"]);
     assert!(code == 1 && errors.contains("out.jsonl"), "{errors}");

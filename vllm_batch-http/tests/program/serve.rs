@@ -119,7 +119,8 @@ fn a_server_may_do_without_an_engine_while_workers_are_elsewhere() {
     assert_eq!(client.post("/v1/completions", &json!({"model": "tiny", "prompt": "a"})).0, 503);
 
     let path = |path: &std::path::Path| path.display().to_string();
-    let args = ["worker", "--data", &path(folder.path()), "--model", &path(model.path()), "--served-model-name", "tiny"];
+    let args =
+        ["worker", "--data", &path(folder.path()), "--model", &path(model.path()), "--served-model-name", "tiny"];
     let mut worker = program(&args).spawn().unwrap();
     let batch = client.ended(&id);
     assert_eq!(batch["status"], "completed", "{batch}");

@@ -11,7 +11,8 @@ fn shown(text: &str) -> BTreeMap<String, (String, Option<String>)> {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             section = name;
         } else if let Some((name, value)) = line.split_once(" = ") {
-            let (value, source) = value.split_once(" # from ").map_or((value, None), |(value, source)| (value, Some(source)));
+            let (value, source) =
+                value.split_once(" # from ").map_or((value, None), |(value, source)| (value, Some(source)));
             settings.insert(format!("{section}.{name}"), (value.to_owned(), source.map(str::to_owned)));
         }
     }
@@ -150,7 +151,8 @@ fn keys_are_checked_and_not_repeated() {
     let hash = "0123456789abcdef".repeat(4);
     let folder = tempfile::tempdir().unwrap();
     let keys = |keys: &str| {
-        let path = config_file(folder.path(), &format!("[auth]\nmax_batches = 2\nkeys = {keys}\n")).display().to_string();
+        let path =
+            config_file(folder.path(), &format!("[auth]\nmax_batches = 2\nkeys = {keys}\n")).display().to_string();
         run(&mut program(&["serve", "--host", "0.0.0.0", "--config", &path, "--print-config"]))
     };
     let (code, output, errors) = keys(&format!("[{{ name = \"a\", sha256 = \"{hash}\", max_file_bytes = \"1MB\" }}]"));
@@ -162,7 +164,10 @@ fn keys_are_checked_and_not_repeated() {
         (format!("[{{ sha256 = \"{hash}\", color = \"red\" }}]"), "entry 0: there is no \"color\", only name, sha256"),
         (format!("[{{ sha256 = \"{hash}\" }}]"), "entry 0: it has no name"),
         (format!("[\"a:{hash}\", \"b:{hash}\"]"), "entry 1 is the key of an earlier one"),
-        (format!("[{{ name = \"a\", sha256 = \"{hash}\", max_batches = 0 }}]"), "max_batches: 0 would let nothing through"),
+        (
+            format!("[{{ name = \"a\", sha256 = \"{hash}\", max_batches = 0 }}]"),
+            "max_batches: 0 would let nothing through",
+        ),
         (format!("\"{secret}\""), "entry 0: it is no {"),
         ("[[1]]".to_owned(), "entry 0: it is an array and no {"),
         ("7".to_owned(), "it is one value, and an array of tables is wanted"),
@@ -201,20 +206,31 @@ fn every_setting_is_described_with_its_default() {
     let (_, output, _) = run(&mut program(&["serve", "--print-config"]));
     let unset = output.lines().filter_map(|line| line.strip_prefix("# ")?.strip_suffix(" is not set"));
     for name in unset {
-        assert!(docs.contains(&format!(".{name}`")) || docs.contains(&format!("`--{}`", name.replace('_', "-"))), "{name}");
+        assert!(
+            docs.contains(&format!(".{name}`")) || docs.contains(&format!("`--{}`", name.replace('_', "-"))),
+            "{name}"
+        );
     }
     for (key, (value, _)) in shown(&output).into_iter().filter(|(key, _)| !key.starts_with("engine.")) {
         let row = docs.lines().find(|line| line.starts_with("| `") && line.contains(&format!("`{key}`")));
         let row = row.unwrap_or_else(|| panic!("docs/server.md has no row for {key}"));
         let default = row.split(" | ").nth(1).unwrap();
         let is_list_or_path = value.starts_with('[') || key == "storage.database";
-        assert!(is_list_or_path || default.contains(&format!("`{}`", value.trim_matches('"'))), "{key}: {value} and {row}");
+        assert!(
+            is_list_or_path || default.contains(&format!("`{}`", value.trim_matches('"'))),
+            "{key}: {value} and {row}"
+        );
     }
 }
 
 #[test]
 fn flags_that_exclude_each_other_are_refused() {
-    for args in [&["serve", "--no-worker", "--max-tasks", "2"][..], &["serve", "--colour"], &["dance"], &["worker", "--host", "::1"]] {
+    for args in [
+        &["serve", "--no-worker", "--max-tasks", "2"][..],
+        &["serve", "--colour"],
+        &["dance"],
+        &["worker", "--host", "::1"],
+    ] {
         let (code, _, errors) = run(&mut program(args));
         assert!(code == 2 && errors.starts_with("error: "), "{args:?}: {errors}");
     }

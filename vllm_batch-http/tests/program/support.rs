@@ -48,7 +48,8 @@ pub(crate) fn model() -> TempDir {
 
 /// A row that the tiny model answers with so many tokens.
 pub(crate) fn row(custom_id: &str, max_tokens: usize) -> Value {
-    let body = json!({"model": "tiny", "prompt": custom_id, "max_tokens": max_tokens, "ignore_eos": true, "temperature": 0});
+    let body =
+        json!({"model": "tiny", "prompt": custom_id, "max_tokens": max_tokens, "ignore_eos": true, "temperature": 0});
     json!({"custom_id": custom_id, "method": "POST", "url": "/v1/completions", "body": body})
 }
 
@@ -177,7 +178,8 @@ impl Client {
 
     /// Uploads a file of requests; returns its id.
     pub(crate) fn upload(&self, content: &str) -> String {
-        let part = |name: &str, value: &str| format!("--x\r\ncontent-disposition: form-data; name=\"{name}\"{value}\r\n");
+        let part =
+            |name: &str, value: &str| format!("--x\r\ncontent-disposition: form-data; name=\"{name}\"{value}\r\n");
         let body = [
             part("purpose", "\r\n\r\nbatch"),
             part("file", &format!("; filename=\"in.jsonl\"\r\n\r\n{content}")),

@@ -137,7 +137,8 @@ impl FromStr for SchemaRef {
     type Err = InvalidSchemaRef;
 
     fn from_str(text: &str) -> Result<Self, InvalidSchemaRef> {
-        let parts = text.split_once('@').and_then(|(id, version)| Some((id.parse().ok()?, Version::parse(version).ok()?)));
+        let parts =
+            text.split_once('@').and_then(|(id, version)| Some((id.parse().ok()?, Version::parse(version).ok()?)));
         let (id, version) = parts.ok_or_else(|| InvalidSchemaRef { text: text.to_owned() })?;
         Ok(Self { id, version })
     }

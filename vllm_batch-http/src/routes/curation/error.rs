@@ -22,7 +22,8 @@ const STATUSES: &[(&str, StatusCode)] = &[
 impl From<TaskStoreError> for ApiError {
     fn from(error: TaskStoreError) -> Self {
         let code = error.code();
-        let status = STATUSES.iter().find(|(known, _)| *known == code).map_or(StatusCode::BAD_REQUEST, |(_, status)| *status);
+        let status =
+            STATUSES.iter().find(|(known, _)| *known == code).map_or(StatusCode::BAD_REQUEST, |(_, status)| *status);
         if status.is_server_error() {
             return Self::internal(error);
         }

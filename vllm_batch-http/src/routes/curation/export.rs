@@ -55,7 +55,10 @@ pub(crate) struct ExportRequest {
 /// Training data, row by row. They are made as they are sent, so an error in the middle cuts the answer off.
 #[utoipa::path(post, path = "/v1/curation/export", tag = "curation", operation_id = "export_tasks", request_body = ExportRequest,
     responses((status = 200, description = "Rows, or with `report` an object", content_type = "application/jsonl")))]
-pub(crate) async fn export(State(state): State<AppState>, JsonBody(wanted): JsonBody<ExportRequest>) -> Result<Response, ApiError> {
+pub(crate) async fn export(
+    State(state): State<AppState>,
+    JsonBody(wanted): JsonBody<ExportRequest>,
+) -> Result<Response, ApiError> {
     let schema = state.tasks()?.find_used_schema(&wanted.schema).await?.schema().reference();
     let export = wanted.read(schema)?;
     if wanted.report {
@@ -69,7 +72,8 @@ pub(crate) async fn export(State(state): State<AppState>, JsonBody(wanted): Json
         }
         Some((next.map(Bytes::from), lines))
     });
-    let media = if export.options.format == ExportFormat::IclText { "text/plain; charset=utf-8" } else { "application/jsonl" };
+    let media =
+        if export.options.format == ExportFormat::IclText { "text/plain; charset=utf-8" } else { "application/jsonl" };
     Ok(([(header::CONTENT_TYPE, media)], Body::from_stream(rows)).into_response())
 }
 
@@ -94,7 +98,8 @@ impl ExportRequest {
         export.splits = Some(splits.map_err(|error| ApiError::invalid("validation", error.to_string()))?);
         if let Some(name) = &self.split {
             let split = Split::ALL.into_iter().find(|split| split.name() == name);
-            export.split = Some(split.ok_or_else(|| ApiError::invalid("split", "There are train, validation and test."))?);
+            export.split =
+                Some(split.ok_or_else(|| ApiError::invalid("split", "There are train, validation and test."))?);
         }
         Ok(export)
     }

@@ -4,13 +4,9 @@
 //! may be, what is gold and who is next is decided there.
 
 mod error;
-mod export;
-mod requests;
-mod tasks;
-
-pub(crate) use export::export;
-pub(crate) use requests::{agreement, annotate, gold, import, import_report, migrate, stats, withdraw};
-pub(crate) use tasks::{create, list, next, retrieve};
+pub(crate) mod export;
+pub(crate) mod requests;
+pub(crate) mod tasks;
 
 use axum::Json;
 

@@ -9,8 +9,8 @@ use vllm_batch::curate::ResponseStatus;
 use vllm_batch::curate::agreement::AgreementOptions;
 use vllm_batch::pipeline::tasks::NewResponse;
 
-use super::tasks::CurationTask;
 use super::Reply;
+use super::tasks::CurationTask;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Id, JsonBody, Params};
@@ -46,7 +46,11 @@ pub(crate) struct NewAnnotation {
 /// Keeps what a person says, and answers with the task as it is then.
 #[utoipa::path(post, path = "/v1/curation/annotations", tag = "curation", operation_id = "create_annotation",
     request_body = NewAnnotation, responses((status = 200, body = CurationTask)))]
-pub(crate) async fn annotate(State(state): State<AppState>, caller: Caller, JsonBody(said): JsonBody<NewAnnotation>) -> Reply<CurationTask> {
+pub(crate) async fn annotate(
+    State(state): State<AppState>,
+    caller: Caller,
+    JsonBody(said): JsonBody<NewAnnotation>,
+) -> Reply<CurationTask> {
     let annotator = said.annotator.unwrap_or_else(|| caller.owner().to_owned());
     let mut response = NewResponse::submitted(annotator, said.answers);
     response.status = said.status.unwrap_or(response.status);
@@ -104,7 +108,11 @@ pub(crate) struct GoldMarksObject {
 /// Says of tasks that they are gold, or that they are not.
 #[utoipa::path(post, path = "/v1/curation/gold", tag = "curation", operation_id = "mark_gold", request_body = GoldRequest,
     responses((status = 200, body = GoldMarksObject)))]
-pub(crate) async fn gold(State(state): State<AppState>, caller: Caller, JsonBody(wanted): JsonBody<GoldRequest>) -> Reply<GoldMarksObject> {
+pub(crate) async fn gold(
+    State(state): State<AppState>,
+    caller: Caller,
+    JsonBody(wanted): JsonBody<GoldRequest>,
+) -> Reply<GoldMarksObject> {
     let GoldRequest { task_ids, gold, by } = wanted;
     if task_ids.len() > MAX_TASKS {
         return Err(ApiError::invalid("task_ids", format!("Name at most {MAX_TASKS} tasks at once.")));
@@ -147,10 +155,7 @@ pub(crate) struct AgreementQuery {
 /// How much people and models agree, question by question.
 #[utoipa::path(get, path = "/v1/curation/agreement", tag = "curation", operation_id = "curation_agreement",
     params(AgreementQuery), responses((status = 200, body = Object)))]
-pub(crate) async fn agreement(
-    State(state): State<AppState>,
-    Params(wanted): Params<AgreementQuery>,
-) -> Reply<Value> {
+pub(crate) async fn agreement(State(state): State<AppState>, Params(wanted): Params<AgreementQuery>) -> Reply<Value> {
     const MAX_RESAMPLES: usize = 10_000;
     let mut options = AgreementOptions::default();
     options.seed = wanted.seed.unwrap_or(options.seed);
@@ -177,7 +182,11 @@ pub(crate) struct ImportRequest {
 /// answers with the report of the first one.
 #[utoipa::path(post, path = "/v1/curation/tasks/import", tag = "curation", operation_id = "import_batch",
     request_body = ImportRequest, responses((status = 200, body = Object)))]
-pub(crate) async fn import(State(state): State<AppState>, caller: Caller, JsonBody(wanted): JsonBody<ImportRequest>) -> Reply<Value> {
+pub(crate) async fn import(
+    State(state): State<AppState>,
+    caller: Caller,
+    JsonBody(wanted): JsonBody<ImportRequest>,
+) -> Reply<Value> {
     let ImportRequest { batch_id, schema } = wanted;
     let batch = state.jobs().batch(caller.owner(), &batch_id).await?;
     let schema = state.tasks()?.find_schema(&schema).await?.schema().reference();

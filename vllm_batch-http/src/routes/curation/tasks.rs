@@ -145,7 +145,10 @@ pub(crate) struct CreatedTasks {
 /// Adds records. One whose name is there already is left as it is, so that the same request can be sent again.
 #[utoipa::path(post, path = "/v1/curation/tasks", tag = "curation", operation_id = "create_tasks", request_body = CreateTasks,
     responses((status = 200, body = CreatedTasks)))]
-pub(crate) async fn create(State(state): State<AppState>, JsonBody(wanted): JsonBody<CreateTasks>) -> Reply<CreatedTasks> {
+pub(crate) async fn create(
+    State(state): State<AppState>,
+    JsonBody(wanted): JsonBody<CreateTasks>,
+) -> Reply<CreatedTasks> {
     let CreateTasks { schema, records } = wanted;
     if records.len() > MAX_RECORDS {
         return Err(ApiError::invalid("records", format!("Send at most {MAX_RECORDS} records at once.")));
@@ -195,16 +198,14 @@ pub(crate) struct TaskList {
 /// A part of the list of tasks.
 #[utoipa::path(get, path = "/v1/curation/tasks", tag = "curation", operation_id = "list_tasks", params(ListTasks),
     responses((status = 200, body = TaskList)))]
-pub(crate) async fn list(
-    State(state): State<AppState>,
-    Params(wanted): Params<ListTasks>,
-) -> Reply<TaskList> {
+pub(crate) async fn list(State(state): State<AppState>, Params(wanted): Params<ListTasks>) -> Reply<TaskList> {
     let mut query = TaskQuery::default();
     if let Some(schema) = &wanted.schema {
         let (id, version) = schema.split_once('@').map_or((&**schema, None), |(id, version)| (id, Some(version)));
         (query.schema_id, query.schema_version) = (Some(id.to_owned()), version.map(str::to_owned));
     }
-    (query.status, query.annotator, query.search) = (wanted.status, wanted.annotator, wanted.q.filter(|q| !q.is_empty()));
+    (query.status, query.annotator, query.search) =
+        (wanted.status, wanted.annotator, wanted.q.filter(|q| !q.is_empty()));
     (query.after, query.limit) = (wanted.after, wanted.limit.unwrap_or(DEFAULT_LIMIT));
     let page = state.tasks()?.tasks(&query).await?;
     let data: Vec<CurationTask> = page.data.into_iter().map(CurationTask::from).collect();
@@ -249,10 +250,7 @@ pub(crate) struct NextTaskObject {
 /// The task that is worth most to be answered by a person. It is kept for them for ten minutes.
 #[utoipa::path(get, path = "/v1/curation/tasks/next", tag = "curation", operation_id = "next_task", params(NextTask),
     responses((status = 200, body = NextTaskObject)))]
-pub(crate) async fn next(
-    State(state): State<AppState>,
-    Params(wanted): Params<NextTask>,
-) -> Reply<NextTaskObject> {
+pub(crate) async fn next(State(state): State<AppState>, Params(wanted): Params<NextTask>) -> Reply<NextTaskObject> {
     let schema = state.tasks()?.find_used_schema(&wanted.schema).await?.schema().reference();
     let mut query = NextQuery::new(schema, wanted.annotator);
     query.strategy = wanted.strategy.unwrap_or(query.strategy);

@@ -92,7 +92,6 @@ impl SqlStore {
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }
-
 }
 
 impl JobStore for SqlStore {

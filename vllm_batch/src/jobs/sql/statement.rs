@@ -15,7 +15,7 @@ pub(crate) struct Statement {
 pub(crate) enum Value {
     Text(Option<String>),
     Integer(Option<i64>),
-    Float(Option<f64>),
+    Float(f64),
 }
 
 impl Statement {
@@ -41,6 +41,15 @@ impl Statement {
         self.values.push(value.into());
         let place = self.values.len();
         self.push(&format!("${place}"))
+    }
+
+    /// A place and its value, or `NULL` in the text. sqlx 0.9 gives a null `f64` the type of an `f32`, and PostgreSQL, which keeps the
+    /// types that a statement was prepared with, then refuses an `f64` in the same place.
+    pub(crate) fn push_float(self, value: Option<f64>) -> Self {
+        match value {
+            Some(number) => self.push_value(number),
+            None => self.push("NULL"),
+        }
     }
 
     /// Places in parentheses, and their values.
@@ -153,14 +162,8 @@ impl From<Option<i64>> for Value {
     }
 }
 
-impl From<Option<f64>> for Value {
-    fn from(number: Option<f64>) -> Self {
-        Self::Float(number)
-    }
-}
-
 impl From<f64> for Value {
     fn from(number: f64) -> Self {
-        Self::Float(Some(number))
+        Self::Float(number)
     }
 }

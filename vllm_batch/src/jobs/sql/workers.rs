@@ -32,22 +32,23 @@ pub(super) async fn seen(connection: &mut AnyConnection, worker: &WorkerInfo, no
             .bind(models.as_str())
             .bind(worker.started_at)
             .bind(worker.tokens_per_second)
-            .bind(worker.rows_per_second)
             .bind(&worker.name)
     };
     let known = "UPDATE job_workers SET last_seen = $1, models = $2, started_at = $3, tokens_per_second = $4, \
-                 rows_per_second = $5 WHERE name = $6";
-    if values(Statement::new(known)).execute(connection).await? > 0 {
+                 rows_per_second = ";
+    let known = values(Statement::new(known)).push_float(worker.rows_per_second).push(" WHERE name = $5");
+    if known.execute(connection).await? > 0 {
         return Ok(());
     }
     let forget = "DELETE FROM job_workers WHERE last_seen < $1";
     Statement::new(forget).bind(now.saturating_sub(FORGOTTEN_AFTER)).execute(connection).await?;
-    let new = "INSERT INTO job_workers (last_seen, models, started_at, tokens_per_second, rows_per_second, name) \
-               VALUES ($1, $2, $3, $4, $5, $6) \
-               ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, models = excluded.models, \
-               started_at = excluded.started_at, tokens_per_second = excluded.tokens_per_second, \
-               rows_per_second = excluded.rows_per_second";
-    values(Statement::new(new)).execute(connection).await?;
+    let new = "INSERT INTO job_workers (last_seen, models, started_at, tokens_per_second, name, rows_per_second) \
+               VALUES ($1, $2, $3, $4, $5, ";
+    let replace = ") ON CONFLICT (name) DO UPDATE SET last_seen = excluded.last_seen, models = excluded.models, \
+                   started_at = excluded.started_at, tokens_per_second = excluded.tokens_per_second, \
+                   rows_per_second = excluded.rows_per_second";
+    let new = values(Statement::new(new)).push_float(worker.rows_per_second).push(replace);
+    new.execute(connection).await?;
     Ok(())
 }
 

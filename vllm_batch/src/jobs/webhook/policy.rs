@@ -80,7 +80,9 @@ pub fn validate_webhook(config: &WebhookConfig, policy: &WebhookPolicy) -> Resul
     let invalid = |param, message: String| JobError::InvalidParameter { param, message };
     policy.check_url(&config.url).map_err(|error| invalid("webhook.url", error.to_string()))?;
     match &config.secret {
-        Some(secret) => secret.parse::<WebhookSecret>().map(drop).map_err(|error| invalid("webhook.secret", error.to_string())),
+        Some(secret) => {
+            secret.parse::<WebhookSecret>().map(drop).map_err(|error| invalid("webhook.secret", error.to_string()))
+        }
         None if policy.secrets.is_empty() => {
             Err(invalid("webhook.secret", "it must be given: the server has no secret of its own".to_owned()))
         }

@@ -19,10 +19,7 @@ pub(super) enum Attempt {
     /// The receiver wants no more messages.
     Gone,
     /// It may work later, not before the pause that the receiver asked for.
-    Failed {
-        message: String,
-        retry_after: Option<Duration>,
-    },
+    Failed { message: String, retry_after: Option<Duration> },
 }
 
 impl Attempt {

@@ -106,7 +106,9 @@ impl WebhookSender {
             }
             let free = self.options.concurrency.max(1).saturating_sub(on_their_way.len());
             match self.due(free).await {
-                Ok(due) => due.into_iter().for_each(|delivery| drop(on_their_way.spawn(self.clone().attempt(delivery)))),
+                Ok(due) => {
+                    due.into_iter().for_each(|delivery| drop(on_their_way.spawn(self.clone().attempt(delivery))))
+                }
                 Err(error) => self.log_failure(Err(error)),
             }
             tokio::select! {

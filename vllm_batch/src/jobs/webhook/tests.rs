@@ -25,7 +25,14 @@ fn secret(text: &str) -> WebhookSecret {
 
 #[test]
 fn texts_that_are_no_secrets_are_refused_and_none_is_printed() {
-    for text in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_AAAA", "whsec_?", &format!("whsec_{}", "A".repeat(88))] {
+    for text in [
+        "",
+        "whsec_",
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "whsec_AAAA",
+        "whsec_?",
+        &format!("whsec_{}", "A".repeat(88)),
+    ] {
         assert_eq!(text.parse::<WebhookSecret>(), Err(InvalidSecret), "{text}");
     }
     let config = WebhookConfig { url: "https://a.b".to_owned(), secret: Some(SECRET.to_owned()), events: vec![] };
@@ -164,7 +171,8 @@ impl Receiver {
                 let mut body = vec![0; length];
                 reader.read_exact(&mut body).unwrap();
                 sender.send(Received { headers, body }).unwrap();
-                write!(reader.get_mut(), "HTTP/1.1 {answer}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+                write!(reader.get_mut(), "HTTP/1.1 {answer}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                    .unwrap();
             }
         });
         Self { url: format!("http://127.0.0.1:{port}/hook"), port, received }

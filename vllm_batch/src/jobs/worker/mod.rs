@@ -79,7 +79,8 @@ impl Worker {
 
     async fn work(&self, shutdown: &CancellationToken, until_idle: bool) -> Result<(), JobError> {
         let caretaker = Caretaker::start(self);
-        let mut shift = Shift { worker: self, tasks: JoinSet::new(), stop: CancellationToken::new(), engine_failures: 0 };
+        let mut shift =
+            Shift { worker: self, tasks: JoinSet::new(), stop: CancellationToken::new(), engine_failures: 0 };
         let result = shift.work(shutdown, until_idle).await;
         drop(caretaker);
         if let Err(error) = self.service().store().forget_worker(&self.options().name).await {

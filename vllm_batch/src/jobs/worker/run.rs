@@ -48,7 +48,12 @@ impl Worker {
     }
 
     /// Runs the rows that have no row in the journal, until they are done, or as far as it goes.
-    async fn run_rows(&self, folder: &ChunkFolder, heart: &Heart, stop: &CancellationToken) -> Result<RunStatus, Failure> {
+    async fn run_rows(
+        &self,
+        folder: &ChunkFolder,
+        heart: &Heart,
+        stop: &CancellationToken,
+    ) -> Result<RunStatus, Failure> {
         self.rates().begin(Instant::now());
         let started = Instant::now();
         let (worker, folder) = (self.clone(), folder.clone());
@@ -114,7 +119,8 @@ impl Worker {
             Ok(ordered) => ordered,
             Err(message) => return Ok(Ended::Failed(Failure { message, is_of_engine: false, is_final: false })),
         };
-        let is_last_try = held.history.failures + 1 >= self.options().max_failures || held.heart.state() != LeaseState::Held;
+        let is_last_try =
+            held.history.failures + 1 >= self.options().max_failures || held.heart.state() != LeaseState::Held;
         if ordered.retryable > 0 && !is_last_try {
             let message = format!("the engine failed at {} rows", ordered.retryable);
             return Ok(Ended::Failed(Failure { message, is_of_engine: true, is_final: false }));
@@ -158,8 +164,12 @@ impl Order {
         let [answers, errors] = self.targets;
         let name = self.input.display().to_string();
         let write = move || {
-            let order =
-                RowOrder { input: &self.input, first_line: self.first_line, rows: &self.rows, unfinished: self.unfinished };
+            let order = RowOrder {
+                input: &self.input,
+                first_line: self.first_line,
+                rows: &self.rows,
+                unfinished: self.unfinished,
+            };
             order.write(&answers, &errors).map_err(|error| error.to_string())
         };
         let written = tokio::task::spawn_blocking(write).await;

@@ -112,7 +112,13 @@ impl TaskStore {
     ///
     /// # Errors
     /// The database does not answer: some may have been marked.
-    pub async fn mark_all_gold(&self, tasks: &[String], is_gold: Option<bool>, by: &str, now: i64) -> Result<GoldMarks> {
+    pub async fn mark_all_gold(
+        &self,
+        tasks: &[String],
+        is_gold: Option<bool>,
+        by: &str,
+        now: i64,
+    ) -> Result<GoldMarks> {
         let mut marks = GoldMarks::default();
         for id in tasks {
             match self.mark_gold(id, is_gold, by, now).await {
@@ -145,7 +151,8 @@ impl NewResponse {
         // A question whose answer could not be read has an error already.
         let is_new = |one: &crate::curate::AnswerError, all: &[crate::curate::AnswerError]| {
             let is_missing = one.code() == "missing_answer";
-            !is_missing || self.status == ResponseStatus::Submitted && all.iter().all(|other| other.question != one.question)
+            !is_missing
+                || self.status == ResponseStatus::Submitted && all.iter().all(|other| other.question != one.question)
         };
         let wrong: Vec<_> = wrong.into_iter().filter(|one| is_new(one, &errors)).collect();
         errors.extend(wrong);

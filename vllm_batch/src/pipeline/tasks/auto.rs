@@ -119,14 +119,24 @@ impl AutoImport {
             // It is noted, so that nobody tries again and again.
             Err(error) => {
                 let error = Some(error.to_string());
-                let report = ImportReport { batch_id: batch.id.clone(), schema: wanted.clone(), error, ..ImportReport::default() };
+                let report = ImportReport {
+                    batch_id: batch.id.clone(),
+                    schema: wanted.clone(),
+                    error,
+                    ..ImportReport::default()
+                };
                 self.tasks.finish_import(&report, id, self.jobs.now()).await?;
                 tracing::warn!(batch = batch.id, schema = wanted, error = report.error, "answers are not taken over");
                 return Ok(Some(report));
             }
         };
         let report = self.tasks.import_from(&self.jobs, batch, &schema).await?;
-        tracing::info!(batch = batch.id, schema = report.schema, suggested = report.suggested, "answers were taken over");
+        tracing::info!(
+            batch = batch.id,
+            schema = report.schema,
+            suggested = report.suggested,
+            "answers were taken over"
+        );
         Ok(Some(report))
     }
 }

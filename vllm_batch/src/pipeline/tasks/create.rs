@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use super::stored::{ReviewTask, task_id};
 use super::{Result, Stop, TaskStore};
 use crate::curate::{
-    Agent, AgentKind, CompiledSchema, Provenance, Record, ResponseStatus, SchemaRef, ScoreKind, Suggestion, SuggestionSet,
+    Agent, AgentKind, CompiledSchema, Provenance, Record, ResponseStatus, SchemaRef, ScoreKind, Suggestion,
+    SuggestionSet,
 };
 use crate::jobs::sql::{Statement, Tx};
 use crate::pipeline::{Rejection, Stage};
@@ -130,7 +131,8 @@ fn read(
     rejected: &mut Vec<Rejection>,
 ) -> std::result::Result<Record, Rejection> {
     let id = Some(new.id.clone());
-    let reject = |stage, code: &str, message: String| Rejection { line, id: id.clone(), stage, code: code.to_owned(), message };
+    let reject =
+        |stage, code: &str, message: String| Rejection { line, id: id.clone(), stage, code: code.to_owned(), message };
     if new.id.is_empty() || new.id.chars().count() > MAX_ID_CHARS {
         return Err(reject(Stage::Read, "invalid_record", format!("`id` must have 1 to {MAX_ID_CHARS} characters")));
     }

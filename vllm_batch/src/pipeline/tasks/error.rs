@@ -30,7 +30,9 @@ pub enum TaskStoreError {
         errors: Vec<AnswerError>,
     },
     /// The response was changed by somebody else since it was read.
-    #[error("the response of {annotator:?} was changed in version {found} of the task, after version {seen}: read it again")]
+    #[error(
+        "the response of {annotator:?} was changed in version {found} of the task, after version {seen}: read it again"
+    )]
     VersionConflict {
         /// Whose response it is.
         annotator: String,

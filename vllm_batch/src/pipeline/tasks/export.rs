@@ -141,7 +141,8 @@ impl TaskExport {
     /// The rows of a record; `None` if it is not wanted.
     fn rows(&self, exporter: &mut Exporter<'_>, task: &ReviewTask) -> Result<Option<Exported>> {
         let least = self.min_agreement.unwrap_or(0.0);
-        let split = self.splits.as_ref().map_or(self.options.split, |splits| splits.of(exporter.full_schema(), &task.record));
+        let split =
+            self.splits.as_ref().map_or(self.options.split, |splits| splits.of(exporter.full_schema(), &task.record));
         let is_other = self.split.is_some_and(|wanted| wanted != split);
         if is_other || task.decision.agreement.is_some_and(|agreement| agreement < least) {
             return Ok(None);

@@ -8,8 +8,8 @@ use super::stored::{ReviewTask, task_id};
 use super::{Result, Stop, TaskStore, TaskStoreError};
 use crate::batch::{BatchRequestInput, BatchRequestOutput};
 use crate::curate::{AnswerError, CompiledSchema, FieldKind, Provenance, Record, SchemaRef};
-use crate::jobs::{Batch, ByteStream};
 use crate::jobs::sql::{Statement, Tx, document, to_document};
+use crate::jobs::{Batch, ByteStream};
 use crate::output::RequestOutput;
 use crate::pipeline::curation::rows;
 use crate::pipeline::{Rejection, Stage};
@@ -80,7 +80,11 @@ impl TaskStore {
             return Ok(report);
         }
         if !batch.status.is_terminal() {
-            let message = format!("{} is {}: only what a batch that has ended says is taken over", batch.id, batch.status.as_str());
+            let message = format!(
+                "{} is {}: only what a batch that has ended says is taken over",
+                batch.id,
+                batch.status.as_str()
+            );
             return Err(TaskStoreError::InvalidParameter { param: "batch_id", message });
         }
         let schema = self.schema(schema).await?;

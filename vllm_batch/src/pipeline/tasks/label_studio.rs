@@ -92,7 +92,8 @@ impl TaskStore {
     async fn take_annotation(&self, task: &Value, annotation: &Value, now: i64) -> Result<EventOutcome> {
         let Some(named) = schema_of(task) else { return Ok(ignored(IgnoredEvent::ForeignTask)) };
         let Ok(schema) = self.schema(&named).await else { return Ok(ignored(IgnoredEvent::ForeignTask)) };
-        let whole = json!({"id": task["id"], "project": task["project"], "data": task["data"], "annotations": [annotation]});
+        let whole =
+            json!({"id": task["id"], "project": task["project"], "data": task["data"], "annotations": [annotation]});
         let harvested = harvest(&schema, &whole);
         let Some(response) = harvested.record.responses.into_iter().next() else {
             return Ok(ignored(IgnoredEvent::Unreadable));

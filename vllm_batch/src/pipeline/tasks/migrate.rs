@@ -43,7 +43,13 @@ impl TaskStore {
         }
     }
 
-    async fn migrate_one(&self, task: &ReviewTask, to: &SchemaRef, now: i64, report: &mut TaskMigrations) -> Result<()> {
+    async fn migrate_one(
+        &self,
+        task: &ReviewTask,
+        to: &SchemaRef,
+        now: i64,
+        report: &mut TaskMigrations,
+    ) -> Result<()> {
         let (registry, old, schema) = (self.schemas(), self.known_schema(&task.schema)?, self.known_schema(to)?);
         let done = self
             .transaction(|| async {

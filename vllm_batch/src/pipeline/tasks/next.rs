@@ -164,7 +164,8 @@ impl NextQuery {
             .push("t.id) < ")
             .push_value(wanted);
         let behind = |select: Statement, column: &str, value: f64, lot: i64| {
-            let select = select.push(" AND (t.").push(column).push(" < ").push_value(value).push(" OR (t.").push(column);
+            let select =
+                select.push(" AND (t.").push(column).push(" < ").push_value(value).push(" OR (t.").push(column);
             select.push(" = ").push_value(value).push(" AND t.lot > ").push_value(lot).push("))")
         };
         match part {

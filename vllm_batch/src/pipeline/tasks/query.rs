@@ -97,7 +97,12 @@ impl TaskStore {
                     select = select.push(", ").push_value(after.record_id).push(")");
                 }
                 select = select.push(" ORDER BY t.schema_id, t.record_id LIMIT ").push_value(query.limit + 1);
-                select.rows(&mut connection).await?.iter().map(TaskRow::read).collect::<std::result::Result<Vec<_>, _>>()
+                select
+                    .rows(&mut connection)
+                    .await?
+                    .iter()
+                    .map(TaskRow::read)
+                    .collect::<std::result::Result<Vec<_>, _>>()
             })
             .await?;
         let has_more = rows.len() > query.limit;

@@ -161,10 +161,18 @@ impl TaskRow {
         let wrong = |error| damaged(&self.id, error);
         let mut record = Record::new(self.record_id);
         (record.fields, record.metadata, record.gold) = (read.fields, read.metadata, read.gold);
-        record.suggestions =
-            read.suggestions.into_iter().map(|set| set.open(schema)).collect::<std::result::Result<_, _>>().map_err(wrong)?;
-        record.responses =
-            read.responses.into_iter().map(|one| one.open(schema)).collect::<std::result::Result<_, _>>().map_err(wrong)?;
+        record.suggestions = read
+            .suggestions
+            .into_iter()
+            .map(|set| set.open(schema))
+            .collect::<std::result::Result<_, _>>()
+            .map_err(wrong)?;
+        record.responses = read
+            .responses
+            .into_iter()
+            .map(|one| one.open(schema))
+            .collect::<std::result::Result<_, _>>()
+            .map_err(wrong)?;
         let mut task = ReviewTask::new(schema, record, self.created_at);
         (task.notes, task.gold_by, task.version) = (read.notes, read.gold_by, self.version);
         task.updated_at = self.updated_at;

@@ -154,7 +154,10 @@ fn gold_is_what_the_schema_says_by_hand_and_by_rule() {
         let stats = tasks.stats("mail", Some("1.0.0")).await.unwrap();
         assert_eq!((stats.total, stats.pending, stats.annotated, stats.gold), (2, 1, 1, 1));
         assert_eq!(stats.mean_agreement, Some(1.0));
-        assert_eq!(stats.annotators.iter().map(|one| (&*one.annotator, one.submitted)).collect::<Vec<_>>(), [("ann", 1), ("bob", 1)]);
+        assert_eq!(
+            stats.annotators.iter().map(|one| (&*one.annotator, one.submitted)).collect::<Vec<_>>(),
+            [("ann", 1), ("bob", 1)]
+        );
         assert_eq!(tasks.stats("none", None).await.unwrap(), TaskStats::default());
     });
 }
@@ -165,7 +168,10 @@ fn lists_come_in_pages_and_filters_hold() {
         let tasks = store().await;
         let records: Vec<_> = (0..7).map(|number| record(&format!("R_{number}%"))).collect();
         tasks.create(&named(), &records, NOW).await.unwrap();
-        tasks.create(&"cv_parsing@1.0.0".parse().unwrap(), &[NewTask::new("cv").with_field("resume_text", "x")], NOW).await.unwrap();
+        tasks
+            .create(&"cv_parsing@1.0.0".parse().unwrap(), &[NewTask::new("cv").with_field("resume_text", "x")], NOW)
+            .await
+            .unwrap();
         let mut query = TaskQuery::of_schema("mail", 3);
         let mut seen = Vec::new();
         loop {
@@ -188,7 +194,10 @@ fn lists_come_in_pages_and_filters_hold() {
         assert_eq!(found(TaskQuery { search: Some("r_5%".to_owned()), ..all.clone() }).await, ["R_5%"]);
         assert_eq!(found(TaskQuery { search: Some("RX5".to_owned()), ..all.clone() }).await, Vec::<String>::new());
         assert_eq!(found(TaskQuery { annotator: Some("ann".to_owned()), ..all.clone() }).await, ["R_3%"]);
-        assert_eq!(found(TaskQuery { schema_version: Some("2.0.0".to_owned()), ..all.clone() }).await, Vec::<String>::new());
+        assert_eq!(
+            found(TaskQuery { schema_version: Some("2.0.0".to_owned()), ..all.clone() }).await,
+            Vec::<String>::new()
+        );
         assert_eq!(code(tasks.tasks(&TaskQuery { limit: 0, ..all.clone() }).await), "invalid_parameter");
         assert_eq!(code(tasks.tasks(&TaskQuery { after: Some("x".to_owned()), ..all }).await), "unknown_task");
     });
@@ -327,7 +336,8 @@ fn answers_of_a_batch_become_suggestions_once() {
         let report = tasks.import_batch(&batch(), &named(), files(), NOW + 1).await.unwrap();
         assert_eq!((report.created, report.suggested, report.error.as_deref()), (3, 3, None));
         let rejections = tasks.rejections("batch_1", "mail", 0, 100).await.unwrap();
-        let found: Vec<_> = rejections.iter().map(|one| (one.line, one.id.as_deref().unwrap_or(""), one.code.as_str())).collect();
+        let found: Vec<_> =
+            rejections.iter().map(|one| (one.line, one.id.as_deref().unwrap_or(""), one.code.as_str())).collect();
         assert!(found.contains(&(2, "b", "unknown_option")), "{found:?}");
         assert!(found.contains(&(4, "x", "unknown_record")), "{found:?}");
         assert!(found.contains(&(1, "d", "batch_cancelled")), "{found:?}");
@@ -336,7 +346,10 @@ fn answers_of_a_batch_become_suggestions_once() {
         let task = tasks.task(&id("a")).await.unwrap();
         assert_eq!(json!(task.record.suggestions[0].answers()), json!({"tone": "formal", "clear": true}));
         let provenance = &task.record.suggestions[0].provenance;
-        assert_eq!((provenance.batch_id.as_deref(), provenance.custom_id.as_deref(), &*provenance.model), (Some("batch_1"), Some("a"), "m"));
+        assert_eq!(
+            (provenance.batch_id.as_deref(), provenance.custom_id.as_deref(), &*provenance.model),
+            (Some("batch_1"), Some("a"), "m")
+        );
         assert_eq!(tasks.task(&id("d")).await.unwrap().record.fields["subject"], "About d");
 
         // A second call, and one after a crash that lost the note that it was done, change nothing.
@@ -419,11 +432,18 @@ fn gold_records_become_rows_and_the_report_says_why_others_do_not() {
             while let Some(part) = lines.next().await {
                 text.extend(part.unwrap());
             }
-            String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+            String::from_utf8(text)
+                .unwrap()
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap())
+                .collect::<Vec<_>>()
         };
         let export = TaskExport::new(named(), ExportOptions::new(ExportFormat::TrlMessages));
         let gold = rows(export.clone()).await;
-        assert_eq!(gold.iter().map(|row| row["record_id"].as_str().unwrap()).collect::<Vec<_>>(), ["000", "001", "002"]);
+        assert_eq!(
+            gold.iter().map(|row| row["record_id"].as_str().unwrap()).collect::<Vec<_>>(),
+            ["000", "001", "002"]
+        );
         let report = tasks.export_report(&export).await.unwrap();
         assert_eq!((report.num_rows, report.skipped["not_gold"]), (3, 447));
 
@@ -445,7 +465,9 @@ fn agreement_is_that_of_the_stored_answers() {
         use crate::curate::agreement::{AgreementOptions, Compared, Shown};
         let tasks = store().await;
         tasks.create(&named(), &[suggested("a", &[("m", "formal", 0.5)]), record("b")], NOW).await.unwrap();
-        for (record, name, tone) in [("a", "ann", "formal"), ("a", "bob", "formal"), ("b", "ann", "formal"), ("b", "bob", "casual")] {
+        for (record, name, tone) in
+            [("a", "ann", "formal"), ("a", "bob", "formal"), ("b", "ann", "formal"), ("b", "bob", "casual")]
+        {
             let said = NewResponse::submitted(name, answers(json!({"tone": tone})));
             tasks.respond(&id(record), &said, NOW).await.unwrap();
         }
@@ -458,7 +480,8 @@ fn agreement_is_that_of_the_stored_answers() {
 
 /// An event of Label Studio about an annotation of the record.
 fn event(action: &str, record: &str, tone: &str, updated_at: &str) -> Value {
-    let result = json!([{"from_name": "tone", "to_name": "src_vb_record", "type": "choices", "value": {"choices": [tone]}}]);
+    let result =
+        json!([{"from_name": "tone", "to_name": "src_vb_record", "type": "choices", "value": {"choices": [tone]}}]);
     json!({
         "action": action,
         "task": {"id": 5, "data": {"vb_record": record, "vb_schema": "mail@1.0.0", "subject": "About"}},
@@ -483,9 +506,21 @@ fn events_of_label_studio_count_by_their_own_time_and_once() {
             (event("ANNOTATION_CREATED", "a", "formal", early), ignored(IgnoredEvent::NotNewer), Some("casual")),
             (event("ANNOTATION_UPDATED", "b", "casual", late), ignored(IgnoredEvent::UnknownRecord), Some("casual")),
             (json!({"action": "PROJECT_UPDATED"}), ignored(IgnoredEvent::OtherAction), Some("casual")),
-            (json!({"action": "ANNOTATION_CREATED", "annotation": {"id": 1}, "task": {"id": 1}}), ignored(IgnoredEvent::ForeignTask), Some("casual")),
-            (json!({"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 8}]}), ignored(IgnoredEvent::UnknownRecord), Some("casual")),
-            (json!({"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 7}]}), EventOutcome::Removed { task: id("a") }, None),
+            (
+                json!({"action": "ANNOTATION_CREATED", "annotation": {"id": 1}, "task": {"id": 1}}),
+                ignored(IgnoredEvent::ForeignTask),
+                Some("casual"),
+            ),
+            (
+                json!({"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 8}]}),
+                ignored(IgnoredEvent::UnknownRecord),
+                Some("casual"),
+            ),
+            (
+                json!({"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 7}]}),
+                EventOutcome::Removed { task: id("a") },
+                None,
+            ),
         ];
         for (event, outcome, tone) in cases {
             assert_eq!(tasks.apply_label_studio(&event, NOW).await.unwrap(), [outcome], "{event}");

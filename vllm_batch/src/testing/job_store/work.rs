@@ -100,7 +100,8 @@ pub(super) fn file(id: &str) -> FileObject {
 /// A new batch with a receiver, whose input is the file of the same number.
 pub(super) fn batch(id: &str) -> Batch {
     let mut batch = Batch::new(id, "/v1/chat/completions", id.replace("batch_", "file-"), START);
-    batch.webhook = Some(WebhookConfig { url: "https://example.com/hook".to_owned(), secret: None, events: Vec::new() });
+    batch.webhook =
+        Some(WebhookConfig { url: "https://example.com/hook".to_owned(), secret: None, events: Vec::new() });
     batch
 }
 
