@@ -7,8 +7,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use vllm_batch::text::{ReasoningFormat, Tokenizer, ToolCallFormat};
 use vllm_batch::{
-    BatchEngine, EngineBuilder, EngineSpec, Flavour, KvCacheDtype, LoadError, LocalEngine, ModelSource, PoolingType, RemoteEngine,
-    RemoteEngineBuilder, SpeculativeConfig, TaskKind, WeightDtype,
+    BatchEngine, EngineBuilder, EngineSpec, Flavour, KvCacheDtype, LoadError, LocalEngine, ModelSource, PoolingType,
+    RemoteEngine, RemoteEngineBuilder, SpeculativeConfig, TaskKind, WeightDtype,
 };
 
 use crate::errors::{raise_engine, raise_load};
@@ -280,11 +280,12 @@ impl RemoteOptions {
     fn build(self, url: &str) -> Result<RemoteEngine, LoadError> {
         let timeout = self.timeout.map(Duration::try_from_secs_f64).transpose();
         let timeout = timeout.map_err(|error| invalid("timeout", error))?;
-        let flavours =
-            [("openai", Flavour::OpenAi), ("vllm", Flavour::Vllm), ("llama_cpp", Flavour::LlamaCpp)];
-        let builder = RemoteEngine::builder(url)
-            .discover(self.model.is_none())
-            .flavour(named("flavour", &self.flavour, &flavours)?);
+        let flavours = [("openai", Flavour::OpenAi), ("vllm", Flavour::Vllm), ("llama_cpp", Flavour::LlamaCpp)];
+        let builder = RemoteEngine::builder(url).discover(self.model.is_none()).flavour(named(
+            "flavour",
+            &self.flavour,
+            &flavours,
+        )?);
         let builder = set(builder, self.model, RemoteEngineBuilder::model);
         let builder = set(builder, self.api_key, RemoteEngineBuilder::api_key);
         let builder = set(builder, self.max_model_len, RemoteEngineBuilder::max_model_len);
@@ -296,12 +297,7 @@ impl RemoteOptions {
 }
 
 /// What is only said of a model on the hub says nothing of a path.
-fn source(
-    model: &str,
-    revision: Option<String>,
-    gguf_file: Option<String>,
-    cache_dir: Option<PathBuf>,
-) -> ModelSource {
+fn source(model: &str, revision: Option<String>, gguf_file: Option<String>, cache_dir: Option<PathBuf>) -> ModelSource {
     match ModelSource::from(model) {
         ModelSource::Hub(mut model) => {
             model.revision = revision.unwrap_or(model.revision);

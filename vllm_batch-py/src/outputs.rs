@@ -90,7 +90,8 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &impl Serialize) -> PyResul
 
 fn request_output(py: Python<'_>, classes: &Classes, output: &RequestOutput) -> PyResult<Py<PyAny>> {
     let prompt_logprobs = output.prompt_logprobs.as_ref().map(|places| {
-        let place = |place: &Option<TokenLogprobs>| place.as_ref().map(|place| logprobs(py, classes, place)).transpose();
+        let place =
+            |place: &Option<TokenLogprobs>| place.as_ref().map(|place| logprobs(py, classes, place)).transpose();
         places.iter().map(place).collect::<PyResult<Vec<_>>>()
     });
     let outputs = output.outputs.iter().map(|output| completion(py, classes, output));
@@ -107,9 +108,10 @@ fn request_output(py: Python<'_>, classes: &Classes, output: &RequestOutput) -> 
 }
 
 fn completion(py: Python<'_>, classes: &Classes, output: &CompletionOutput) -> PyResult<Py<PyAny>> {
-    let places = output.logprobs.as_ref().map(|places| {
-        places.iter().map(|place| logprobs(py, classes, place)).collect::<PyResult<Vec<_>>>()
-    });
+    let places = output
+        .logprobs
+        .as_ref()
+        .map(|places| places.iter().map(|place| logprobs(py, classes, place)).collect::<PyResult<Vec<_>>>());
     let stop_reason = match &output.stop_reason {
         Some(StopReason::Token(id)) => Some(id.into_pyobject(py)?.into_any()),
         Some(StopReason::String(text)) => Some(text.into_pyobject(py)?.into_any()),
