@@ -112,7 +112,8 @@ def test_fields_of_a_schema_become_columns() -> None:
 
 
 def test_a_schema_on_the_demo_model(demo: LLM, tmp_path: Path) -> None:
-    schema = {"type": "object", "properties": {"label": {"enum": ["good", "bad"]}}, "required": ["label"]}
+    label = {"enum": ["good", "bad"]}
+    schema = {"type": "object", "properties": {"label": label}, "required": ["label"], "additionalProperties": False}
     reviews = polars.DataFrame({"review": ["I love it.", "I hate it."]})
     params = SamplingParams(temperature=0)
     direct = demo.map(reviews, "Is this review good or bad? {review}", schema=schema, sampling_params=params)

@@ -232,7 +232,8 @@ def test_json_of_a_pydantic_model(demo: LLM) -> None:
     class Car:
         @staticmethod
         def model_json_schema() -> dict[str, object]:
-            return {"type": "object", "properties": {"kind": {"enum": ["sedan", "SUV"]}}, "required": ["kind"]}
+            kind = {"enum": ["sedan", "SUV"]}
+            return {"type": "object", "properties": {"kind": kind}, "required": ["kind"], "additionalProperties": False}
 
     for output in structured(demo, json=Car):
         assert json.loads(output.outputs[0].text)["kind"] in ("sedan", "SUV")

@@ -5,6 +5,8 @@ from typing import Any, final
 
 from .outputs import BatchReport, Progress
 
+__all__ = ["Cancellation", "run_batch", "InFlight", "Engine", "Request", "Task", "Script", "Tokenizer", "__version__"]
+
 __version__: str
 
 @final

@@ -29,7 +29,7 @@ SERVER = "vllm_batch-http"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program, and returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["serve"]:
         # All that follows is the server's own.
         return _serve(arguments[1:])
