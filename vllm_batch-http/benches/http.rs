@@ -39,7 +39,8 @@ async fn router(folder: &std::path::Path) -> Router {
 }
 
 async fn send(router: &Router, path: &str, content_type: &str, body: String) -> usize {
-    let request = Request::post(path).header(header::CONTENT_TYPE, content_type).header(header::AUTHORIZATION, "Bearer key");
+    let request =
+        Request::post(path).header(header::CONTENT_TYPE, content_type).header(header::AUTHORIZATION, "Bearer key");
     let response = router.clone().oneshot(request.body(Body::from(body)).expect("a request")).await.expect("an answer");
     assert!(response.status().is_success(), "{}", response.status());
     to_bytes(response.into_body(), usize::MAX).await.expect("a body").len()
@@ -71,8 +72,10 @@ fn upload(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
     let router = runtime.block_on(router(folder.path()));
-    let field = |name: &str, content: &str| format!("--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{content}\r\n");
-    let form = field("\"purpose\"", "batch") + &field("\"file\"; filename=\"a\"", &"x".repeat(UPLOAD_BYTES)) + "--b--\r\n";
+    let field =
+        |name: &str, content: &str| format!("--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{content}\r\n");
+    let form =
+        field("\"purpose\"", "batch") + &field("\"file\"; filename=\"a\"", &"x".repeat(UPLOAD_BYTES)) + "--b--\r\n";
     let mut group = criterion.benchmark_group("upload");
     group.sample_size(10).throughput(Throughput::Bytes(UPLOAD_BYTES as u64));
     group.bench_function("8 MiB", |bencher| {

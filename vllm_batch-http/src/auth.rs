@@ -225,7 +225,10 @@ mod tests {
     fn neither_keys_nor_hashes_are_shown() {
         let key = ApiKey::from_sha256("red", &hash_key("r-1")).unwrap();
         let shown = format!("{key:?}");
-        assert!(shown.contains("red") && !shown.contains(&hash_key("r-1")[..8]) && !shown.contains("digest"), "{shown}");
+        assert!(
+            shown.contains("red") && !shown.contains(&hash_key("r-1")[..8]) && !shown.contains("digest"),
+            "{shown}"
+        );
     }
 
     #[test]

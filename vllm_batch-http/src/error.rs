@@ -67,7 +67,8 @@ pub struct ErrorObject {
 }
 
 /// What people are told of a fault that is the server's.
-const INTERNAL: &str = "The server failed. Its log says why, by the id that the header `x-request-id` of this answer has.";
+const INTERNAL: &str =
+    "The server failed. Its log says why, by the id that the header `x-request-id` of this answer has.";
 
 impl ApiError {
     /// An error of its parts. Its type follows from the status.

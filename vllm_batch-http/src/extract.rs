@@ -1,9 +1,9 @@
 //! What do handlers take from a request, and what is said if that is not there?
 
+use axum::body::Bytes;
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -44,7 +44,9 @@ impl FromRequestParts<AppState> for Id {
 /// What is wrong with a path's parameter: it can only be bytes that are no text.
 pub(crate) fn path_error(rejection: &PathRejection) -> ApiError {
     match rejection {
-        PathRejection::FailedToDeserializePathParams(error) if matches!(error.kind(), ErrorKind::InvalidUtf8InPathParam { .. }) => {
+        PathRejection::FailedToDeserializePathParams(error)
+            if matches!(error.kind(), ErrorKind::InvalidUtf8InPathParam { .. }) =>
+        {
             ApiError::new(StatusCode::NOT_FOUND, "not_found", "The address is not valid UTF-8.")
         }
         other => ApiError::internal(other),
@@ -76,7 +78,11 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
 /// Reads JSON; an error says where it is.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
-        let (code, what) = if error.is_data() { ("invalid_value", "does not have the right form") } else { ("invalid_json", "is not valid JSON") };
+        let (code, what) = if error.is_data() {
+            ("invalid_value", "does not have the right form")
+        } else {
+            ("invalid_json", "is not valid JSON")
+        };
         ApiError::new(StatusCode::BAD_REQUEST, code, format!("The body {what}: {error}"))
     })
 }

@@ -44,7 +44,7 @@ pub use auth::{ApiKey, hash_key};
 pub use config::{Clock, ServiceConfig};
 pub use error::{ApiError, ErrorEnvelope, ErrorObject};
 pub use limits::KeyLimits;
-pub use openapi::openapi;
 pub use metrics::{HTTP_LIVE, HTTP_REQUESTS, HTTP_SECONDS, install_prometheus};
+pub use openapi::openapi;
 pub use service::Service;
 pub use state::EngineSlot;

@@ -66,10 +66,7 @@ pub(crate) struct Allowance {
 impl Allowance {
     pub(crate) fn new(limits: &KeyLimits) -> Self {
         let limiter = |requests| RateLimiter::direct(Quota::per_minute(requests));
-        Self {
-            requests: limits.requests_per_minute.map(limiter),
-            live: limits.max_live_requests.map(places),
-        }
+        Self { requests: limits.requests_per_minute.map(limiter), live: limits.max_live_requests.map(places) }
     }
 
     /// Counts a request.
@@ -115,7 +112,8 @@ impl LivePlaces {
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_live_requests", message).with_retry_after(SOON)
         })?;
         let of_all = Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
-            ApiError::unavailable("overloaded", "The server has as many requests under way as it may.").with_retry_after(SOON)
+            ApiError::unavailable("overloaded", "The server has as many requests under way as it may.")
+                .with_retry_after(SOON)
         })?;
         Ok(LivePermit { _of_all: of_all, _of_caller: of_caller, _counted: LiveGauge::up() })
     }

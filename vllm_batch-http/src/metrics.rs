@@ -65,7 +65,8 @@ impl Drop for LiveGauge {
     responses((status = 200, description = "Measurements", body = String, content_type = "text/plain")))]
 pub(crate) async fn show(State(state): State<AppState>) -> Response {
     let Some(handle) = state.prometheus() else {
-        return ApiError::new(StatusCode::NOT_FOUND, "no_metrics", "This server has no recorder of metrics.").into_response();
+        return ApiError::new(StatusCode::NOT_FOUND, "no_metrics", "This server has no recorder of metrics.")
+            .into_response();
     };
     handle.run_upkeep();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()

@@ -84,7 +84,9 @@ mod tests {
     fn names_are_the_callers_if_they_are_harmless() {
         let long = "a".repeat(MAX_LEN);
         let longer = "a".repeat(MAX_LEN + 1);
-        for (given, is_kept) in [("row-1", true), ("a.b:C_9", true), (&*long, true), ("", false), ("a b", false), (&*longer, false)] {
+        for (given, is_kept) in
+            [("row-1", true), ("a.b:C_9", true), (&*long, true), ("", false), ("a b", false), (&*longer, false)]
+        {
             let request = Request::get("/").header(REQUEST_ID, given).body(Body::empty()).unwrap();
             assert_eq!(RequestName::of(&request).as_str() == given, is_kept, "{given}");
         }

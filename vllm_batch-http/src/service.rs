@@ -80,12 +80,21 @@ fn cors(config: &ServiceConfig) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(config.allowed_origins.iter().cloned()))
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::RANGE, HeaderName::from_static(REQUEST_ID)])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::RANGE,
+            HeaderName::from_static(REQUEST_ID),
+        ])
         .expose_headers([header::CONTENT_RANGE, header::ETAG, header::RETRY_AFTER, HeaderName::from_static(REQUEST_ID)])
 }
 
 async fn no_route() -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "unknown_url", "There is nothing at this address: /openapi.json lists what there is.")
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "unknown_url",
+        "There is nothing at this address: /openapi.json lists what there is.",
+    )
 }
 
 async fn wrong_method() -> ApiError {

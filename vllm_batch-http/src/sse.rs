@@ -20,7 +20,11 @@ use crate::limits::LivePermit;
 ///
 /// # Errors
 /// That of the request, if it comes before any chunk.
-pub(crate) async fn answer(mut chunks: LiveStream, permit: LivePermit, keep_alive: Duration) -> Result<Response, ApiError> {
+pub(crate) async fn answer(
+    mut chunks: LiveStream,
+    permit: LivePermit,
+    keep_alive: Duration,
+) -> Result<Response, ApiError> {
     let first = match chunks.next().await {
         Some(Err(refused)) => return Err(error_of(refused)),
         first => first,
@@ -37,7 +41,9 @@ pub(crate) async fn answer(mut chunks: LiveStream, permit: LivePermit, keep_aliv
 }
 
 /// The chunks as events, and what stands after the last of them.
-fn events(chunks: impl Stream<Item = Result<CompletionChunk, BatchResponse>> + Send) -> impl Stream<Item = Event> + Send {
+fn events(
+    chunks: impl Stream<Item = Result<CompletionChunk, BatchResponse>> + Send,
+) -> impl Stream<Item = Event> + Send {
     let done = stream::once(future::ready(Event::default().data("[DONE]")));
     let events = chunks.map(|chunk| match chunk {
         Ok(chunk) => event(&chunk),

@@ -109,7 +109,8 @@ impl Form<'_> {
         };
         let failure = Arc::new(Mutex::new(None));
         let max_bytes = self.caller.limits().max_file_bytes.unwrap_or(u64::MAX);
-        let content = Content { field, failure: Arc::clone(&failure), left: max_bytes, max_bytes, unread: &self.unread };
+        let content =
+            Content { field, failure: Arc::clone(&failure), left: max_bytes, max_bytes, unread: &self.unread };
         let stored = self.state.jobs().create_file(new, content).await;
         // Why the content ended says more than what the store made of it.
         let failure = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -133,13 +134,15 @@ impl ExpiresAfter {
         if anchor != "created_at" {
             return Err(invalid("expires_after[anchor]", "it must be `created_at`".to_owned()));
         }
-        let seconds = seconds.parse().map_err(|_| invalid("expires_after[seconds]", "it must be an integer".to_owned()))?;
+        let seconds =
+            seconds.parse().map_err(|_| invalid("expires_after[seconds]", "it must be an integer".to_owned()))?;
         Ok(Some(seconds))
     }
 }
 
 fn purpose(name: &str) -> Result<FilePurpose, ApiError> {
-    let unknown = || ApiError::invalid("purpose", format!("{name:?} is not `batch`: files of other purposes are not uploaded."));
+    let unknown =
+        || ApiError::invalid("purpose", format!("{name:?} is not `batch`: files of other purposes are not uploaded."));
     FilePurpose::from_name(name).filter(|purpose| *purpose == FilePurpose::Batch).ok_or_else(unknown)
 }
 
@@ -246,7 +249,8 @@ mod tests {
         let piece = Bytes::from(vec![b'x'; 1 << 19]);
         let body = Body::from_stream(futures::stream::repeat_with(move || Ok::<_, axum::Error>(piece.clone())));
         let mut paced = Paced::new(body, Arc::default());
-        let sizes: Vec<_> = (0..6).map(|_| paced.next().now_or_never().map(|piece| piece.map(|piece| piece.is_ok()))).collect();
+        let sizes: Vec<_> =
+            (0..6).map(|_| paced.next().now_or_never().map(|piece| piece.map(|piece| piece.is_ok()))).collect();
         assert_eq!(sizes, [Some(Some(true)), None, Some(Some(true)), None, Some(Some(false)), None]);
     }
 }

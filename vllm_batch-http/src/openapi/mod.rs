@@ -32,16 +32,14 @@ const TAGS: [(&str, &str); 9] = [
 /// What can go wrong with everything that is asked.
 const ALWAYS: &[(&str, &str)] = &[("500", "The server failed"), ("503", "Something that this needs is not there now")];
 /// With what is behind a key.
-const BEHIND_KEY: &[(&str, &str)] = &[("401", "No key, or an unknown one"), ("429", "Too much at once: see Retry-After")];
+const BEHIND_KEY: &[(&str, &str)] =
+    &[("401", "No key, or an unknown one"), ("429", "Too much at once: see Retry-After")];
 /// With parameters.
 const WITH_PARAMETERS: &[(&str, &str)] =
     &[("400", "Something is missing or wrong"), ("404", "There is nothing of that name"), ("409", "Not in this state")];
 /// With a body.
-const WITH_BODY: &[(&str, &str)] = &[
-    ("408", "The body did not come"),
-    ("413", "The body is too long"),
-    ("415", "The body is of another type"),
-];
+const WITH_BODY: &[(&str, &str)] =
+    &[("408", "The body did not come"), ("413", "The body is too long"), ("415", "The body is of another type")];
 
 /// The `OpenAPI` document of all routes, in JSON; a server sends it at `/openapi.json`.
 ///
@@ -64,7 +62,8 @@ pub fn openapi() -> Value {
     });
     // Relative to the document, so that it is right wherever the router is mounted.
     document["servers"] = json!([{"url": "."}]);
-    document["tags"] = TAGS.iter().map(|(name, description)| json!({"name": name, "description": description})).collect();
+    document["tags"] =
+        TAGS.iter().map(|(name, description)| json!({"name": name, "description": description})).collect();
     document["security"] = json!([{"api_key": []}]);
     for kind in ["schemas", "securitySchemes"] {
         merge(&mut document["components"][kind], &known[kind]);

@@ -52,7 +52,11 @@ pub(crate) async fn list(
 /// How far a batch is.
 #[utoipa::path(get, path = "/v1/batches/{id}", tag = "batches", operation_id = "retrieve_batch", params(("id" = String, Path)),
     responses((status = 200, description = "The batch", body = ref("#/components/schemas/Batch"))))]
-pub(crate) async fn retrieve(State(state): State<AppState>, caller: Caller, Id(id): Id) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn retrieve(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Json<Value>, ApiError> {
     Ok(Json(state.jobs().batch(caller.owner(), &id).await?.to_object()))
 }
 

@@ -21,7 +21,11 @@ use crate::wire::{DeletedFile, FileListQuery, ObjectList};
 #[utoipa::path(post, path = "/v1/files", tag = "files", operation_id = "create_file",
     request_body(content = ref("#/components/schemas/UploadFile"), content_type = "multipart/form-data"),
     responses((status = 200, description = "The file", body = ref("#/components/schemas/File"))))]
-pub(crate) async fn create(State(state): State<AppState>, caller: Caller, request: Request) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
     let file = upload::receive(&state, &caller, request).await?;
     Ok(Json(file.to_object()))
 }
@@ -41,14 +45,22 @@ pub(crate) async fn list(
 /// What is known of a file.
 #[utoipa::path(get, path = "/v1/files/{id}", tag = "files", operation_id = "retrieve_file", params(("id" = String, Path)),
     responses((status = 200, description = "The file", body = ref("#/components/schemas/File"))))]
-pub(crate) async fn retrieve(State(state): State<AppState>, caller: Caller, Id(id): Id) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn retrieve(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Json<Value>, ApiError> {
     Ok(Json(state.jobs().file(caller.owner(), &id).await?.to_object()))
 }
 
 /// Deletes a file. One that a batch which has not ended reads is kept: 409.
 #[utoipa::path(delete, path = "/v1/files/{id}", tag = "files", operation_id = "delete_file", params(("id" = String, Path)),
     responses((status = 200, description = "What was deleted", body = DeletedFile)))]
-pub(crate) async fn delete(State(state): State<AppState>, caller: Caller, Id(id): Id) -> Result<Json<DeletedFile>, ApiError> {
+pub(crate) async fn delete(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Json<DeletedFile>, ApiError> {
     state.jobs().delete_file(caller.owner(), &id).await?;
     Ok(Json(DeletedFile::new(id)))
 }

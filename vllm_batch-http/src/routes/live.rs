@@ -23,7 +23,12 @@ type Body = JsonBody<Map<String, Value>>;
     responses((status = 200, description = "The answer; with `stream` in chunks", content(
         (ref("#/components/schemas/ChatCompletion") = "application/json"),
         (ref("#/components/schemas/ChatCompletionChunk") = "text/event-stream")))))]
-pub(crate) async fn chat_completions(state: State<AppState>, caller: Caller, name: Extension<RequestName>, body: Body) -> Response {
+pub(crate) async fn chat_completions(
+    state: State<AppState>,
+    caller: Caller,
+    name: Extension<RequestName>,
+    body: Body,
+) -> Response {
     answer(&state, &caller, (Endpoint::ChatCompletions, &name), body).await.into_response()
 }
 
@@ -33,7 +38,12 @@ pub(crate) async fn chat_completions(state: State<AppState>, caller: Caller, nam
     responses((status = 200, description = "The answer; with `stream` in chunks", content(
         (ref("#/components/schemas/Completion") = "application/json"),
         (ref("#/components/schemas/CompletionChunk") = "text/event-stream")))))]
-pub(crate) async fn completions(state: State<AppState>, caller: Caller, name: Extension<RequestName>, body: Body) -> Response {
+pub(crate) async fn completions(
+    state: State<AppState>,
+    caller: Caller,
+    name: Extension<RequestName>,
+    body: Body,
+) -> Response {
     answer(&state, &caller, (Endpoint::Completions, &name), body).await.into_response()
 }
 
@@ -41,7 +51,12 @@ pub(crate) async fn completions(state: State<AppState>, caller: Caller, name: Ex
 #[utoipa::path(post, path = "/v1/embeddings", tag = "live", operation_id = "create_embedding",
     request_body = ref("#/components/schemas/EmbeddingRequest"),
     responses((status = 200, description = "The vectors", body = ref("#/components/schemas/EmbeddingList"))))]
-pub(crate) async fn embeddings(state: State<AppState>, caller: Caller, name: Extension<RequestName>, body: Body) -> Response {
+pub(crate) async fn embeddings(
+    state: State<AppState>,
+    caller: Caller,
+    name: Extension<RequestName>,
+    body: Body,
+) -> Response {
     answer(&state, &caller, (Endpoint::Embeddings, &name), body).await.into_response()
 }
 
@@ -49,7 +64,12 @@ pub(crate) async fn embeddings(state: State<AppState>, caller: Caller, name: Ext
 #[utoipa::path(post, path = "/v1/score", tag = "live", operation_id = "create_score",
     request_body = ref("#/components/schemas/ScoreRequest"),
     responses((status = 200, description = "The scores", body = ref("#/components/schemas/ScoreList"))))]
-pub(crate) async fn score(state: State<AppState>, caller: Caller, name: Extension<RequestName>, body: Body) -> Response {
+pub(crate) async fn score(
+    state: State<AppState>,
+    caller: Caller,
+    name: Extension<RequestName>,
+    body: Body,
+) -> Response {
     answer(&state, &caller, (Endpoint::Score, &name), body).await.into_response()
 }
 

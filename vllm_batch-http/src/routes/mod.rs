@@ -51,14 +51,31 @@ pub(crate) fn without_keys() -> Router<AppState> {
 #[derive(OpenApi)]
 #[openapi(
     paths(
-        files::create, files::list, files::retrieve, files::delete, files::content,
-        batches::create, batches::list, batches::retrieve, batches::cancel, batches::failed, batches::results,
+        files::create,
+        files::list,
+        files::retrieve,
+        files::delete,
+        files::content,
+        batches::create,
+        batches::list,
+        batches::retrieve,
+        batches::cancel,
+        batches::failed,
+        batches::results,
         batches::retry,
-        live::chat_completions, live::completions, live::embeddings, live::score,
-        models::list, models::retrieve,
-        queue::queue, queue::stats, queue::history,
-        health::health, health::ready, metrics::show,
+        live::chat_completions,
+        live::completions,
+        live::embeddings,
+        live::score,
+        models::list,
+        models::retrieve,
+        queue::queue,
+        queue::stats,
+        queue::history,
+        health::health,
+        health::ready,
+        metrics::show,
     ),
-    components(schemas(wire::UploadFile)),
+    components(schemas(wire::UploadFile))
 )]
 pub(crate) struct Described;

@@ -68,7 +68,11 @@ pub(crate) struct NewWebhook {
 
 impl std::fmt::Debug for NewWebhook {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("NewWebhook").field("url", &self.url).field("events", &self.events).finish_non_exhaustive()
+        formatter
+            .debug_struct("NewWebhook")
+            .field("url", &self.url)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,8 +83,11 @@ impl CreateBatch {
         new.metadata = self.metadata.unwrap_or_default();
         new.priority = self.priority.unwrap_or_default();
         new.output_expires_after = self.output_expires_after.map(|expiry| OutputExpiry { seconds: expiry.seconds });
-        new.webhook =
-            self.webhook.map(|webhook| WebhookConfig { url: webhook.url, secret: webhook.secret, events: webhook.events });
+        new.webhook = self.webhook.map(|webhook| WebhookConfig {
+            url: webhook.url,
+            secret: webhook.secret,
+            events: webhook.events,
+        });
         owner.clone_into(&mut new.owner);
         new
     }
@@ -130,9 +137,13 @@ impl From<BatchRequestOutput> for FailedRow {
         let (custom_id, status_code) = (row.custom_id, row.response.as_ref().map(|response| response.status_code));
         let nothing = Self { custom_id, line: None, status_code, code: None, param: None, message: String::new() };
         match (row.error, row.response.map(|response| response.body)) {
-            (Some(error), _) => {
-                Self { line: error.line, code: Some(error.code.into()), param: error.param, message: error.message, ..nothing }
-            }
+            (Some(error), _) => Self {
+                line: error.line,
+                code: Some(error.code.into()),
+                param: error.param,
+                message: error.message,
+                ..nothing
+            },
             (None, Some(ResponseBody::Error { error })) => {
                 Self { code: error.code.map(String::from), param: error.param, message: error.message, ..nothing }
             }

@@ -159,6 +159,11 @@ fn limit(given: Option<i64>, default: i64, range: RangeInclusive<i64>) -> Result
 }
 
 fn within(param: &str, number: i64, range: RangeInclusive<i64>) -> Result<usize, ApiError> {
-    let wrong = || ApiError::invalid(param, format!("Expected an integer from {} to {}, found {number}.", range.start(), range.end()));
+    let wrong = || {
+        ApiError::invalid(
+            param,
+            format!("Expected an integer from {} to {}, found {number}.", range.start(), range.end()),
+        )
+    };
     usize::try_from(number).ok().filter(|_| range.contains(&number)).ok_or_else(wrong)
 }

@@ -43,7 +43,14 @@ impl ModelList {
             for model in &worker.models {
                 if !data.iter().any(|known| known.id == *model) {
                     let (id, created) = (model.clone(), worker.started_at);
-                    data.push(ModelObject { id, created, root: None, max_model_len: None, is_live: false, ..template() });
+                    data.push(ModelObject {
+                        id,
+                        created,
+                        root: None,
+                        max_model_len: None,
+                        is_live: false,
+                        ..template()
+                    });
                 }
             }
         }
@@ -91,9 +98,12 @@ mod tests {
             tokens_per_second: 0.0,
             rows_per_second: None,
         };
-        let told = |list: &ModelList| list.data.iter().map(|model| (model.id.clone(), model.is_live, model.created)).collect::<Vec<_>>();
+        let told = |list: &ModelList| {
+            list.data.iter().map(|model| (model.id.clone(), model.is_live, model.created)).collect::<Vec<_>>()
+        };
         let both = ModelList::new(Some(&spec), &[worker.clone(), worker.clone()], 7);
-        let expected = [("a", true, 7), ("b", true, 7), ("c", false, 5)].map(|(id, live, at)| (id.to_owned(), live, at));
+        let expected =
+            [("a", true, 7), ("b", true, 7), ("c", false, 5)].map(|(id, live, at)| (id.to_owned(), live, at));
         assert_eq!(told(&both), expected);
         assert_eq!(told(&ModelList::new(None, &[worker], 7)).len(), 2);
     }

@@ -68,7 +68,10 @@ async fn a_batch_is_created_done_and_read() {
     let results = app.get(&format!("{path}/results")).await;
     let names: Vec<Value> =
         results.text().lines().map(|row| serde_json::from_str::<Value>(row).unwrap()["custom_id"].clone()).collect();
-    assert_eq!((names, results.header("content-type")), (vec![json!("a"), json!("c"), json!("b")], "application/jsonl"));
+    assert_eq!(
+        (names, results.header("content-type")),
+        (vec![json!("a"), json!("c"), json!("b")], "application/jsonl")
+    );
     let output = app.get(&path).await.json()["output_file_id"].as_str().unwrap().to_owned();
     let output = app.get(&format!("/v1/files/{output}")).await.json();
     assert_eq!((&output["purpose"], &output["expires_at"]), (&json!("batch_output"), &json!(NOW + 7200)));
@@ -79,7 +82,10 @@ async fn a_batch_is_created_done_and_read() {
         "message": "the prompt is empty",
     });
     assert_eq!((&failed["data"][0]["code"], &failed["has_more"]), (&row["code"], &json!(false)), "{failed}");
-    assert_eq!(failed["data"][0].as_object().unwrap().keys().collect::<Vec<_>>(), row.as_object().unwrap().keys().collect::<Vec<_>>());
+    assert_eq!(
+        failed["data"][0].as_object().unwrap().keys().collect::<Vec<_>>(),
+        row.as_object().unwrap().keys().collect::<Vec<_>>()
+    );
     assert_eq!(app.get(&format!("{path}/failed?offset=1")).await.json()["data"], json!([]));
 
     let retried = app.post(&format!("{path}/retry"), &json!({})).await.json();
@@ -89,9 +95,15 @@ async fn a_batch_is_created_done_and_read() {
     assert_eq!(retried["request_counts"], json!({"total": 1, "completed": 0, "failed": 1}));
 
     let stats = app.get("/v1/jobs/stats").await.json();
-    assert_eq!((&stats["total_batches"], &stats["by_status"], &stats["success_rate"]), (&json!(2), &json!({"completed": 2}), &json!(1.0)));
+    assert_eq!(
+        (&stats["total_batches"], &stats["by_status"], &stats["success_rate"]),
+        (&json!(2), &json!({"completed": 2}), &json!(1.0))
+    );
     let history = app.get("/v1/jobs/history?limit=1&order=asc").await.json();
-    assert_eq!((&history["data"][0]["batch_id"], &history["has_more"], &history["last_id"]), (&json!(id), &json!(true), &json!(id)));
+    assert_eq!(
+        (&history["data"][0]["batch_id"], &history["has_more"], &history["last_id"]),
+        (&json!(id), &json!(true), &json!(id))
+    );
     assert_eq!(app.get("/v1/queue").await.json()["data"], json!([]));
 }
 
@@ -101,8 +113,10 @@ async fn a_file_that_is_wrong_fails_its_batch() {
     let id = app.batch(&format!("{}oops\n", lines(&[("a", "x")]))).await;
     app.work().await;
     let batch = app.get(&format!("/v1/batches/{id}")).await.json();
-    assert_eq!((&batch["status"], &batch["errors"]["data"][0]["code"], &batch["errors"]["data"][0]["line"]),
-        (&json!("failed"), &json!("invalid_json_line"), &json!(2)));
+    assert_eq!(
+        (&batch["status"], &batch["errors"]["data"][0]["code"], &batch["errors"]["data"][0]["line"]),
+        (&json!("failed"), &json!("invalid_json_line"), &json!(2))
+    );
     assert_eq!(app.post(&format!("/v1/batches/{id}/retry"), &json!({})).await.error().0, 400);
     assert_eq!(app.get(&format!("/v1/batches/{id}/results")).await.text(), "");
 }
@@ -139,7 +153,11 @@ async fn lists_of_batches_are_walked_through() {
     let none = app.get("/v1/batches?status=completed,failed").await.json();
     assert_eq!((&none["data"], told(&none)), (&json!([]), (json!(null), json!(null), json!(false))));
     for query in ["limit=0", "limit=101", "limit=1.5", "status=done", "status=", "order=x"] {
-        assert_eq!(app.get(&format!("/v1/batches?{query}")).await.error(), (400, "invalid_value".to_owned()), "{query}");
+        assert_eq!(
+            app.get(&format!("/v1/batches?{query}")).await.error(),
+            (400, "invalid_value".to_owned()),
+            "{query}"
+        );
     }
     assert_eq!(app.get("/v1/batches?after=batch_0").await.error(), (404, "not_found".to_owned()));
 }

@@ -26,7 +26,8 @@ async fn a_file_comes_and_goes() {
     let id = created["id"].as_str().unwrap().to_owned();
     assert_eq!(app.masked(created), object);
     assert_eq!(app.masked(app.get(&format!("/v1/files/{id}")).await.json()), object);
-    let list = json!({"object": "list", "data": [object], "first_id": "file-1", "last_id": "file-1", "has_more": false});
+    let list =
+        json!({"object": "list", "data": [object], "first_id": "file-1", "last_id": "file-1", "has_more": false});
     assert_eq!(app.masked(app.get("/v1/files?purpose=batch").await.json()), list);
 
     let path = format!("/v1/files/{id}/content");
@@ -55,9 +56,9 @@ async fn parts_of_a_file_are_sent() {
         (&[("range", "bytes=-2")], 206, "89", "bytes 8-9/10"),
         (&[("range", "bytes=9-100")], 206, "9", "bytes 9-9/10"),
         (&[("range", "bytes=1-2,4-5")], 200, "0123456789", ""),
-        (&[("range", "bytes=2-4"), ("if-range", &tag)], 206, "234", "bytes 2-4/10"),
+        (&[("range", "bytes=2-4"), ("if-range", tag.as_str())], 206, "234", "bytes 2-4/10"),
         (&[("range", "bytes=2-4"), ("if-range", "\"other\"")], 200, "0123456789", ""),
-        (&[("if-none-match", &tag)], 304, "", ""),
+        (&[("if-none-match", tag.as_str())], 304, "", ""),
     ];
     for (headers, status, body, range) in cases {
         let answer = get(headers).await;
@@ -136,8 +137,12 @@ async fn forms_that_are_wrong_leave_nothing() {
         (vec![purpose, file, file], "invalid_value", Some("file")),
         (vec![purpose, ("file", None, "x")], "invalid_value", Some("file")),
         (vec![purpose, file, ("other", None, "x")], "invalid_value", Some("other")),
-        (vec![("purpose", None, &long), file], "invalid_value", Some("purpose")),
-        (vec![purpose, file, ("expires_after[anchor]", None, "created_at")], "invalid_value", Some("expires_after[anchor]")),
+        (vec![("purpose", None, long.as_str()), file], "invalid_value", Some("purpose")),
+        (
+            vec![purpose, file, ("expires_after[anchor]", None, "created_at")],
+            "invalid_value",
+            Some("expires_after[anchor]"),
+        ),
         (
             vec![purpose, ("expires_after[anchor]", None, "created_at"), file],
             "missing_required_parameter",
@@ -172,7 +177,11 @@ async fn forms_that_are_wrong_leave_nothing() {
     assert_eq!(app.get("/v1/files").await.json()["data"], json!([]));
     let stored = std::fs::read_dir(app.folder.path().join("files")).unwrap().flat_map(|entry| {
         let path = entry.unwrap().path();
-        if path.is_dir() { std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect() } else { vec![path] }
+        if path.is_dir() {
+            std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect()
+        } else {
+            vec![path]
+        }
     });
     assert_eq!(stored.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use axum::body::Body;
 use axum::http::Method;
+use futures::FutureExt as _;
 use serde_json::json;
 use vllm_batch::testing::ScriptedEngine;
 use vllm_batch_http::{ApiKey, KeyLimits, hash_key};
@@ -28,10 +29,15 @@ async fn upload(app: &App, key: (&str, &str), content: &str) -> crate::Answer {
 async fn a_key_is_needed_for_all_that_is_somebodys() {
     let app = app(ScriptedEngine::echo(), KeyLimits::default()).await;
     for path in ["/v1/files", "/v1/batches", "/v1/batches/x", "/v1/models", "/v1/queue", "/v1/jobs/stats", "/metrics"] {
-        for headers in [vec![], vec![("authorization", "Bearer wrong")], vec![("authorization", "Basic cmVkLXNlY3JldA==")]] {
+        for headers in
+            [vec![], vec![("authorization", "Bearer wrong")], vec![("authorization", "Basic cmVkLXNlY3JldA==")]]
+        {
             let answer = app.ask(Method::GET, path, &headers, Body::empty()).await;
             assert_eq!(answer.error(), (401, "invalid_api_key".to_owned()), "{path}");
-            assert_eq!((answer.header("www-authenticate"), answer.json()["error"]["type"].as_str()), ("Bearer", Some("authentication_error")));
+            assert_eq!(
+                (answer.header("www-authenticate"), answer.json()["error"]["type"].as_str()),
+                ("Bearer", Some("authentication_error"))
+            );
         }
     }
     for path in ["/health", "/ready", "/openapi.json"] {
@@ -51,10 +57,15 @@ async fn what_is_anothers_is_not_there() {
     let batch = create(RED).await.json()["id"].as_str().unwrap().to_owned();
     app.work().await;
     let paths = ["", "/failed", "/results"].map(|rest| format!("/v1/batches/{batch}{rest}"));
-    let paths: Vec<String> = paths.into_iter().chain([format!("/v1/files/{file}"), format!("/v1/files/{file}/content")]).collect();
+    let paths: Vec<String> =
+        paths.into_iter().chain([format!("/v1/files/{file}"), format!("/v1/files/{file}/content")]).collect();
     for path in &paths {
         let ask = async |key| app.ask(Method::GET, path, &[key], Body::empty()).await;
-        assert_eq!((ask(BLUE).await.error(), ask(RED).await.status.as_u16()), ((404, "not_found".to_owned()), 200), "{path}");
+        assert_eq!(
+            (ask(BLUE).await.error(), ask(RED).await.status.as_u16()),
+            ((404, "not_found".to_owned()), 200),
+            "{path}"
+        );
     }
     for path in [format!("/v1/batches/{batch}/cancel"), format!("/v1/batches/{batch}/retry")] {
         assert_eq!(app.ask(Method::POST, &path, &[BLUE], Body::empty()).await.error().0, 404);
@@ -88,11 +99,10 @@ async fn requests_are_limited_by_number_and_at_a_time() {
     let limits = KeyLimits::default().with_requests_per_minute(NonZeroU32::new(3).unwrap()).with_max_live_requests(1);
     let app = app(ScriptedEngine::echo().held(), limits).await;
     let body = json!({"model": "scripted", "prompt": "x"}).to_string();
-    let ask = |key| app.ask(Method::POST, "/v1/completions", &[key, JSON], body.clone().into());
-    let keys = [RED];
-    let mut first = Box::pin(app.ask(Method::POST, "/v1/completions", &[keys[0], JSON], body.clone().into()));
+    let ask = async |key| app.ask(Method::POST, "/v1/completions", &[key, JSON], body.clone().into()).await;
+    let mut first = Box::pin(ask(RED));
     while app.engine.stats().running == 0 {
-        assert!(futures::poll!(&mut first).is_pending());
+        assert!((&mut first).now_or_never().is_none());
         tokio::task::yield_now().await;
     }
     let second = ask(RED).await;

@@ -5,10 +5,10 @@ use std::path::Path;
 use axum::body::Body;
 use axum::http::Method;
 use serde_json::{Value, json};
+use vllm_batch::RequestError;
 use vllm_batch::batch::{BatchRequestInput, BatchRequestOutput};
 use vllm_batch::jobs::JobError;
 use vllm_batch::testing::ScriptedEngine;
-use vllm_batch::RequestError;
 use vllm_batch_http::{EngineSlot, Service, ServiceConfig};
 
 use crate::{App, JSON};
@@ -75,7 +75,8 @@ async fn faults_of_bodies_have_a_place() {
 
 #[tokio::test]
 async fn what_goes_wrong_inside_is_not_told() {
-    let engine = ScriptedEngine::new(|_| Err(RequestError::EngineFailed { message: "/dev/secret0 is gone".to_owned() }));
+    let engine =
+        ScriptedEngine::new(|_| Err(RequestError::EngineFailed { message: "/dev/secret0 is gone".to_owned() }));
     let app = App::with(engine, |_| ()).await;
     let body = json!({"model": "scripted", "prompt": "x"});
     let answer = app.post("/v1/completions", &body).await;

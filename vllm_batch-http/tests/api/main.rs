@@ -77,7 +77,12 @@ impl App {
         Self::over(jobs, engine, change, folder)
     }
 
-    fn over(jobs: JobService, engine: ScriptedEngine, change: impl FnOnce(&mut ServiceConfig), folder: TempDir) -> Self {
+    fn over(
+        jobs: JobService,
+        engine: ScriptedEngine,
+        change: impl FnOnce(&mut ServiceConfig),
+        folder: TempDir,
+    ) -> Self {
         let mut config = ServiceConfig::default();
         config.clock = Clock::new(|| NOW as u64);
         change(&mut config);
@@ -190,7 +195,8 @@ fn form_of(body: impl Into<Body>) -> Request<Body> {
 fn lines(rows: &[(&str, &str)]) -> String {
     let line = |(name, prompt): &(&str, &str)| {
         let body = serde_json::json!({"model": "scripted", "prompt": prompt});
-        serde_json::json!({"custom_id": name, "method": "POST", "url": "/v1/completions", "body": body}).to_string() + "\n"
+        serde_json::json!({"custom_id": name, "method": "POST", "url": "/v1/completions", "body": body}).to_string()
+            + "\n"
     };
     rows.iter().map(line).collect()
 }

@@ -16,7 +16,8 @@ fn validator(document: &Value, name: &str) -> jsonschema::Validator {
 
 fn check(document: &Value, name: &str, object: &Value) {
     let validator = validator(document, name);
-    let errors: Vec<String> = validator.iter_errors(object).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let errors: Vec<String> =
+        validator.iter_errors(object).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(errors.is_empty(), "{name}: {errors:?}\n{object}");
 }
 
@@ -51,7 +52,12 @@ async fn answers_are_as_described() {
     let chat = json!({"model": "scripted", "messages": [{"role": "user", "content": "Hi"}], "logprobs": true});
     for (path, request, answer, body) in [
         ("/v1/chat/completions", "ChatCompletionRequest", "ChatCompletion", chat),
-        ("/v1/completions", "CompletionRequest", "Completion", json!({"model": "scripted", "prompt": ["x"], "logprobs": 1})),
+        (
+            "/v1/completions",
+            "CompletionRequest",
+            "Completion",
+            json!({"model": "scripted", "prompt": ["x"], "logprobs": 1}),
+        ),
         ("/v1/embeddings", "EmbeddingRequest", "EmbeddingList", json!({"model": "scripted", "input": "x"})),
         ("/v1/score", "ScoreRequest", "ScoreList", json!({"model": "scripted", "prompt": "x", "labels": ["x", "y"]})),
     ] {
@@ -59,7 +65,11 @@ async fn answers_are_as_described() {
         check(&document, answer, &app.post(path, &body).await.json());
     }
     for (path, answer, body) in [
-        ("/v1/chat/completions", "ChatCompletionChunk", json!({"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]})),
+        (
+            "/v1/chat/completions",
+            "ChatCompletionChunk",
+            json!({"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}),
+        ),
         ("/v1/completions", "CompletionChunk", json!({"model": "scripted", "prompt": "x"})),
     ] {
         let mut body = body;
@@ -82,7 +92,8 @@ fn all_that_is_named_is_there_and_told_apart() {
         validator(&document, name);
     }
     let mut ids = BTreeSet::new();
-    let tags: Vec<&str> = document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
+    let tags: Vec<&str> =
+        document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let id = operation["operationId"].as_str().unwrap();

@@ -265,11 +265,8 @@ impl Chunks {
     /// What is thought and said, after the role if that was not said yet.
     fn say(&mut self, index: usize, reasoning: String, content: String) -> Vec<CompletionChunk> {
         let has_role = self.answers.get_mut(index).is_none_or(|sent| std::mem::replace(&mut sent.has_role, true));
-        let role = ChatDelta {
-            role: Some(Text::Borrowed("assistant")),
-            content: Some(String::new()),
-            ..ChatDelta::default()
-        };
+        let role =
+            ChatDelta { role: Some(Text::Borrowed("assistant")), content: Some(String::new()), ..ChatDelta::default() };
         let parts = [
             (!has_role).then_some(role),
             (!reasoning.is_empty()).then(|| ChatDelta { reasoning: Some(reasoning), ..ChatDelta::default() }),

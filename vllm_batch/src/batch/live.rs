@@ -106,14 +106,16 @@ impl LiveRequest {
         let Self { key, endpoint, requests, form, model, stream, .. } = self;
         let chunks = Chunks::new((endpoint, key), (model, created), &requests, stream.unwrap_or_default());
         let parts = requests.into_iter().enumerate();
-        let events = stream::select_all(parts.map(|(index, request)| {
-            engine.submit(request).map(move |event| (index, PartEvent::from(event)))
-        }));
+        let events = stream::select_all(
+            parts.map(|(index, request)| engine.submit(request).map(move |event| (index, PartEvent::from(event)))),
+        );
         let chunks = events.scan(Some(chunks), move |state, (index, event)| {
             let Some(chunks) = state else { return ready(None) };
             let items = match event {
                 PartEvent::Delta(delta) => chunks.grow(index, delta).into_iter().map(Ok).collect(),
-                PartEvent::Ended(Ok(PartOutput::Text(output))) => chunks.end(index, output).into_iter().map(Ok).collect(),
+                PartEvent::Ended(Ok(PartOutput::Text(output))) => {
+                    chunks.end(index, output).into_iter().map(Ok).collect()
+                }
                 PartEvent::Ended(result) => {
                     *state = None;
                     let error = result.err().unwrap_or_else(wrong_kind);

@@ -46,7 +46,8 @@ fn assembled(chunks: &[Value]) -> Vec<Value> {
             ("content", &choice["delta"]["content"]),
             ("reasoning", &choice["delta"]["reasoning"]),
         ] {
-            whole[name] = json!(format!("{}{}", whole[name].as_str().expect("a text"), piece.as_str().unwrap_or_default()));
+            whole[name] =
+                json!(format!("{}{}", whole[name].as_str().expect("a text"), piece.as_str().unwrap_or_default()));
         }
         for call in choice["delta"]["tool_calls"].as_array().into_iter().flatten() {
             whole["tool_calls"].as_array_mut().expect("a list").push(call.clone());
@@ -100,7 +101,10 @@ fn chunks_come_to_the_whole_answer() {
     let tools = json!({"tools": [{"type": "function", "function": {"name": "now"}}]});
     let cases = [
         (Endpoint::ChatCompletions, chat("<think>Hm, well</think>Hello, you there!")),
-        (Endpoint::ChatCompletions, with(chat("</think>one two"), &json!({"n": 3, "temperature": 1, "logprobs": true}))),
+        (
+            Endpoint::ChatCompletions,
+            with(chat("</think>one two"), &json!({"n": 3, "temperature": 1, "logprobs": true})),
+        ),
         (Endpoint::ChatCompletions, with(chat(&format!("Hm</think>{call}")), &tools)),
         (Endpoint::ChatCompletions, with(chat("</think> <tool_call> no call"), &tools)),
         (Endpoint::ChatCompletions, with(chat("<think>all of it"), &json!({"include_reasoning": false}))),
@@ -112,7 +116,8 @@ fn chunks_come_to_the_whole_answer() {
     ];
     for (endpoint, body) in cases {
         let (body, streamed) = bodies(body);
-        let streamed = with(streamed, &json!({"stream_options": {"include_usage": true, "include_obfuscation": false}}));
+        let streamed =
+            with(streamed, &json!({"stream_options": {"include_usage": true, "include_obfuscation": false}}));
         let (choices, usage) = whole(endpoint, &body);
         let mut chunks = chunks(endpoint, &streamed);
         let last = chunks.pop().expect("the usage");

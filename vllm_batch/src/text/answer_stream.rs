@@ -206,9 +206,27 @@ mod tests {
     /// Words that answers in all formats are made of.
     fn words() -> impl Strategy<Value = Vec<&'static str>> {
         let words = [
-            "<think>", "</think>", "[THINK]", "[/THINK]", "<tool_call>\n", "\n</tool_call>", "<|python_tag|>",
-            "[TOOL_CALLS]", "[", "]", "; ", "{\"name\": \"f\", \"arguments\": {}}", "{\"name\": \"f\", \"parameters\": {}}",
-            " ", "\n", "é", "So", "<", "</", "{\"name", "[TOOL",
+            "<think>",
+            "</think>",
+            "[THINK]",
+            "[/THINK]",
+            "<tool_call>\n",
+            "\n</tool_call>",
+            "<|python_tag|>",
+            "[TOOL_CALLS]",
+            "[",
+            "]",
+            "; ",
+            "{\"name\": \"f\", \"arguments\": {}}",
+            "{\"name\": \"f\", \"parameters\": {}}",
+            " ",
+            "\n",
+            "é",
+            "So",
+            "<",
+            "</",
+            "{\"name",
+            "[TOOL",
         ];
         prop::collection::vec(prop::sample::select(words.to_vec()), 0..8)
     }
