@@ -46,7 +46,7 @@ q = r.Request(sys.argv[1] + "/v1/models", headers={"authorization": "Bearer " + 
 print(json.load(r.urlopen(q))["data"][0]["id"])' "$url" "$KEY")"
 "$python" scripts/check_openai_client.py "$url" "$KEY" "$model"
 
-"$python" -m schemathesis.cli run "$url/openapi.json" --url "$url" --header "Authorization: Bearer $KEY" \
+"${python%/*}/schemathesis" run "$url/openapi.json" --url "$url" --header "Authorization: Bearer $KEY" \
     --max-examples "$examples" --phases examples,coverage,fuzzing --request-timeout 60 --seed 1 --no-color \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance
 if grep -E 'panicked|ERROR' "$log"; then

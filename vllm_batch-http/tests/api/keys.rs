@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use axum::body::Body;
 use axum::http::Method;
+use futures::FutureExt as _;
 use serde_json::json;
 use vllm_batch::testing::ScriptedEngine;
 use vllm_batch_http::{ApiKey, KeyLimits, hash_key};
@@ -98,11 +99,10 @@ async fn requests_are_limited_by_number_and_at_a_time() {
     let limits = KeyLimits::default().with_requests_per_minute(NonZeroU32::new(3).unwrap()).with_max_live_requests(1);
     let app = app(ScriptedEngine::echo().held(), limits).await;
     let body = json!({"model": "scripted", "prompt": "x"}).to_string();
-    let ask = |key| app.ask(Method::POST, "/v1/completions", &[key, JSON], body.clone().into());
-    let keys = [RED];
-    let mut first = Box::pin(app.ask(Method::POST, "/v1/completions", &[keys[0], JSON], body.clone().into()));
+    let ask = async |key| app.ask(Method::POST, "/v1/completions", &[key, JSON], body.clone().into()).await;
+    let mut first = Box::pin(ask(RED));
     while app.engine.stats().running == 0 {
-        assert!(futures::poll!(&mut first).is_pending());
+        assert!((&mut first).now_or_never().is_none());
         tokio::task::yield_now().await;
     }
     let second = ask(RED).await;

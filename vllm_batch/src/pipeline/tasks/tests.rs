@@ -185,7 +185,8 @@ fn lists_come_in_pages_and_filters_hold() {
         assert_eq!(seen, records.iter().map(|record| record.id.clone()).collect::<Vec<_>>());
 
         tasks.respond(&id("R_3%"), &NewResponse::draft("ann", Map::new()), NOW).await.unwrap();
-        let found = |query: TaskQuery| async {
+        let tasks = &tasks;
+        let found = |query: TaskQuery| async move {
             let page = tasks.tasks(&query).await.unwrap();
             page.data.into_iter().map(|task| task.record.id).collect::<Vec<_>>()
         };
@@ -426,7 +427,8 @@ fn gold_records_become_rows_and_the_report_says_why_others_do_not() {
             tasks.respond(&id(&format!("{number:03}")), &said, NOW).await.unwrap();
         }
         tasks.mark_all_gold(&["000", "001", "002"].map(id), Some(true), "ann", NOW).await.unwrap();
-        let rows = |export: TaskExport| async {
+        let tasks = &tasks;
+        let rows = |export: TaskExport| async move {
             let mut lines = tasks.export(&export).await.unwrap();
             let mut text = Vec::new();
             while let Some(part) = lines.next().await {
