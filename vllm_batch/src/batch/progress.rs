@@ -192,6 +192,7 @@ mod tests {
             completed: 3,
             failed: 2,
             skipped: 5,
+            skipped_failed: 0,
             deduplicated: 1,
             running: 4,
             prompt_tokens: 30,
