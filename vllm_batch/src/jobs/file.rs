@@ -111,7 +111,7 @@ mod tests {
     fn the_object_has_what_clients_require() {
         let mut file = FileObject::new("file-1", FilePurpose::BatchOutput, 1000);
         file.bytes = 12;
-        file.filename = "output.jsonl".to_owned();
+        file.filename = "output.jsonl".into();
         file.expires_at = Some(2000);
         let expected = json!({
             "id": "file-1", "object": "file", "bytes": 12, "created_at": 1000, "expires_at": 2000,

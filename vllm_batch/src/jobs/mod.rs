@@ -20,7 +20,7 @@ pub mod metrics;
 mod retention;
 mod retry;
 mod service;
-mod sql;
+pub(crate) mod sql;
 mod store;
 mod task;
 mod webhook;

@@ -149,7 +149,13 @@ pub trait JobStore: Send + Sync + Debug {
     fn lease<'a>(&'a self, worker: &'a WorkerInfo, now: i64, ttl: i64) -> StoreFuture<'a, Option<Lease>>;
     /// Renews a lease for `ttl` seconds, notes how far the chunk is (of [`TaskKind::Run`](super::TaskKind::Run) only), and says
     /// whether to go on.
-    fn heartbeat<'a>(&'a self, lease: &'a Lease, progress: &'a ChunkProgress, now: i64, ttl: i64) -> StoreFuture<'a, LeaseState>;
+    fn heartbeat<'a>(
+        &'a self,
+        lease: &'a Lease,
+        progress: &'a ChunkProgress,
+        now: i64,
+        ttl: i64,
+    ) -> StoreFuture<'a, LeaseState>;
     /// Ends a task. The last chunk of a batch makes the task to finalize it. False if the lease was lost: nothing changed. True
     /// also if this lease has ended its task before, by whatever outcome: a worker that did not hear the answer may ask again.
     ///

@@ -110,6 +110,8 @@ pub struct ChunkProgress {
 /// What came of a task.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+// One is made for each task, and not kept.
+#[allow(clippy::large_enum_variant)]
 pub enum TaskOutcome {
     /// Of [`TaskKind::Validate`]: the batch goes on with these chunks, unless it ends early: then none of them begins.
     Validated {

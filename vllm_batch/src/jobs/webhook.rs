@@ -75,7 +75,11 @@ impl WebhookConfig {
 impl std::fmt::Debug for WebhookConfig {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The secret stays out of logs.
-        formatter.debug_struct("WebhookConfig").field("url", &self.url).field("events", &self.events).finish_non_exhaustive()
+        formatter
+            .debug_struct("WebhookConfig")
+            .field("url", &self.url)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,7 +127,8 @@ impl Delivery {
             return None;
         }
         let id = format!("evt_{}_{}_{now}", batch.id, event.as_str());
-        let body = json!({"object": "event", "id": id, "type": event.as_str(), "created_at": now, "data": {"id": batch.id}});
+        let body =
+            json!({"object": "event", "id": id, "type": event.as_str(), "created_at": now, "data": {"id": batch.id}});
         Some(Self {
             id,
             batch_id: batch.id.clone(),

@@ -2,11 +2,16 @@
 
 use sqlx::any::AnyRow;
 
-use super::database::{Database, Fault};
 use super::files::List;
 use super::job::{Job, add_progress};
-use super::statement::{Statement, document, integer, text};
+use super::{Database, Fault, Statement, document, integer, text};
 use crate::jobs::{Batch, BatchQuery, BatchStatus, JobError, NewChunk, Page, QueueLimits};
+
+/// The queue, in the order in which workers take it.
+pub(super) const QUEUE: &str =
+    "SELECT document FROM job_batches WHERE ended_at IS NULL ORDER BY priority DESC, seq LIMIT $1";
+/// How many wait.
+pub(super) const COUNT_QUEUE: &str = "SELECT COUNT(*) AS n FROM job_batches WHERE ended_at IS NULL";
 
 /// The key of the lock under which PostgreSQL counts what waits, so that two do not take the last place at once.
 const QUEUE_LOCK: i64 = 0x0076_6c6c_6d5f_7175;
@@ -27,7 +32,7 @@ pub(super) async fn insert(database: &Database, batch: &Batch, limits: QueueLimi
         if index == 0 {
             database.dialect().exclusive(&mut tx, QUEUE_LOCK).await?;
         }
-        let mut statement = Statement::new("SELECT COUNT(*) AS n FROM job_batches WHERE ended_at IS NULL");
+        let mut statement = Statement::new(COUNT_QUEUE);
         if let Some(owner) = owner {
             statement = statement.push(" AND owner = ").push_value(owner);
         }
@@ -58,7 +63,8 @@ pub(super) async fn page(database: &Database, query: &BatchQuery) -> Result<Page
     if !query.status.is_empty() {
         statement = statement.push(" AND status IN ").push_list(query.status.iter().map(|status| status.as_str()));
     }
-    let list = List { table: "job_batches", what: "batch", owner: query.owner.as_deref(), after: query.after.as_deref() };
+    let list =
+        List { table: "job_batches", what: "batch", owner: query.owner.as_deref(), after: query.after.as_deref() };
     let (rows, has_more) = list.page(&mut connection, statement, (query.order, query.limit)).await?;
     let mut data = documents(&rows)?;
     add_progress(&mut connection, &mut data).await?;
@@ -66,12 +72,12 @@ pub(super) async fn page(database: &Database, query: &BatchQuery) -> Result<Page
 }
 
 pub(super) async fn queue(database: &Database, limit: usize) -> Result<Vec<Batch>, Fault> {
-    let select = "SELECT document FROM job_batches WHERE ended_at IS NULL ORDER BY priority DESC, seq LIMIT $1";
-    read(database, Statement::new(select).bind(limit)).await
+    read(database, Statement::new(QUEUE).bind(limit)).await
 }
 
 pub(super) async fn ended(database: &Database, ended_before: i64, limit: usize) -> Result<Vec<Batch>, Fault> {
-    let select = "SELECT document FROM job_batches WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at, seq LIMIT $2";
+    let select =
+        "SELECT document FROM job_batches WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at, seq LIMIT $2";
     read(database, Statement::new(select).bind(ended_before).bind(limit)).await
 }
 

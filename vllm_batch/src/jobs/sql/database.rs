@@ -1,6 +1,5 @@
 //! How do SQLite and PostgreSQL differ, and what is done when one of them does not answer?
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Executor, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::statement::{Statement, text};
+use super::{Statement, text};
 use crate::http::RetryPolicy;
 use crate::jobs::JobError;
 
@@ -215,9 +214,8 @@ impl Fault {
     /// Whether the same transaction may come to its end a moment later. It did not happen.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Conflict => true,
+            Self::Conflict | Self::Sql(sqlx::Error::Io(_)) => true,
             Self::Sql(sqlx::Error::Database(error)) => error.code().is_some_and(|code| is_conflict(&code)),
-            Self::Sql(sqlx::Error::Io(_)) => true,
             Self::Sql(_) | Self::Job(_) => false,
         }
     }
@@ -271,14 +269,14 @@ fn store_error(error: &sqlx::Error) -> JobError {
 /// SQLite: <https://www.sqlite.org/rescode.html>, at most four digits, whose low byte says which kind: busy, locked.
 /// PostgreSQL: <https://www.postgresql.org/docs/current/errcodes-appendix.html>: serialization failure, deadlock detected, lock
 /// not available.
-fn is_conflict(code: &Cow<'_, str>) -> bool {
-    matches!(code.as_ref(), "40001" | "40P01" | "55P03")
+fn is_conflict(code: &str) -> bool {
+    matches!(code, "40001" | "40P01" | "55P03")
         || code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
 /// Codes of a server of PostgreSQL that is not there, or is full: connection exceptions, insufficient resources, operator
 /// intervention.
-fn is_outage(code: &Cow<'_, str>) -> bool {
+fn is_outage(code: &str) -> bool {
     code.len() == 5 && (code.starts_with("08") || code.starts_with("53") || code.starts_with("57"))
 }
 
@@ -322,7 +320,7 @@ mod tests {
             ("23505", false, false),
         ];
         for (code, conflict, outage) in cases {
-            let found = (is_conflict(&code.into()), is_outage(&code.into()));
+            let found = (is_conflict(code), is_outage(code));
             assert_eq!(found, (conflict, outage), "{code}");
         }
     }

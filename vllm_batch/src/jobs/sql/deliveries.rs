@@ -3,11 +3,13 @@
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
-use super::database::{Database, Fault};
-use super::statement::{Statement, integer, text};
+use super::{Database, Fault, Statement, integer, text};
 use crate::jobs::{Delivery, DeliveryState, JobError, WebhookEvent};
 
 const COLUMNS: &str = "id, batch_id, event, body, state, attempts, next_attempt_at, last_error, created_at";
+/// Messages that are due.
+pub(super) const DUE: &str = "SELECT seq, next_attempt_at FROM job_deliveries WHERE state = 'pending' AND next_attempt_at <= $1 \
+                  ORDER BY next_attempt_at, seq LIMIT $2";
 const STATES: [DeliveryState; 3] = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
 
 pub(super) async fn add(database: &Database, delivery: &Delivery) -> Result<(), Fault> {
@@ -42,9 +44,7 @@ pub(super) async fn insert(connection: &mut AnyConnection, delivery: &Delivery) 
 
 pub(super) async fn take_due(database: &Database, now: i64, ttl: i64, limit: usize) -> Result<Vec<Delivery>, Fault> {
     let mut tx = database.begin().await?;
-    let select = "SELECT seq, next_attempt_at FROM job_deliveries WHERE state = 'pending' AND next_attempt_at <= $1 \
-                  ORDER BY next_attempt_at, seq LIMIT $2";
-    let due = Statement::new(select).push(database.dialect().skip_locked()).bind(now).bind(limit).rows(&mut tx).await?;
+    let due = Statement::new(DUE).push(database.dialect().skip_locked()).bind(now).bind(limit).rows(&mut tx).await?;
     let mut taken = Vec::with_capacity(due.len());
     for row in due {
         let update = "UPDATE job_deliveries SET next_attempt_at = $1 WHERE seq = $2 RETURNING ";
@@ -57,7 +57,8 @@ pub(super) async fn take_due(database: &Database, now: i64, ttl: i64, limit: usi
 
 pub(super) async fn update(database: &Database, delivery: &Delivery) -> Result<(), Fault> {
     let mut tx = database.begin().await?;
-    let update = "UPDATE job_deliveries SET state = $1, attempts = $2, next_attempt_at = $3, last_error = $4 WHERE id = $5";
+    let update =
+        "UPDATE job_deliveries SET state = $1, attempts = $2, next_attempt_at = $3, last_error = $4 WHERE id = $5";
     let changed = Statement::new(update)
         .bind(name_of(delivery.state))
         .bind(delivery.attempts)

@@ -2,9 +2,11 @@
 
 use sqlx::AnyConnection;
 
-use super::database::{Database, Fault};
-use super::statement::{Statement, document, integer, text, to_document};
+use super::{Database, Fault, Statement, document, integer, text, to_document};
 use crate::jobs::{FileObject, FileQuery, JobError, Order, Page};
+
+/// The batch that needs a file.
+pub(super) const USER: &str = "SELECT id FROM job_batches WHERE input_file_id = $1 AND ended_at IS NULL LIMIT 1";
 
 pub(super) async fn insert(database: &Database, file: &FileObject) -> Result<(), Fault> {
     let mut tx = database.begin().await?;
@@ -14,14 +16,15 @@ pub(super) async fn insert(database: &Database, file: &FileObject) -> Result<(),
 
 /// Adds a file within a transaction.
 pub(super) async fn add(connection: &mut AnyConnection, file: &FileObject) -> Result<(), Fault> {
-    let added = Statement::new("INSERT INTO job_files (id, owner, purpose, expires_at, document) VALUES ($1, $2, $3, $4, $5)")
-        .bind(&file.id)
-        .bind(&file.owner)
-        .bind(file.purpose.as_str())
-        .bind(file.expires_at)
-        .bind(to_document(file)?)
-        .execute(connection)
-        .await;
+    let added =
+        Statement::new("INSERT INTO job_files (id, owner, purpose, expires_at, document) VALUES ($1, $2, $3, $4, $5)")
+            .bind(&file.id)
+            .bind(&file.owner)
+            .bind(file.purpose.as_str())
+            .bind(file.expires_at)
+            .bind(to_document(file)?)
+            .execute(connection)
+            .await;
     added.map(|_| ()).map_err(|error| taken_if_duplicate(error, &file.id))
 }
 
@@ -106,8 +109,7 @@ pub(super) async fn delete(database: &Database, id: &str) -> Result<bool, Fault>
     if Statement::new(&select).bind(id).row(&mut tx).await?.is_none() {
         return Ok(false);
     }
-    let user = "SELECT id FROM job_batches WHERE input_file_id = $1 AND ended_at IS NULL LIMIT 1";
-    if let Some(row) = Statement::new(user).bind(id).row(&mut tx).await? {
+    if let Some(row) = Statement::new(USER).bind(id).row(&mut tx).await? {
         return Err(JobError::FileInUse { id: id.to_owned(), batch_id: text(&row, "id")? }.into());
     }
     Statement::new("DELETE FROM job_files WHERE id = $1").bind(id).execute(&mut tx).await?;

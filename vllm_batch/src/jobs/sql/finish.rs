@@ -2,22 +2,16 @@
 
 use serde_json::json;
 
-use super::database::{Database, Fault};
 use super::job::Job;
 use super::lease::push_progress;
-use super::statement::{Statement, integer};
+use super::{Database, Fault, Statement, integer};
 use super::{files, workers};
 use crate::jobs::{
     BatchStatus, BatchUsage, ChunkProgress, FileObject, JobError, Lease, NewChunk, RequestCounts, TaskKind, TaskOutcome,
 };
 
 /// Ends the task of a lease. False if the lease was lost.
-pub(super) async fn finish(
-    database: &Database,
-    lease: &Lease,
-    outcome: &TaskOutcome,
-    now: i64,
-) -> Result<bool, Fault> {
+pub(super) async fn finish(database: &Database, lease: &Lease, outcome: &TaskOutcome, now: i64) -> Result<bool, Fault> {
     let Some(mut job) = Job::lock(database, &lease.batch.id).await? else { return Ok(false) };
     let select = "SELECT is_held, num_released FROM job_tasks WHERE id = $1 AND attempt = $2 AND worker = $3";
     let held = Statement::new(select)
@@ -93,7 +87,8 @@ impl End<'_> {
     }
 
     async fn ran(&mut self, progress: &ChunkProgress, location: &str) -> Result<(), Fault> {
-        let statement = Statement::new("UPDATE job_tasks SET is_open = 0, is_held = 0, location = ").push_value(location);
+        let statement =
+            Statement::new("UPDATE job_tasks SET is_open = 0, is_held = 0, location = ").push_value(location);
         let statement = push_progress(statement, progress).push(" WHERE id = ").push_value(self.lease.task.id.0);
         statement.execute(&mut self.job.tx).await?;
         self.job.finalize_if_done(self.now).await?;

@@ -2,10 +2,12 @@
 
 use sqlx::AnyConnection;
 
-use super::database::{Database, Fault, Tx};
 use super::deliveries;
-use super::statement::{Statement, document, integer, to_document};
+use super::{Database, Fault, Statement, Tx, document, integer, text, to_document};
 use crate::jobs::{Batch, BatchStatus, BatchUsage, Delivery, NewChunk, RequestCounts, WebhookEvent};
+
+/// Whether something is left to do for a batch.
+pub(super) const OPEN_TASK: &str = "SELECT id FROM job_tasks WHERE batch_id = $1 AND is_open = 1 LIMIT 1";
 
 /// Rows of one `INSERT`: both databases allow more values than these have.
 const ROWS_AT_ONCE: usize = 1000;
@@ -89,10 +91,12 @@ impl Job {
 
     /// Makes nothing begin any more. The batch says already why.
     pub(super) async fn end_early(&mut self, now: i64) -> Result<(), Fault> {
-        let drop = "UPDATE job_tasks SET is_open = 0 WHERE batch_id = $1 AND is_open = 1 AND kind = 'run' AND attempt = 0";
+        let drop =
+            "UPDATE job_tasks SET is_open = 0 WHERE batch_id = $1 AND is_open = 1 AND kind = 'run' AND attempt = 0";
         Statement::new(drop).bind(&self.batch.id).execute(&mut self.tx).await?;
         // A chunk that waits for another try waits no longer: all there is to do is to say what is done.
-        let hurry = "UPDATE job_tasks SET due_at = $1 WHERE batch_id = $2 AND is_open = 1 AND is_held = 0 AND due_at > $1";
+        let hurry =
+            "UPDATE job_tasks SET due_at = $1 WHERE batch_id = $2 AND is_open = 1 AND is_held = 0 AND due_at > $1";
         Statement::new(hurry).bind(now).bind(&self.batch.id).execute(&mut self.tx).await?;
         if !self.finalize_if_done(now).await? {
             self.save().await?;
@@ -102,8 +106,7 @@ impl Job {
 
     /// Adds the task to finalize the batch if no other is left; says whether it did.
     pub(super) async fn finalize_if_done(&mut self, now: i64) -> Result<bool, Fault> {
-        let open = "SELECT id FROM job_tasks WHERE batch_id = $1 AND is_open = 1 LIMIT 1";
-        if Statement::new(open).bind(&self.batch.id).row(&mut self.tx).await?.is_some() {
+        if Statement::new(OPEN_TASK).bind(&self.batch.id).row(&mut self.tx).await?.is_some() {
             return Ok(false);
         }
         if self.batch.ends_early_as().is_none() {
@@ -162,7 +165,8 @@ impl Job {
 
 /// Sets counts and usage of those that have not ended to those of their chunks.
 pub(super) async fn add_progress(connection: &mut AnyConnection, batches: &mut [Batch]) -> Result<(), sqlx::Error> {
-    let open: Vec<String> = batches.iter().filter(|batch| !batch.status.is_terminal()).map(|batch| batch.id.clone()).collect();
+    let open: Vec<String> =
+        batches.iter().filter(|batch| !batch.status.is_terminal()).map(|batch| batch.id.clone()).collect();
     if open.is_empty() {
         return Ok(());
     }
@@ -172,7 +176,7 @@ pub(super) async fn add_progress(connection: &mut AnyConnection, batches: &mut [
     let select = format!("SELECT batch_id{sums} FROM job_tasks WHERE kind = 'run' AND batch_id IN ");
     let rows = Statement::new(&select).push_list(&open).push(" GROUP BY batch_id").rows(connection).await?;
     for row in rows {
-        let id = super::statement::text(&row, "batch_id")?;
+        let id = text(&row, "batch_id")?;
         let number = |column| integer(&row, column).map(|number| number as u64);
         if let Some(batch) = batches.iter_mut().find(|batch| batch.id == id) {
             let total = batch.request_counts.total;

@@ -1,15 +1,20 @@
 //! Who does what: tasks are taken, renewed, and taken over from those that fell silent.
 
-use super::database::{Database, Fault, repeat};
 use super::job::Job;
-use super::statement::{Statement, document, integer, text};
 use super::workers;
-use crate::jobs::{
-    Batch, BatchStatus, ChunkProgress, JobError, Lease, LeaseState, Task, TaskId, TaskKind, WorkerInfo,
-};
+use super::{Database, Fault, Statement, document, integer, repeat, text};
+use crate::jobs::{Batch, BatchStatus, ChunkProgress, JobError, Lease, LeaseState, Task, TaskId, TaskKind, WorkerInfo};
 
 /// Overdue batches that a worker looks after before it takes a task. The next one goes on.
 const OVERDUE_AT_ONCE: usize = 16;
+
+pub(super) const OVERDUE: &str = "SELECT id FROM job_batches WHERE expires_at IS NOT NULL AND expires_at <= $1 \
+                                   ORDER BY expires_at LIMIT $2";
+/// When there may be something to do.
+pub(super) const EARLIEST: [&str; 2] = [
+    "SELECT MIN(due_at) AS due FROM job_tasks WHERE is_open = 1",
+    "SELECT MIN(expires_at) AS due FROM job_batches WHERE expires_at IS NOT NULL",
+];
 
 /// From when a lease is good, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -24,23 +29,15 @@ impl Until {
     }
 }
 
-pub(super) async fn take(
-    database: &Database,
-    worker: &WorkerInfo,
-    until: Until,
-) -> Result<Option<Lease>, Fault> {
+pub(super) async fn take(database: &Database, worker: &WorkerInfo, until: Until) -> Result<Option<Lease>, Fault> {
     let mut tx = database.begin().await?;
     workers::seen(&mut tx, worker, until.now).await?;
-    let statement = Statement::new(
-        "UPDATE job_tasks SET is_held = 1, worker = $1, due_at = $2, attempt = attempt + 1 WHERE id = (\
-         SELECT id FROM job_tasks WHERE is_open = 1 AND due_at <= $3",
-    );
-    let mut statement = statement.bind(&worker.name).bind(until.end()).bind(until.now);
-    if !worker.models.is_empty() {
-        statement = statement.push(" AND (model IS NULL OR model IN ").push_list(&worker.models).push(")");
-    }
-    let taken = statement
-        .push(" ORDER BY priority DESC, batch_seq, id LIMIT 1")
+    let statement = Statement::new("UPDATE job_tasks SET is_held = 1, attempt = attempt + 1, worker = ")
+        .push_value(&worker.name)
+        .push(", due_at = ")
+        .push_value(until.end())
+        .push(" WHERE id = (");
+    let taken = push_next_task(statement, &worker.models, until.now)
         .push(database.dialect().skip_locked())
         .push(") RETURNING id, batch_id, kind, attempt, document")
         .row(&mut tx)
@@ -59,6 +56,18 @@ pub(super) async fn take(
     let batch: Batch = document(&select.row(&mut tx).await?.ok_or(sqlx::Error::RowNotFound)?, "document")?;
     tx.commit().await?;
     Ok(Some(Lease { task, batch, worker: worker.name.clone(), expires_at: until.end() }))
+}
+
+/// A `SELECT` of the next task for a worker that serves these models.
+pub(super) fn push_next_task(statement: Statement, models: &[String], now: i64) -> Statement {
+    // The sign keeps databases from gathering all tasks that are due, to sort them: the first by order is most likely due.
+    let statement = statement.push("SELECT id FROM job_tasks WHERE is_open = 1 AND +due_at <= ").push_value(now);
+    let statement = if models.is_empty() {
+        statement
+    } else {
+        statement.push(" AND (model IS NULL OR model IN ").push_list(models).push(")")
+    };
+    statement.push(" ORDER BY priority DESC, batch_seq, id LIMIT 1")
 }
 
 pub(super) async fn renew(
@@ -115,8 +124,7 @@ pub(super) async fn expire_overdue(database: &Database, now: i64) -> Result<(), 
 
 async fn overdue(database: &Database, now: i64) -> Result<Vec<String>, Fault> {
     let mut connection = database.read().await?;
-    let select = "SELECT id FROM job_batches WHERE expires_at IS NOT NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2";
-    let rows = Statement::new(select).bind(now).bind(OVERDUE_AT_ONCE).rows(&mut connection).await?;
+    let rows = Statement::new(OVERDUE).bind(now).bind(OVERDUE_AT_ONCE).rows(&mut connection).await?;
     Ok(rows.iter().map(|row| text(row, "id")).collect::<Result<_, _>>()?)
 }
 
@@ -135,12 +143,8 @@ pub(super) async fn expire(database: &Database, id: &str, now: i64) -> Result<()
 
 pub(super) async fn next_due(database: &Database, now: i64) -> Result<Option<i64>, Fault> {
     let mut connection = database.read().await?;
-    let earliest = [
-        "SELECT MIN(due_at) AS due FROM job_tasks WHERE is_open = 1",
-        "SELECT MIN(expires_at) AS due FROM job_batches WHERE expires_at IS NOT NULL",
-    ];
     let mut due: Option<i64> = None;
-    for select in earliest {
+    for select in EARLIEST {
         let row = Statement::new(select).row(&mut connection).await?.ok_or(sqlx::Error::RowNotFound)?;
         let other: Option<i64> = sqlx::Row::try_get(&row, "due")?;
         due = due.into_iter().chain(other).min();

@@ -7,8 +7,7 @@
 use sha2::{Digest, Sha256};
 use sqlx::AssertSqlSafe;
 
-use super::database::{Database, Fault, Tx, repeat};
-use super::statement::{Statement, integer, text};
+use super::{Database, Fault, Statement, Tx, integer, repeat, text};
 use crate::jobs::JobError;
 
 /// What the versions of a series of tables are, from 1. One that was released is never changed.
@@ -83,7 +82,10 @@ mod tests {
     use super::*;
 
     const OLD: Series = Series { name: "test", versions: &["CREATE TABLE a (x SERIAL_KEY, y BIGINT)"] };
-    const NEW: Series = Series { name: "test", versions: &[OLD.versions[0], "ALTER TABLE a ADD COLUMN z TEXT; CREATE TABLE b (x TEXT)"] };
+    const NEW: Series = Series {
+        name: "test",
+        versions: &[OLD.versions[0], "ALTER TABLE a ADD COLUMN z TEXT; CREATE TABLE b (x TEXT)"],
+    };
     const BROKEN: Series = Series { name: "test", versions: &[OLD.versions[0], "CREATE TABLE b (x TEXT); nonsense"] };
     const OTHER: Series = Series { name: "test", versions: &["CREATE TABLE c (x BIGINT)"] };
 

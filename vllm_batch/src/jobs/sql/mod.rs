@@ -12,12 +12,15 @@ mod job;
 mod lease;
 mod migrate;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use sqlx::AnyPool;
 
-use self::database::{Database, repeat};
-use self::migrate::Series;
+pub(crate) use self::database::{Database, Fault, Tx, repeat};
+pub(crate) use self::migrate::Series;
+pub(crate) use self::statement::{Statement, document, integer, text, to_document};
 use super::{
     Batch, BatchQuery, BatchStatus, ChunkProgress, Delivery, DeliveryState, FileObject, FileQuery, JobError, JobStore,
     Lease, LeaseState, NewChunk, Page, QueueLimits, StoreFuture, TaskId, TaskOutcome, WorkerInfo,
@@ -77,12 +80,17 @@ impl SqlStore {
     /// # Errors
     /// [`JobError::Store`].
     pub async fn migrate(&self) -> Result<(), JobError> {
-        self.database.migrate(TABLES).await
+        self.database().migrate(TABLES).await
     }
 
     /// Its connections, for other tables in the same database.
     pub fn pool(&self) -> &AnyPool {
-        self.database.pool()
+        self.database().pool()
+    }
+
+    /// What other tables in the same database need beside [`pool`](Self::pool).
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 }
 

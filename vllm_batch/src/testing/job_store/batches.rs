@@ -30,8 +30,8 @@ async fn batches_are_what_they_were(store: &Work) {
     first.metadata = BTreeMap::from([("te\u{e4}m".to_owned(), "\"red\" \\ \u{1f600}".to_owned())]);
     first.priority = -7;
     first.output_expires_after = Some(OutputExpiry { seconds: 3600 });
-    first.owner = "ann".to_owned();
-    first.completion_window = "1h".to_owned();
+    first.owner = "ann".into();
+    first.completion_window = "1h".into();
     first.expires_at = START + 3600;
     assert_eq!(code(store.insert_batch(&first, NO_LIMITS).await), Err("not_found"), "there is no input");
     store.add_file("file-1").await;
@@ -40,7 +40,7 @@ async fn batches_are_what_they_were(store: &Work) {
     assert_eq!(code(store.batch("batch_2").await), Ok(None));
     assert_eq!(code(store.insert_batch(&first, NO_LIMITS).await), Err("invalid_parameter"), "the id is taken");
     let mut begun = batch("batch_2");
-    begun.input_file_id = "file-1".to_owned();
+    begun.input_file_id = "file-1".into();
     begun.status = BatchStatus::InProgress;
     assert_eq!(code(store.insert_batch(&begun, NO_LIMITS).await), Err("invalid_parameter"), "it is in progress");
     assert_eq!(store.queue(10).await.expect("the queue is read"), [first]);
@@ -50,7 +50,7 @@ async fn batches_are_what_they_were(store: &Work) {
 async fn lists_have_pages(store: &Work) {
     for number in 1..=6 {
         let mut batch = batch(&format!("batch_{number}"));
-        batch.owner = if number % 2 == 1 { "ann" } else { "bob" }.to_owned();
+        batch.owner = if number % 2 == 1 { "ann" } else { "bob" }.into();
         store.add_file(&batch.input_file_id).await;
         store.insert_batch(&batch, NO_LIMITS).await.expect("a batch is added");
     }
@@ -111,8 +111,8 @@ async fn limits_hold(store: &Work) {
     store.add_file("file-1").await;
     let add = async |id: &str, owner: &str| {
         let mut batch = batch(id);
-        batch.input_file_id = "file-1".to_owned();
-        batch.owner = owner.to_owned();
+        batch.input_file_id = "file-1".into();
+        batch.owner = owner.into();
         store.insert_batch(&batch, limits).await.map_err(|error| error.to_string())
     };
     assert_eq!(add("batch_1", "ann").await, Ok(()));
@@ -133,7 +133,7 @@ async fn the_last_place_goes_to_one(store: &Work) {
     let limits = QueueLimits { max_batches: Some(5), max_batches_per_owner: None };
     let add = async |number: usize| {
         let mut batch = batch(&format!("batch_{number}"));
-        batch.input_file_id = "file-1".to_owned();
+        batch.input_file_id = "file-1".into();
         code(store.insert_batch(&batch, limits).await)
     };
     let added = join_all((0..12).map(add)).await;
@@ -150,7 +150,7 @@ async fn one_change_at_a_time(store: &Work) {
         changed.metadata = BTreeMap::from([("by".to_owned(), number.to_string())]);
         // What else is changed does not count.
         changed.status = BatchStatus::Completed;
-        changed.owner = "eve".to_owned();
+        changed.owner = "eve".into();
         code(store.update_batch(&changed).await)
     };
     let changed = join_all((1..=6).map(change)).await;

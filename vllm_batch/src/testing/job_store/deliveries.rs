@@ -40,7 +40,7 @@ async fn messages_are_what_they_were(store: &Work) {
     assert_eq!(read(&first.id).await, Some(first.clone()));
     assert_eq!(read("evt_unknown").await, None);
     let mut other = first.clone();
-    other.body = "other".to_owned();
+    other.body = "other".into();
     store.insert_delivery(&other).await.expect("a message that is there already changes nothing");
     assert_eq!(read(&first.id).await, Some(first.clone()));
 
@@ -49,7 +49,7 @@ async fn messages_are_what_they_were(store: &Work) {
     first.last_error = Some("503".to_owned());
     first.next_attempt_at = START + 500;
     let mut noted = first.clone();
-    noted.body = "a body never changes".to_owned();
+    noted.body = "a body never changes".into();
     store.update_delivery(&noted).await.expect("a try is noted");
     assert_eq!(read(&first.id).await, Some(first.clone()));
     let listed = async |state| store.deliveries(state, 10).await.expect("messages are listed");
@@ -71,7 +71,9 @@ async fn one_sender_takes_a_message(store: &Work) {
     let due = async |now, limit| store.due_deliveries(now, 30, limit).await.expect("messages are taken");
     assert_eq!(due(START - 1, 10).await, []);
     let mut taken = messages[..2].to_vec();
-    taken.iter_mut().for_each(|message| message.next_attempt_at = START + 1 + 30);
+    for message in &mut taken {
+        message.next_attempt_at = START + 1 + 30;
+    }
     assert_eq!(due(START + 1, 10).await, taken, "what is due, longest first, and when it is again");
     assert_eq!(due(START + 1, 10).await, []);
 

@@ -8,7 +8,9 @@ use serde_json::json;
 use super::work::{
     CHUNK, NO_LIMITS, START, TTL, Work, batch, chunks, code, failed, location, progress, refused, standing, success,
 };
-use crate::jobs::{Batch, BatchStatus, DeliveryState, JobStore, Lease, LeaseState, RequestCounts, TaskKind, TaskOutcome};
+use crate::jobs::{
+    Batch, BatchStatus, DeliveryState, JobStore, Lease, LeaseState, RequestCounts, TaskKind, TaskOutcome,
+};
 
 use BatchStatus::{Cancelled, Cancelling, Completed, Expired, Failed, Finalizing, InProgress};
 
@@ -232,7 +234,10 @@ async fn the_first_reason_counts(store: &Work) {
     assert_eq!(standing(&failing), (InProgress, Some(Failed)));
     let batch = store.cancel_batch("batch_1", START + 2).await.expect("a batch that ends early stays as it is");
     assert_eq!(batch, failing);
-    assert_eq!(code(store.heartbeat(&second, &progress(3), batch.expires_at + 1, TTL).await), Ok(LeaseState::Cancelling));
+    assert_eq!(
+        code(store.heartbeat(&second, &progress(3), batch.expires_at + 1, TTL).await),
+        Ok(LeaseState::Cancelling)
+    );
     assert!(store.end(&second, &failed(START, 9), batch.expires_at + 1).await);
     assert_eq!(store.get("batch_1").await.errors.len(), 1, "the first failure says why");
     finalized(store, Failed, batch.expires_at + 2).await;

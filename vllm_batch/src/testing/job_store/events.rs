@@ -70,7 +70,7 @@ const EVENTS: [Event; 19] = [
     Event::Take("ann"),
     Event::Take("bob"),
     Event::Take("ann"),
-    Event::Take("eve"),
+    Event::Take("bob"),
     Event::Succeed(Which::First),
     Event::Succeed(Which::Last),
     Event::Succeed(Which::Last),

@@ -18,8 +18,8 @@ where
 
 async fn files_are_what_they_were(store: &Work) {
     let mut first = file("file-1");
-    first.owner = "ann".to_owned();
-    first.filename = "naïve \"quotes\" \\ \u{1f600}.jsonl".to_owned();
+    first.owner = "ann".into();
+    first.filename = "naïve \"quotes\" \\ \u{1f600}.jsonl".into();
     first.expires_at = Some(START + 5);
     store.insert_file(&first).await.expect("a file is made known");
     assert_eq!(store.file("file-1").await.expect("a file is read"), Some(first.clone()));
@@ -34,7 +34,7 @@ async fn files_are_what_they_were(store: &Work) {
 async fn lists_have_pages(store: &Work) {
     for number in 1..=7 {
         let mut file = file(&format!("file-{number}"));
-        file.owner = if number % 2 == 1 { "ann" } else { "bob" }.to_owned();
+        file.owner = if number % 2 == 1 { "ann" } else { "bob" }.into();
         file.purpose = if number < 6 { FilePurpose::Batch } else { FilePurpose::BatchOutput };
         store.insert_file(&file).await.expect("a file is made known");
     }

@@ -14,6 +14,7 @@ where
     S: Future<Output = Arc<dyn JobStore>>,
 {
     silence_loses_a_task(&Work(make().await)).await;
+    a_worker_that_was_restarted_is_another_holder(&Work(make().await)).await;
     one_worker_takes_over(&Work(make().await)).await;
     a_late_holder_keeps_what_nobody_took(&Work(make().await)).await;
     what_is_given_back_is_free_at_once(&Work(make().await)).await;
@@ -41,7 +42,11 @@ async fn silence_loses_a_task(store: &Work) {
     assert_eq!(before, after, "a lease that was lost changed something");
 
     assert!(store.end(&bob, &success(&bob), taken_at + 1).await);
-    assert_eq!(code(store.heartbeat(&bob, &progress(CHUNK), taken_at, TTL).await), Ok(LeaseState::Lost), "it has ended");
+    assert_eq!(
+        code(store.heartbeat(&bob, &progress(CHUNK), taken_at, TTL).await),
+        Ok(LeaseState::Lost),
+        "it has ended"
+    );
     let locations = store.chunk_locations("batch_1").await.expect("chunks are listed");
     assert_eq!(locations, [(chunks(1)[0], Some(location(0, 2)))]);
     store.work_off(taken_at + 2).await;
@@ -49,6 +54,16 @@ async fn silence_loses_a_task(store: &Work) {
     assert_eq!(code(store.delete_batch("batch_1").await), Ok(true));
     assert!(!store.end(&ann, &success(&ann), taken_at + 3).await, "the batch is gone");
     assert_eq!(code(store.heartbeat(&ann, &progress(1), taken_at, TTL).await), Ok(LeaseState::Lost));
+}
+
+async fn a_worker_that_was_restarted_is_another_holder(store: &Work) {
+    store.start("batch_1", 1, START).await;
+    let before = store.take("ann", START).await.expect("there is a chunk");
+    let after = store.take("ann", START + TTL).await.expect("the task is free again");
+    assert_eq!((before.task.attempt, after.task.attempt), (1, 2));
+    assert_eq!(code(store.heartbeat(&before, &progress(1), START + TTL, TTL).await), Ok(LeaseState::Lost));
+    assert!(!store.end(&before, &success(&before), START + TTL).await, "what it said before it died");
+    assert!(store.end(&after, &success(&after), START + TTL).await);
 }
 
 async fn one_worker_takes_over(store: &Work) {
@@ -116,7 +131,7 @@ async fn an_answer_that_was_lost_can_be_asked_for(store: &Work) {
     for (lease, outcome) in &ended {
         assert!(store.end(lease, outcome, START + 2).await, "{lease:?}");
         let mut other = lease.clone();
-        other.worker = "other".to_owned();
+        other.worker = "other".into();
         assert!(!store.end(&other, outcome, START + 2).await, "another worker says the same");
     }
     assert_eq!(store.get("batch_1").await, before);
@@ -137,6 +152,9 @@ async fn the_next_task_has_a_time(store: &Work) {
     let none: Vec<NewChunk> = Vec::new();
     assert!(store.end(&lease, &TaskOutcome::Validated { model: "tiny".to_owned(), chunks: none }, START + 7).await);
     assert_eq!(due(START + 8).await, Ok(Some(START + 8)));
-    store.work_off(START + 8).await;
+    let lease = store.take("w", START + 8).await.expect("there is a task to finalize");
+    assert_eq!(code(store.heartbeat(&lease, &progress(0), START + 8, 1_000_000).await), Ok(LeaseState::Held));
+    assert_eq!(due(START + 8).await, Ok(Some(START + 1_000_008)), "a batch whose rows are done does not expire");
+    assert!(store.end(&lease, &success(&lease), START + 9).await);
     assert_eq!(due(START + 9).await, Ok(None));
 }

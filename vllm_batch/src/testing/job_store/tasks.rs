@@ -163,6 +163,7 @@ async fn workers_are_known(store: &Work) {
     let ann = WorkerInfo {
         models: vec!["tiny".to_owned(), "\"big\", [or so]".to_owned()],
         tokens_per_second: 1.5,
+        rows_per_second: Some(0.25),
         ..worker("ann")
     };
     let idle = store.lease(&ann, START + 10, TTL).await.expect("a task is asked for");
@@ -182,6 +183,14 @@ async fn workers_are_known(store: &Work) {
     store.take("late", START + 20 + day).await;
     let names: Vec<_> = list(0).await.into_iter().map(|worker| worker.name).collect();
     assert_eq!(names, ["ann", "late"], "those that are silent for a day are forgotten");
+
+    let told = WorkerInfo { last_seen: START + 99, rows_per_second: None, ..worker("ann") };
+    store.note_worker(&told).await.expect("a worker is noted");
+    let new = WorkerInfo { rows_per_second: Some(3.5), ..seen(&worker("new"), START + 98) };
+    store.note_worker(&new).await.expect("a worker is noted");
+    store.forget_worker("late").await.expect("a worker is forgotten");
+    store.forget_worker("unknown").await.expect("a worker that is not known is not missed");
+    assert_eq!(list(0).await, [told, new]);
 }
 
 async fn an_outcome_belongs_to_its_task(store: &Work) {

@@ -100,13 +100,21 @@ pub(super) fn file(id: &str) -> FileObject {
 /// A new batch with a receiver, whose input is the file of the same number.
 pub(super) fn batch(id: &str) -> Batch {
     let mut batch = Batch::new(id, "/v1/chat/completions", id.replace("batch_", "file-"), START);
-    batch.webhook = Some(WebhookConfig { url: "https://example.com/hook".to_owned(), secret: None, events: Vec::new() });
+    batch.webhook =
+        Some(WebhookConfig { url: "https://example.com/hook".to_owned(), secret: None, events: Vec::new() });
     batch
 }
 
 /// A worker that serves every model.
 pub(super) fn worker(name: &str) -> WorkerInfo {
-    WorkerInfo { name: name.to_owned(), models: Vec::new(), started_at: START, last_seen: START, tokens_per_second: 0.0, rows_per_second: None }
+    WorkerInfo {
+        name: name.to_owned(),
+        models: Vec::new(),
+        started_at: START,
+        last_seen: START,
+        tokens_per_second: 0.0,
+        rows_per_second: None,
+    }
 }
 
 /// So many chunks, one after the other.

@@ -95,5 +95,5 @@ CREATE TABLE job_deliveries (
     created_at BIGINT NOT NULL
 );
 CREATE INDEX job_deliveries_by_state ON job_deliveries (state, seq);
-CREATE INDEX job_deliveries_due ON job_deliveries (next_attempt_at, seq) WHERE state = 'pending';
+CREATE INDEX job_deliveries_due ON job_deliveries (state, next_attempt_at, seq);
 CREATE INDEX job_deliveries_by_batch ON job_deliveries (batch_id);
