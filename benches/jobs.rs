@@ -13,8 +13,8 @@ use std::time::Instant;
 use futures::stream;
 use vllm_batch::batch::Contract;
 use vllm_batch::jobs::{
-    FileStore, JobError, JobService, NewBatch, NewFile, ServiceOptions, SqlStore, TaskOutcome, Worker,
-    WorkerInfo, WorkerOptions,
+    FileStore, JobError, JobService, NewBatch, NewFile, ServiceOptions, SqlStore, TaskOutcome, Worker, WorkerInfo,
+    WorkerOptions,
 };
 use vllm_batch::testing::ScriptedEngine;
 use vllm_batch::{BatchEngine, BatchRunner};
@@ -34,7 +34,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let seconds = runtime.block_on(run_as_job(folder.path(), &text, chunk_size))?;
         let more = (seconds - alone) / rows as f64;
         let share = 100.0 * more * DEMO_ROWS_PER_SECOND;
-        writeln!(out, "chunks of {chunk_size}: {:.1} us a row more, {share:.3} % of a row of the demo model", more * 1e6)?;
+        writeln!(
+            out,
+            "chunks of {chunk_size}: {:.1} us a row more, {share:.3} % of a row of the demo model",
+            more * 1e6
+        )?;
     }
     runtime.block_on(queue(folder.path(), rows))
 }

@@ -64,11 +64,11 @@ pub use embeddings::{Embedding, EmbeddingList, EmbeddingVector, PoolingUsage};
 pub use endpoint::Endpoint;
 pub use error::{LineError, LineErrorKind, RunError};
 pub use line::BatchLine;
-#[cfg(feature = "jobs")]
-pub(crate) use order::{OrderedRows, RowOrder, Unfinished};
 pub use logprobs::{
     ChatLogprobs, ChatTokenLogprob, LEAST_LOGPROB, PromptLogprob, PromptLogprobs, TextLogprobs, TopLogprob,
 };
+#[cfg(feature = "jobs")]
+pub(crate) use order::{OrderedRows, RowOrder, Unfinished};
 pub use plan::PlanPolicy;
 pub use progress::Progress;
 pub use report::{BatchReport, RunStatus};

@@ -93,7 +93,13 @@ pub(super) struct Validator {
 
 impl Validator {
     pub(super) fn new(limits: OpenAiLimits) -> Self {
-        Self { limits, endpoint: limits.endpoint, model: None, num_embedding_inputs: 0, found: ValidationErrors::default() }
+        Self {
+            limits,
+            endpoint: limits.endpoint,
+            model: None,
+            num_embedding_inputs: 0,
+            found: ValidationErrors::default(),
+        }
     }
 
     /// Refuses a file that is not worth reading.

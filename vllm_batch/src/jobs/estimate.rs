@@ -126,11 +126,8 @@ mod tests {
 
     #[test]
     fn batches_of_a_model_follow_each_other_at_the_rate_of_its_workers() {
-        let queue = vec![
-            batch("a", Some("x"), (100, 40)),
-            batch("b", Some("y"), (10, 0)),
-            batch("c", Some("x"), (30, 0)),
-        ];
+        let queue =
+            vec![batch("a", Some("x"), (100, 40)), batch("b", Some("y"), (10, 0)), batch("c", Some("x"), (30, 0))];
         let workers = vec![worker(&["x"], Some(2.0)), worker(&["x", "y"], Some(1.0)), worker(&["x"], None)];
         let expected = [
             (0, Some(60), Some(0.0), Some(20.0)),
@@ -143,9 +140,10 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_not_known() {
         let queue = vec![batch("a", Some("x"), (100, 40)), batch("b", None, (0, 0)), batch("c", Some("x"), (30, 0))];
-        let expected =
-            [(0, Some(60), Some(0.0), None), (1, None, None, None), (2, Some(30), None, None)];
-        for workers in [vec![], vec![worker(&["x"], None)], vec![worker(&["y"], Some(3.0))], vec![worker(&["x"], Some(0.0))]] {
+        let expected = [(0, Some(60), Some(0.0), None), (1, None, None, None), (2, Some(30), None, None)];
+        for workers in
+            [vec![], vec![worker(&["x"], None)], vec![worker(&["y"], Some(3.0))], vec![worker(&["x"], Some(0.0))]]
+        {
             assert_eq!(report(queue.clone(), workers), expected);
         }
     }

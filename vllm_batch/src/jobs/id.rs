@@ -38,7 +38,8 @@ mod tests {
         for text in ["", "file-", "file-0", "../../etc/passwd"] {
             assert!(!is_id(FILE, text), "{text}");
         }
-        for text in [format!("file-{}", "A".repeat(32)), format!("file-{digits}0"), format!("file-../{}", &digits[3..])] {
+        for text in [format!("file-{}", "A".repeat(32)), format!("file-{digits}0"), format!("file-../{}", &digits[3..])]
+        {
             assert!(!is_id(FILE, &text), "{text}");
         }
     }

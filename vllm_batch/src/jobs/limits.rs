@@ -183,7 +183,11 @@ mod tests {
             assert_eq!((batch.expires_at, &*batch.completion_window), (1000 + seconds, text));
         }
         for text in ["", "h", "24", "0h", "721h", "31d", "+1h", "1 h", "24H", "1.5h", "99999999999999999999d", "24é"] {
-            assert_eq!(wrong(&changed(|new| text.clone_into(&mut new.completion_window))), Some("completion_window"), "{text}");
+            assert_eq!(
+                wrong(&changed(|new| text.clone_into(&mut new.completion_window))),
+                Some("completion_window"),
+                "{text}"
+            );
         }
     }
 
@@ -200,7 +204,10 @@ mod tests {
             (changed(|new| new.priority = -100), None),
             (changed(|new| new.priority = 101), Some("priority")),
             (changed(|new| new.output_expires_after = Some(OutputExpiry { seconds: 2_592_000 })), None),
-            (changed(|new| new.output_expires_after = Some(OutputExpiry { seconds: 3599 })), Some("output_expires_after.seconds")),
+            (
+                changed(|new| new.output_expires_after = Some(OutputExpiry { seconds: 3599 })),
+                Some("output_expires_after.seconds"),
+            ),
             (changed(|new| new.endpoint = "/v1/images/edits".to_owned()), Some("endpoint")),
             (changed(|new| new.endpoint = String::new()), Some("endpoint")),
             (changed(|new| new.endpoint = "/score".to_owned()), None),

@@ -46,7 +46,10 @@ async fn a_file_that_is_not_valid_is_refused_with_every_line() {
         (bad, vec![("invalid_json_line", Some(2)), ("duplicate_custom_id", Some(3)), ("model_not_found", Some(4))]),
         ("\n".to_owned(), vec![("empty_file", None)]),
         (String::new(), vec![("empty_file", None)]),
-        (line("a", "x").replace(COMPLETIONS, "/v1/embeddings"), vec![("unsupported_parameter", Some(1)), ("url_mismatch", Some(1))]),
+        (
+            line("a", "x").replace(COMPLETIONS, "/v1/embeddings"),
+            vec![("unsupported_parameter", Some(1)), ("url_mismatch", Some(1))],
+        ),
     ];
     for (input, expected) in cases {
         let batch = house.submit(&input).await;
@@ -143,7 +146,10 @@ async fn failed_rows_have_another_try() {
     let found: Vec<_> = page.data.iter().map(|row| row.custom_id.as_deref().unwrap()).collect();
     assert_eq!((found, page.has_more), (vec!["row-17"], false));
     let retried = house.service.retry_failed("", &batch.id).await.unwrap();
-    assert_eq!((retried.priority, retried.metadata["retry_of"].as_str(), retried.metadata["team"].as_str()), (7, &*batch.id, "red"));
+    assert_eq!(
+        (retried.priority, retried.metadata["retry_of"].as_str(), retried.metadata["team"].as_str()),
+        (7, &*batch.id, "red")
+    );
     house.worker("w", &Arc::new(ScriptedEngine::echo()), |_| {}).run_until_idle().await.unwrap();
     let [answers, errors] = house.results(&retried).await;
     assert_eq!((names_of(&answers), errors), (vec!["row-7".to_owned(), "row-17".to_owned()], String::new()));

@@ -60,7 +60,11 @@ async fn a_dead_engine_fails_the_batch_with_what_is_done() {
     worker.run_until_idle().await.unwrap();
     let ended = house.get(&batch).await;
     assert_eq!(standing(&ended), ("failed", [400, 50, 350]));
-    assert!(ended.errors[0]["message"].as_str().unwrap().contains("the script lets the engine die"), "{:?}", ended.errors);
+    assert!(
+        ended.errors[0]["message"].as_str().unwrap().contains("the script lets the engine die"),
+        "{:?}",
+        ended.errors
+    );
     let [answers, errors] = house.results(&batch).await;
     assert_eq!(names_of(&answers), (0..50).map(|row| format!("row-{row}")).collect::<Vec<_>>());
     let codes = codes_of(&errors);
@@ -115,7 +119,10 @@ async fn a_worker_that_is_told_to_stop_loses_nothing() {
         house.worker("v", &next, |_| {}).run_until_idle().await.unwrap();
         assert_eq!(standing(&house.get(&batch).await), ("completed", [300, 300, 0]));
         assert_eq!(next.stats().submitted, 300 - done, "what was answered is not asked for again");
-        assert_eq!(names_of(&house.results(&batch).await[0]), (0..300).map(|row| format!("row-{row}")).collect::<Vec<_>>());
+        assert_eq!(
+            names_of(&house.results(&batch).await[0]),
+            (0..300).map(|row| format!("row-{row}")).collect::<Vec<_>>()
+        );
     }
 }
 

@@ -88,11 +88,8 @@ async fn results_are_no_input_and_receivers_are_checked() {
     let error = house.service.create_batch(NewBatch::new(output, COMPLETIONS)).await.unwrap_err();
     assert!(matches!(error, JobError::InvalidParameter { param: "input_file_id", .. }), "{error}");
     let mut new = NewBatch::new(&batch.input_file_id, COMPLETIONS);
-    new.webhook = Some(vllm_batch::jobs::WebhookConfig {
-        url: "http://localhost/".to_owned(),
-        secret: None,
-        events: Vec::new(),
-    });
+    new.webhook =
+        Some(vllm_batch::jobs::WebhookConfig { url: "http://localhost/".to_owned(), secret: None, events: Vec::new() });
     let error = house.service.create_batch(new).await.unwrap_err();
     assert!(matches!(error, JobError::InvalidParameter { param: "webhook", .. }), "{error}");
 }

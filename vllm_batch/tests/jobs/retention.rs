@@ -59,7 +59,11 @@ async fn what_a_crash_left_behind_is_found() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, "x").unwrap();
     }
-    assert_eq!(done(house.service.delete_orphans().await.unwrap()), [0, 0, 0], "they may be about to belong to something");
+    assert_eq!(
+        done(house.service.delete_orphans().await.unwrap()),
+        [0, 0, 0],
+        "they may be about to belong to something"
+    );
     // The system's clock says when they were written.
     house.clock.store(i64::from(u32::MAX), Ordering::SeqCst);
     assert_eq!(done(house.service.delete_orphans().await.unwrap()), [0, 0, 3]);

@@ -41,7 +41,8 @@ async fn a_batch_runs_where_its_model_is_served() {
     let house = House::new().await;
     let spec = EngineSpec::new("other", "other-1");
     let (first, second) = (Arc::new(moody()), Arc::new(moody().with_spec(spec)));
-    let [of_first, of_second] = [("one", &first), ("two", &second)].map(|(name, engine)| house.worker(name, engine, |_| {}));
+    let [of_first, of_second] =
+        [("one", &first), ("two", &second)].map(|(name, engine)| house.worker(name, engine, |_| {}));
     let text = line("a", "say it").replace("scripted", "other");
     let unknown = house.submit(&text).await;
     of_first.run_until_idle().await.unwrap();

@@ -61,7 +61,8 @@ fn delete_torn_below(folder: &Path, before: i64) -> io::Result<u64> {
 }
 
 fn is_torn(name: &str) -> bool {
-    name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
+    name.rsplit_once('#')
+        .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 fn is_older(entry: &fs::DirEntry, before: i64) -> bool {

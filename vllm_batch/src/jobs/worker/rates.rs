@@ -116,7 +116,9 @@ mod tests {
         rates.measure(at(520));
         assert_eq!(rates.now(), Rate { rows_per_second: Some(2.0), tokens_per_second: 30.0 });
         rates.measure(at(580));
-        let Rate { rows_per_second: Some(rows), tokens_per_second: tokens } = rates.now() else { panic!("it was measured") };
+        let Rate { rows_per_second: Some(rows), tokens_per_second: tokens } = rates.now() else {
+            panic!("it was measured")
+        };
         let left = (-1.0_f64).exp();
         assert!((rows - 2.0 * left).abs() < 1e-9 && (tokens - 30.0 * left).abs() < 1e-9, "{rows} {tokens}");
         rates.end(at(580));

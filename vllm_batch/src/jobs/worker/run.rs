@@ -53,7 +53,12 @@ impl Worker {
     }
 
     /// Runs the rows that have no row in the journal, until they are done, or as far as it goes.
-    async fn run_rows(&self, folder: &ChunkFolder, heart: &Heart, stop: &CancellationToken) -> Result<RunStatus, Failure> {
+    async fn run_rows(
+        &self,
+        folder: &ChunkFolder,
+        heart: &Heart,
+        stop: &CancellationToken,
+    ) -> Result<RunStatus, Failure> {
         self.rates().begin(Instant::now());
         let started = Instant::now();
         let (worker, folder) = (self.clone(), folder.clone());
@@ -177,8 +182,12 @@ impl Order {
         let [answers, errors] = self.targets;
         let name = self.input.display().to_string();
         let write = move || {
-            let order =
-                RowOrder { input: &self.input, first_line: self.first_line, rows: &self.rows, unfinished: self.unfinished };
+            let order = RowOrder {
+                input: &self.input,
+                first_line: self.first_line,
+                rows: &self.rows,
+                unfinished: self.unfinished,
+            };
             order.write(&answers, &errors).map_err(|error| error.to_string())
         };
         let written = tokio::task::spawn_blocking(write).await;

@@ -83,10 +83,16 @@ impl Worker {
             _ if held.heart.state() == LeaseState::Lost => (None, Vec::new(), "lost", End::Other),
             Ended::Lost => (None, Vec::new(), "lost", End::Other),
             Ended::Released => (Some(TaskOutcome::Released), Vec::new(), "released", End::Other),
-            Ended::Done(outcome, contents) => (Some(outcome), contents, "done", if is_run { End::Ran } else { End::Other }),
+            Ended::Done(outcome, contents) => {
+                (Some(outcome), contents, "done", if is_run { End::Ran } else { End::Other })
+            }
             Ended::Failed(failure) => {
                 let outcome = self.failed(&mut held.history, &failure);
-                let end = if failure.is_of_engine { End::EngineFailed(held.lease.task.id, failure.message) } else { End::Other };
+                let end = if failure.is_of_engine {
+                    End::EngineFailed(held.lease.task.id, failure.message)
+                } else {
+                    End::Other
+                };
                 (Some(outcome), Vec::new(), "failed", end)
             }
         };
