@@ -13,8 +13,8 @@ use std::time::Instant;
 use futures::stream;
 use vllm_batch::batch::Contract;
 use vllm_batch::jobs::{
-    FileStore, JobError, JobService, JobStore as _, NewBatch, NewFile, ServiceOptions, SqlStore, TaskOutcome, Worker,
-    WorkerInfo, WorkerOptions,
+    FileStore, JobError, JobService, NewBatch, NewFile, ServiceOptions, SqlStore, TaskOutcome, Worker, WorkerInfo,
+    WorkerOptions,
 };
 use vllm_batch::testing::ScriptedEngine;
 use vllm_batch::{BatchEngine, BatchRunner};

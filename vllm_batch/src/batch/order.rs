@@ -63,7 +63,9 @@ pub(crate) struct OrderedRows {
     pub(crate) completed: u64,
     /// Errors, those of requests without a row included.
     pub(crate) failed: u64,
-    /// Those of `failed` that may end differently another time, but had a row.
+    /// Those of `failed` that had no row.
+    pub(crate) missing: u64,
+    /// Those of `failed` that had a row, and may end differently another time.
     pub(crate) retryable: u64,
     /// Tokens of the answers.
     pub(crate) usage: Usage,
@@ -95,6 +97,7 @@ impl RowOrder<'_> {
                 targets.write(row.is_success, bytes)?;
             } else {
                 found.failed += 1;
+                found.missing += 1;
                 let key = keyer.raw_line(self.first_line + line.number - 1, bytes);
                 let row = BatchRequestOutput::closed(key, name, self.unfinished.reason());
                 targets.write(false, &serde_json::to_vec(&row).expect("rows can be written to memory"))?;

@@ -51,7 +51,7 @@ impl JobService {
     /// [`JobError::Store`]; [`JobError::Files`].
     pub async fn delete_orphans(&self) -> Result<Maintenance, JobError> {
         let before = self.now().saturating_sub(ORPHAN_AGE);
-        let mut done = Maintenance::default();
+        let mut done = Maintenance { orphans: self.files_store().delete_torn(before).await?, ..Maintenance::default() };
         for prefix in [FileKey::FILES, FileKey::BATCHES] {
             let mut found = self.files_store().list(prefix);
             while let Some((key, written_at)) = found.try_next().await? {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vllm_batch::EngineSpec;
-use vllm_batch::jobs::JobStore as _;
 
 use super::*;
 
@@ -72,7 +71,10 @@ async fn a_worker_that_was_given_up_changes_nothing() {
     let house = House::new().await;
     let batch = house.submit(&lines(10)).await;
     let engine = Arc::new(moody().held());
-    let zombie = house.worker("zombie", &engine, |options| options.heartbeat_interval = Duration::from_secs(3600));
+    let zombie = house.worker("zombie", &engine, |options| {
+        options.heartbeat_interval = Duration::from_secs(3600);
+        options.max_tasks = 1;
+    });
     let asleep = tokio::spawn(async move { zombie.run_until_idle().await });
     until(async || engine.stats().running > 0).await;
     house.wait(61);

@@ -5,6 +5,7 @@
 
 mod key;
 mod lines;
+mod local;
 mod transfer;
 
 use std::fmt::Display;
@@ -60,6 +61,8 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, JobError>>;
 #[derive(Debug, Clone)]
 pub struct FileStore {
     objects: Arc<dyn ObjectStore>,
+    /// Where they are, if it is a folder of this machine.
+    folder: Option<Arc<Path>>,
 }
 
 /// What was written.
@@ -75,7 +78,7 @@ pub struct Written {
 impl FileStore {
     /// Keeps contents in any store of objects.
     pub fn new(objects: Arc<dyn ObjectStore>) -> Self {
-        Self { objects }
+        Self { objects, folder: None }
     }
 
     /// Keeps contents in a folder, which is created if it is not there. What was written survives a power cut.
@@ -87,7 +90,7 @@ impl FileStore {
         let failed = |message: String| files_error("use the folder", &path.display(), message);
         std::fs::create_dir_all(path).map_err(|error| failed(error.to_string()))?;
         let objects = LocalFileSystem::new_with_prefix(path).map_err(|error| failed(error.to_string()))?;
-        Ok(Self::new(Arc::new(objects.with_fsync(true))))
+        Ok(Self { objects: Arc::new(objects.with_fsync(true)), folder: Some(path.into()) })
     }
 
     /// Writes a content, replacing what was there. Nothing is written if the stream ends with an error, if there are more than

@@ -112,6 +112,9 @@ impl Worker {
                 }
             }
         }
+        if let Err(error) = self.service().files_store().delete_rows_folder(batch_id).await {
+            tracing::warn!(%error, "the folder of a batch's rows stays");
+        }
         self.delete_folder(self.batch_folder(batch_id)).await;
     }
 }

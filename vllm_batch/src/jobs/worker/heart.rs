@@ -52,6 +52,8 @@ impl Heart {
 impl Drop for Heart {
     fn drop(&mut self) {
         self.beats.abort();
+        // Whoever ran the task may have been dropped, and what runs on another thread was not.
+        self.stop.cancel();
     }
 }
 

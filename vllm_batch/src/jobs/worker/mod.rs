@@ -20,6 +20,7 @@ mod run;
 mod task;
 mod validate;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ use tokio::task::JoinSet;
 use self::care::Caretaker;
 pub use self::options::{RowClock, WorkerOptions};
 use self::rates::Rates;
-use super::{JobError, JobService, Lease, WorkerInfo};
+use super::{JobError, JobService, Lease, TaskId, WorkerInfo};
 use crate::batch::CancellationToken;
 use crate::engine::BatchEngine;
 
@@ -79,8 +80,8 @@ impl Worker {
 
     async fn work(&self, shutdown: &CancellationToken, until_idle: bool) -> Result<(), JobError> {
         let caretaker = Caretaker::start(self);
-        let mut shift =
-            Shift { worker: self, tasks: JoinSet::new(), stop: CancellationToken::new(), engine_failures: 0 };
+        let (tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        let mut shift = Shift { worker: self, tasks, stop, engine_failures: BTreeSet::new() };
         let result = shift.work(shutdown, until_idle).await;
         drop(caretaker);
         if let Err(error) = self.service().store().forget_worker(&self.options().name).await {
@@ -136,8 +137,8 @@ struct Shift<'a> {
     tasks: JoinSet<task::End>,
     /// No task begins any more, and those that were begun come to an end.
     stop: CancellationToken,
-    /// Chunks in a row at which the engine failed.
-    engine_failures: usize,
+    /// Chunks at which the engine failed since it did one.
+    engine_failures: BTreeSet<TaskId>,
 }
 
 impl Shift<'_> {
@@ -196,14 +197,14 @@ impl Shift<'_> {
     /// Tells an engine that had a bad moment from one that is dead.
     fn note(&mut self, end: task::End) -> Option<JobError> {
         match end {
-            task::End::EngineFailed(message) => {
-                self.engine_failures += 1;
-                let (worker, failures) = (self.worker.options().name.clone(), self.engine_failures);
+            task::End::EngineFailed(task, message) => {
+                self.engine_failures.insert(task);
+                let (worker, failures) = (self.worker.options().name.clone(), self.engine_failures.len());
                 let is_dead = failures >= self.worker.options().max_engine_failures.max(1);
                 is_dead.then_some(JobError::EngineFailed { worker, failures, message })
             }
             task::End::Ran => {
-                self.engine_failures = 0;
+                self.engine_failures.clear();
                 None
             }
             task::End::Other => None,

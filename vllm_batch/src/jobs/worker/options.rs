@@ -40,7 +40,7 @@ pub struct WorkerOptions {
     pub retry_after: Duration,
     /// How often a chunk may be begun without that a row is done before its batch fails: its worker dies of it. Default: 5.
     pub max_idle_starts: u64,
-    /// How many chunks in a row the engine may fail at before it is taken for dead; 0 counts as 1. Default: 3.
+    /// How many different chunks in a row the engine may fail at before it is taken for dead; 0 counts as 1. Default: 3.
     pub max_engine_failures: usize,
     /// How long rows in flight may take to end when the worker is told to stop. Default: 30 s.
     pub drain_time: Duration,

@@ -1,7 +1,7 @@
 //! How is a chunk run?
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::folder::ChunkFolder;
@@ -15,6 +15,9 @@ use crate::jobs::files::{ChunkRows, FileKey};
 use crate::jobs::{
     Batch, BatchStatus, BatchUsage, ChunkProgress, JobError, LeaseState, NewChunk, RequestCounts, TaskOutcome, metrics,
 };
+
+/// Heartbeats say what is not older than this.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Worker {
     /// Runs what is left of a chunk, and sends its rows to the file store.
@@ -39,9 +42,11 @@ impl Worker {
         let ran = self.run_rows(&folder, &held.heart, stop).await;
         match (ran, held.heart.state()) {
             (_, LeaseState::Lost) => Ok(Ended::Lost),
+            // It may be that a few rows are at fault, and not the engine.
+            (Err(failure), _) if failure.is_of_engine => self.keep_rows(held, chunk, (&folder, Some(failure))).await,
             (Err(failure), _) => Ok(Ended::Failed(failure)),
             (Ok(RunStatus::Completed), _) | (Ok(_), LeaseState::Cancelling | LeaseState::Expired) => {
-                self.keep_rows(held, chunk, &folder).await
+                self.keep_rows(held, chunk, (&folder, None)).await
             }
             (Ok(_), LeaseState::Held) => Ok(Ended::Released),
         }
@@ -77,6 +82,7 @@ impl Worker {
                 .cancellation(end)
                 .clock(move || clock())
                 .on_progress(note)
+                .progress_interval(worker.options().heartbeat_interval.min(PROGRESS_INTERVAL))
                 .run()
         });
         let ended = tokio::select! {
@@ -103,8 +109,19 @@ impl Worker {
         *seen = (rows, tokens);
     }
 
-    /// Sends the rows of a chunk to the file store, in the order of its requests, with one for each request that was not begun.
-    async fn keep_rows(&self, held: &Held, chunk: NewChunk, folder: &ChunkFolder) -> Result<Ended, JobError> {
+    /// Sends the rows of a chunk to the file store, in the order of its requests, with one for each request that was not begun;
+    /// unless the engine failed, and there may be another try, or too little was done.
+    async fn keep_rows(
+        &self,
+        held: &Held,
+        chunk: NewChunk,
+        (folder, failure): (&ChunkFolder, Option<Failure>),
+    ) -> Result<Ended, JobError> {
+        let is_last_try =
+            held.history.failures + 1 >= self.options().max_failures || held.heart.state() != LeaseState::Held;
+        if let Some(failure) = failure.as_ref().filter(|_| !is_last_try) {
+            return Ok(Ended::Failed(failure.clone()));
+        }
         let batch = &held.lease.batch;
         let unfinished = self.why_unfinished(&batch.id).await?;
         let work = Order {
@@ -119,11 +136,12 @@ impl Worker {
             Ok(ordered) => ordered,
             Err(message) => return Ok(Ended::Failed(Failure { message, is_of_engine: false, is_final: false })),
         };
-        let is_last_try =
-            held.history.failures + 1 >= self.options().max_failures || held.heart.state() != LeaseState::Held;
+        if let Some(failure) = failure.filter(|_| ordered.missing > 0 || ordered.completed == 0) {
+            return Ok(Ended::Failed(failure));
+        }
         if ordered.retryable > 0 && !is_last_try {
             let message = format!("the engine failed at {} rows", ordered.retryable);
-            return Ok(Ended::Failed(Failure { message, is_of_engine: true, is_final: false }));
+            return Ok(Ended::Failed(Failure { message, is_of_engine: false, is_final: false }));
         }
         let rows = ChunkRows::new(&batch.id, chunk.index, held.lease.task.attempt);
         let contents = [(rows.answers(), ordered.completed), (rows.errors(), ordered.failed)];

@@ -9,7 +9,7 @@ use super::folder::History;
 use super::heart::Heart;
 use crate::batch::CancellationToken;
 use crate::jobs::files::FileKey;
-use crate::jobs::{JobError, Lease, LeaseState, TaskKind, TaskOutcome, metrics};
+use crate::jobs::{JobError, Lease, LeaseState, TaskId, TaskKind, TaskOutcome, metrics};
 
 /// The pause before the end of a task is told again, where the store does not answer.
 const TELL_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -19,8 +19,8 @@ const TELL_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(super) enum End {
     /// It ran a chunk.
     Ran,
-    /// It failed.
-    EngineFailed(String),
+    /// It failed at this task.
+    EngineFailed(TaskId, String),
     /// Nothing.
     Other,
 }
@@ -39,7 +39,7 @@ pub(super) enum Ended {
 }
 
 /// Why a task could not be done.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) message: String,
     pub(super) is_of_engine: bool,
@@ -88,7 +88,11 @@ impl Worker {
             }
             Ended::Failed(failure) => {
                 let outcome = self.failed(&mut held.history, &failure);
-                let end = if failure.is_of_engine { End::EngineFailed(failure.message) } else { End::Other };
+                let end = if failure.is_of_engine {
+                    End::EngineFailed(held.lease.task.id, failure.message)
+                } else {
+                    End::Other
+                };
                 (Some(outcome), Vec::new(), "failed", end)
             }
         };
