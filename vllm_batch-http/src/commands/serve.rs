@@ -10,7 +10,8 @@ use axum_server::tls_rustls::RustlsAcceptor;
 use axum_server::{Handle, Server};
 use vllm_batch::CancellationToken;
 use vllm_batch::curate::{SchemaFolder, SchemaRegistry};
-use vllm_batch::pipeline::tasks::TaskStore;
+use vllm_batch::pipeline::label_studio::WebhookReceiver;
+use vllm_batch::pipeline::tasks::{AutoImport, TaskStore};
 use vllm_batch_http::{EngineSlot, Service, ServiceConfig, install_prometheus};
 
 use super::jobs::{Jobs, ending};
@@ -22,6 +23,9 @@ use crate::tls;
 
 /// Streams of a connection of HTTP/2 at a time.
 const MAX_STREAMS: u32 = 256;
+
+/// Between two looks for batches whose answers are to be reviewed.
+const IMPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves until a signal comes, or something fails without which nothing can be served.
 pub(super) fn run(config: &Config) -> Result<(), Failure> {
@@ -41,18 +45,20 @@ async fn serve(config: &Config, listener: TcpListener) -> Result<(), Failure> {
     let jobs = Jobs::open(config).await?;
     let needs_engine = config.server.live || config.worker.max_tasks > 0;
     let slot = EngineSlot::empty();
-    let router = router(config, &jobs, config.server.live.then(|| slot.clone())).await?;
+    let tasks = TaskStore::open(&jobs.store, schemas(config)?).await?;
+    let router = router(config, &jobs, &tasks, config.server.live.then(|| slot.clone()))?;
     let fill = |engine: &_| {
         slot.fill(std::sync::Arc::clone(engine));
         tracing::info!("ready");
     };
     let listen = ending(&stop, async { Ok(listen(config, listener, router, &stop).await?) });
-    let (listened, worked) = tokio::join!(listen, jobs.work(config, needs_engine.then_some(fill), &stop));
+    let work = jobs.work(config, needs_engine.then_some(fill), &stop);
+    let import = AutoImport::new(tasks, jobs.service.clone()).run(IMPORT_INTERVAL, stop.clone());
+    let (listened, worked, ()) = tokio::join!(listen, work, import);
     listened.and(worked)
 }
 
-async fn router(config: &Config, jobs: &Jobs, engine: Option<EngineSlot>) -> Result<Router, Failure> {
-    let tasks = TaskStore::open(&jobs.store, schemas(config)?).await?;
+fn router(config: &Config, jobs: &Jobs, tasks: &TaskStore, engine: Option<EngineSlot>) -> Result<Router, Failure> {
     let mut options = ServiceConfig::default();
     options.api_keys.clone_from(&config.auth.keys);
     options.anybody = config.auth.limits;
@@ -63,11 +69,15 @@ async fn router(config: &Config, jobs: &Jobs, engine: Option<EngineSlot>) -> Res
         config.allowed_origins.iter().map(|origin| HeaderValue::from_str(origin)).collect::<Result<_, _>>()?;
     options.page = config.server.page;
     options.prometheus = Some(install_prometheus()?);
-    let service = Service::new(jobs.service.clone(), options).with_tasks(tasks);
-    let service = match engine {
-        Some(slot) => service.with_engine_slot(slot),
-        None => service,
-    };
+    options.allow_register_schemas = config.curation.allow_register;
+    let mut service = Service::new(jobs.service.clone(), options).with_tasks(tasks.clone());
+    if let Some(slot) = engine {
+        service = service.with_engine_slot(slot);
+    }
+    if let Some(secret) = &config.curation.label_studio_secret {
+        let header = config.curation.label_studio_header.as_str();
+        service = service.with_label_studio(WebhookReceiver::new(header, secret.reveal()));
+    }
     Ok(service.router())
 }
 

@@ -119,6 +119,7 @@ pub(crate) struct WebhooksConfig {
 pub(crate) struct CurationConfig {
     pub(crate) schemas: Option<PathBuf>,
     pub(crate) allow_register: bool,
+    pub(crate) label_studio_header: String,
     pub(crate) label_studio_secret: Option<Secret>,
 }
 
@@ -352,6 +353,7 @@ impl CurationConfig {
         Self {
             schemas,
             allow_register: reader.get("curation.allow_register", false),
+            label_studio_header: reader.get("curation.label_studio_header", "x-label-studio-secret".to_owned()),
             label_studio_secret: reader.secret("curation.label_studio_secret"),
         }
     }
@@ -391,7 +393,7 @@ fn read_origins(reader: &mut Reader) -> Vec<String> {
         let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
         let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
         let message = format!("{} is no origin, as https://example.org is, without a path", quoted(origin));
-        reader.check("cors.allowed_origins", is_origin || origin == "*", &message);
+        reader.check("cors.allowed_origins", is_origin, &message);
     }
     origins
 }

@@ -203,36 +203,29 @@ impl Reader {
         if self.settings.iter().any(|setting| setting.key == key) {
             return;
         }
-        let is_section = key.is_empty() || self.settings.iter().any(|setting| is_below(&setting.key, key));
-        match value.as_dict() {
-            Some(entries) if is_section => {
-                for (name, value) in entries {
-                    let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                    self.find_unknown(&key, value);
-                }
+        if let Some(entries) = value.as_dict() {
+            for (name, value) in entries {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                self.find_unknown(&key, value);
             }
-            None if is_section => self.problem(key, format!("it is a section, as [{key}] in a file, and no value")),
-            _ => {
-                let message = match self.nearest(key) {
-                    Some(known) => format!("there is no such setting; did you mean {known}?"),
-                    None => "there is no such setting".to_owned(),
-                };
-                self.problem(key, message);
-            }
+        } else if self.settings.iter().any(|setting| is_below(&setting.key, key)) {
+            self.problem(key, format!("it is a section, as [{key}] in a file, and no value"));
+        } else {
+            let meant = self.nearest(key).map(|known| format!("; did you mean {known}?")).unwrap_or_default();
+            self.problem(key, format!("there is no such setting{meant}"));
         }
     }
 
     /// The known key that is most like this one: of the same name in another section, or written alike.
     fn nearest(&self, key: &str) -> Option<&str> {
+        const ALIKE: f64 = 0.8;
         let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-        let keys = || self.settings.iter().map(|setting| setting.key.as_str());
-        let likeness =
-            |known: &str| strsim::jaro_winkler(known, key).max(strsim::jaro_winkler(&name(known), &name(key)));
-        keys()
-            .map(|known| (likeness(known), known))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .filter(|best| best.0 > 0.8)
-            .map(|best| best.1)
+        let likeness = |known: &str| {
+            let by_name = strsim::jaro_winkler(&name(known), &name(key));
+            strsim::jaro_winkler(known, key).max(by_name)
+        };
+        let known = self.settings.iter().map(|setting| (likeness(&setting.key), setting.key.as_str()));
+        known.filter(|(alike, _)| *alike > ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, key)| key)
     }
 }
 

@@ -63,9 +63,7 @@ fn more_connections_than_there_may_be_are_closed() {
     assert_eq!(read_to_end(refused), "");
     drop(held);
     let client = server.client();
-    let answered =
-        (0..1000).any(|_| std::panic::catch_unwind(|| client.get("/health").0).is_ok_and(|status| status == 200));
-    assert!(answered, "places are free again");
+    assert!((0..1000).any(|_| client.status("/health") == Some(200)), "places are free again");
 }
 
 #[test]

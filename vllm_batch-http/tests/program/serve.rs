@@ -43,7 +43,7 @@ fn a_signal_lets_live_requests_end_and_a_second_one_does_not() {
         let client = server.client();
         let asked = std::thread::spawn(move || {
             let body = json!({"model": "scripted", "prompt": "Hello", "max_tokens": 9});
-            std::panic::catch_unwind(|| client.post("/v1/completions", &body).0).ok()
+            client.try_post("/v1/completions", &body).map(|(status, _)| status)
         });
         while upstream.engine.stats().submitted == 0 {
             std::thread::yield_now();
@@ -65,7 +65,11 @@ fn a_signal_lets_live_requests_end_and_a_second_one_does_not() {
 fn work_is_given_back_and_gone_on_with() {
     let upstream = Upstream::start(ScriptedEngine::echo().held());
     let folder = tempfile::tempdir().unwrap();
-    let options = ["--set", &upstream.option(), "--set", "server.shutdown_grace=0s"];
+    let mut options = vec!["--set".to_owned(), upstream.option()];
+    for setting in ["server.shutdown_grace=0s", "remote.max_num_seqs=1", "worker.lease_time=3s"] {
+        options.extend(["--set".to_owned(), setting.to_owned()]);
+    }
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let mut server = Running::start(folder.path(), &options);
     server.logged("ready");
     let request = |i: usize| {
@@ -84,8 +88,9 @@ fn work_is_given_back_and_gone_on_with() {
     let batch = server.client().ended(&id);
     assert_eq!(batch["request_counts"], json!({"total": 40, "completed": 40, "failed": 0}), "{batch}");
     assert_eq!(by_custom_id(&server.client().content(&batch["output_file_id"])).len(), 40);
-    // What was done before was not asked for again.
-    assert_eq!(upstream.engine.stats().finished, 40);
+    // What was done before was not asked for again; the one row that was in flight may have been.
+    let finished = upstream.engine.stats().finished;
+    assert!((40..=41).contains(&finished), "{finished}");
 }
 
 #[test]
@@ -139,20 +144,13 @@ fn what_cannot_be_started_says_why() {
     std::fs::write(&file, "").unwrap();
     let file = file.display().to_string();
     let cases: [(&[&str], &str); 4] = [
-        (&["--port", &port], "cannot listen on 127.0.0.1"),
-        (&["--data", &file], &file),
-        (&["--model", "/nowhere/model.gguf"], "/nowhere/model.gguf"),
-        (&["--set", "remote.url=http://127.0.0.1:1/v1"], "127.0.0.1:1"),
+        (&["--data", &data, "--port", &port], "cannot listen on 127.0.0.1"),
+        (&["--data", &file, "--port", "0"], &file),
+        (&["--data", &data, "--port", "0", "--model", "/nowhere/model.gguf"], "/nowhere/model.gguf"),
+        (&["--data", &data, "--port", "0", "--set", "remote.url=http://127.0.0.1:1/v1"], "127.0.0.1:1"),
     ];
     for (args, place) in cases {
-        let fixed = ["serve", "--port", "0", "--data", &data];
-        let mut command = program(&fixed);
-        // A later flag would be refused as given twice.
-        if args[0].starts_with("--port") || args[0].starts_with("--data") {
-            command = program(&["serve"]);
-            command.current_dir(folder.path());
-        }
-        let (code, _, errors) = run(command.args(args));
+        let (code, _, errors) = run(program(&["serve"]).args(args));
         assert!(code == 1 && errors.contains(place), "{args:?}: {errors}");
     }
 }

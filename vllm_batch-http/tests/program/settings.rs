@@ -97,7 +97,7 @@ format = \"xml\"
     let path = config_file(folder.path(), text).display().to_string();
     let variables = [
         ("VLLM_BATCH_PORT", "1"),
-        ("VLLM_BATCH_STORAGE", "x"),
+        ("VLLM_BATCH_CURATION", "x"),
         ("VLLM_BATCH_LIMITS__MAX_FILE_BYTES", "1 EiB"),
         ("VLLM_BATCH_RETENTION__BATCHES", "0s"),
     ];
@@ -122,7 +122,7 @@ format = \"xml\"
         format!("webhooks.secret_file (from {path}): /nowhere/secret: No such file"),
         format!("log.format (from {path}): \"xml\" is neither text nor json"),
         "port (from VLLM_BATCH_PORT): there is no such setting; did you mean server.port?".to_owned(),
-        "storage (from VLLM_BATCH_STORAGE): it is a section".to_owned(),
+        "curation (from VLLM_BATCH_CURATION): it is a section".to_owned(),
         "limits.max_file_bytes (from VLLM_BATCH_LIMITS__MAX_FILE_BYTES): \"1 EiB\" is no size".to_owned(),
         "retention.batches (from VLLM_BATCH_RETENTION__BATCHES): 0 would keep nothing".to_owned(),
         "cors.allowed_origins (from --set): \"example.org\" is no origin".to_owned(),

@@ -172,7 +172,17 @@ impl Client {
         (response.status().as_u16(), response.body_mut().with_config().limit(1 << 30).read_to_string().unwrap())
     }
 
+    /// The status, if there is an answer.
+    pub(crate) fn status(&self, path: &str) -> Option<u16> {
+        Some(self.agent.get(format!("{}{path}", self.url)).call().ok()?.status().as_u16())
+    }
+
     pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.try_post(path, body).unwrap()
+    }
+
+    /// Status and body, if there is an answer.
+    pub(crate) fn try_post(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
         self.send(path, "application/json", &body.to_string())
     }
 
@@ -185,7 +195,7 @@ impl Client {
             part("file", &format!("; filename=\"in.jsonl\"\r\n\r\n{content}")),
             "--x--\r\n".to_owned(),
         ];
-        let (status, file) = self.send("/v1/files", "multipart/form-data; boundary=x", &body.concat());
+        let (status, file) = self.send("/v1/files", "multipart/form-data; boundary=x", &body.concat()).unwrap();
         assert_eq!(status, 200, "{file}");
         file["id"].as_str().unwrap().to_owned()
     }
@@ -222,14 +232,14 @@ impl Client {
         content
     }
 
-    fn send(&self, path: &str, content_type: &str, body: &str) -> (u16, Value) {
+    fn send(&self, path: &str, content_type: &str, body: &str) -> Option<(u16, Value)> {
         let request = self.agent.post(format!("{}{path}", self.url)).header("content-type", content_type);
         let request = match &self.key {
             Some(key) => request.header("authorization", key),
             None => request,
         };
-        let mut response = request.send(body).unwrap();
-        (response.status().as_u16(), json(&response.body_mut().read_to_string().unwrap()))
+        let mut response = request.send(body).ok()?;
+        Some((response.status().as_u16(), json(&response.body_mut().read_to_string().ok()?)))
     }
 }
 
