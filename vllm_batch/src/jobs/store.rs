@@ -129,13 +129,7 @@ pub trait JobStore: Send + Sync + Debug {
     /// and ends as [`Expired`](BatchStatus::Expired).
     fn lease<'a>(&'a self, worker: &'a WorkerInfo, now: i64, ttl: i64) -> StoreFuture<'a, Option<Lease>>;
     /// Renews a lease for `ttl` seconds, notes how far the chunk is, and says whether to go on.
-    fn heartbeat<'a>(
-        &'a self,
-        lease: &'a Lease,
-        progress: &'a ChunkProgress,
-        now: i64,
-        ttl: i64,
-    ) -> StoreFuture<'a, LeaseState>;
+    fn heartbeat<'a>(&'a self, lease: &'a Lease, progress: &'a ChunkProgress, now: i64, ttl: i64) -> StoreFuture<'a, LeaseState>;
     /// Ends a task. The last chunk of a batch makes the task to finalize it. False if the lease was lost: nothing changed.
     fn finish<'a>(&'a self, lease: &'a Lease, outcome: &'a TaskOutcome, now: i64) -> StoreFuture<'a, bool>;
     /// Chunks of a batch that have rows: their index and the key of their rows in the file store, in order.
