@@ -139,6 +139,7 @@ async fn begin(store: &SqlStore, now: i64) {
         started_at: now,
         last_seen: now,
         tokens_per_second: 0.0,
+        rows_per_second: None,
     };
     let lease = store.lease(&worker, now, 60).await.unwrap().unwrap();
     assert_eq!(lease.task.kind, TaskKind::Validate);

@@ -96,7 +96,11 @@ impl WebhookConfig {
 impl std::fmt::Debug for WebhookConfig {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The secret stays out of logs.
-        formatter.debug_struct("WebhookConfig").field("url", &self.url).field("events", &self.events).finish_non_exhaustive()
+        formatter
+            .debug_struct("WebhookConfig")
+            .field("url", &self.url)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
     }
 }
 
