@@ -8,9 +8,9 @@ mod export;
 mod requests;
 mod tasks;
 
-pub(crate) use export::export;
-pub(crate) use requests::{agreement, annotate, gold, import, import_report, migrate, stats, withdraw};
-pub(crate) use tasks::{create, list, next, retrieve};
+pub(crate) use export::*;
+pub(crate) use requests::*;
+pub(crate) use tasks::*;
 
 use axum::Json;
 
