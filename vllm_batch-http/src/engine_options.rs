@@ -64,11 +64,11 @@ pub struct EngineOptions {
     /// Which hidden states embeddings are made of: LAST, MEAN or CLS [default: as the model says]
     #[arg(long)]
     pub pooling_type: Option<PoolingType>,
-    /// How the model marks its thoughts, which then come back apart from the answer: qwen3, deepseek_r1 or mistral
+    /// How the model marks its thoughts, which then come back apart from the answer: qwen3, `deepseek_r1` or mistral
     /// [default: they are part of the text]
     #[arg(long)]
     pub reasoning_parser: Option<ReasoningFormat>,
-    /// How the model writes calls of functions: hermes, llama3_json or mistral [default: as its chat template says]
+    /// How the model writes calls of functions: hermes, `llama3_json` or mistral [default: as its chat template says]
     #[arg(long)]
     pub tool_call_parser: Option<ToolCallFormat>,
     /// An adapter in PEFT's format, and the name by which requests ask for it: NAME=FOLDER
@@ -109,12 +109,9 @@ pub enum CacheDtype {
 impl EngineOptions {
     /// Loads the model; notes are for people who wait.
     pub fn load(&self, note: impl Fn(&str)) -> Result<LocalEngine, Box<dyn Error>> {
-        match &self.model {
-            Some(model) => Ok(self.configure(LocalEngine::builder(model.as_str())).build()?),
-            None => {
-                let named = |source| LocalEngine::builder(source).served_model_name(demo_model::NAME);
-                demo_model::load_with_notes(|source| self.configure(named(source)).build(), note)
-            }
+        if let Some(model) = &self.model { Ok(self.configure(LocalEngine::builder(model.as_str())).build()?) } else {
+            let named = |source| LocalEngine::builder(source).served_model_name(demo_model::NAME);
+            demo_model::load_with_notes(|source| self.configure(named(source)).build(), note)
         }
     }
 

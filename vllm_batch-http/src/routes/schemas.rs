@@ -102,6 +102,7 @@ pub(crate) async fn versions(State(state): State<AppState>, SchemaName(id): Sche
 pub(crate) struct FormQuery {
     /// `decode` for the engine that writes answers (the default), `answers` for whoever reads them.
     #[serde(default)]
+    #[param(inline)]
     form: Form,
 }
 

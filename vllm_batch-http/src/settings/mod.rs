@@ -229,7 +229,7 @@ impl ServerConfig {
             max_connections: reader.within("server.max_connections", 2048, 1..=1 << 20) as usize,
             header_read_timeout: time(reader, "server.header_read_timeout", Duration::from_secs(30)),
             body_read_timeout: time(reader, "server.body_read_timeout", Duration::from_secs(30)),
-            write_timeout: time(reader, "server.write_timeout", Duration::from_secs(60)),
+            write_timeout: time(reader, "server.write_timeout", Duration::from_mins(1)),
             shutdown_grace: reader.get("server.shutdown_grace", Duration::from_secs(30)),
         }
     }
@@ -276,7 +276,7 @@ impl StorageConfig {
 
 impl WorkerConfig {
     fn read(reader: &mut Reader) -> Self {
-        let lease_time = reader.get("worker.lease_time", Duration::from_secs(60));
+        let lease_time = reader.get("worker.lease_time", Duration::from_mins(1));
         reader.check("worker.lease_time", lease_time >= Duration::from_secs(3), "it must be 3 seconds or longer");
         Self {
             max_tasks: reader.within("worker.max_tasks", 4, 0..=64) as usize,

@@ -127,7 +127,7 @@ async fn forms_that_are_wrong_leave_nothing() {
     let purpose = ("purpose", None, "batch");
     let long = "x".repeat(2000);
     let cases: Vec<(Vec<(&str, Option<&str>, &str)>, &str, Option<&str>)> = vec![
-        (vec![], "invalid_body", None),
+        (vec![], "missing_required_parameter", Some("purpose")),
         (vec![purpose], "missing_required_parameter", Some("file")),
         (vec![file], "missing_required_parameter", Some("purpose")),
         (vec![("purpose", None, "fine-tune"), file], "invalid_value", Some("purpose")),

@@ -21,7 +21,7 @@ fn connection(server: &Running, bytes: &[u8]) -> TcpStream {
 
 /// What comes until the other side closes.
 fn read_to_end(mut stream: TcpStream) -> String {
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let mut read = Vec::new();
     match stream.read_to_end(&mut read) {
         Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("the connection was not closed: {error}"),
@@ -75,7 +75,7 @@ fn whoever_takes_nothing_of_its_answer_is_closed() {
     let head = format!("GET /v1/files/{id}/content HTTP/1.1\r\nhost: a\r\n\r\n");
     let mut idle = connection(&server, head.as_bytes());
     // The log says when the answer was begun; a read after the time is over finds less than the whole file.
-    idle.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    idle.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     std::thread::park_timeout(Duration::from_secs(4));
     let mut read = Vec::new();
     let _ = idle.read_to_end(&mut read);

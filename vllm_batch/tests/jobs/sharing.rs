@@ -72,7 +72,7 @@ async fn a_worker_that_was_given_up_changes_nothing() {
     let batch = house.submit(&lines(10)).await;
     let engine = Arc::new(moody().held());
     let zombie = house.worker("zombie", &engine, |options| {
-        options.heartbeat_interval = Duration::from_secs(3600);
+        options.heartbeat_interval = Duration::from_hours(1);
         options.max_tasks = 1;
     });
     let asleep = tokio::spawn(async move { zombie.run_until_idle().await });

@@ -24,7 +24,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sample", &["request"]),
     (
         "engine",
-        &["error", "http", "request", "output", "text", "guide", DTYPES[0], DTYPES[1], "model", "sched", "sample"],
+        &[
+            "error",
+            "http",
+            "request",
+            "output",
+            "text",
+            "guide",
+            OF_KERNELS[0],
+            OF_KERNELS[1],
+            OF_KERNELS[2],
+            "model",
+            "sched",
+            "sample",
+        ],
     ),
     ("batch", &["error", "request", "output", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3]]),
     ("jobs", &["error", "http", "request", "output", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3], "batch"]),
@@ -36,8 +49,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("testing", &["error", "request", "output", "text", ENGINE[0], ENGINE[1], ENGINE[2], ENGINE[3], "jobs"]),
 ];
 
-/// How weights, keys and values are kept.
-const DTYPES: [&str; 2] = ["kernels::KvCacheDtype", "kernels::WeightDtype"];
+/// How weights, keys and values are kept, and the threads that compute.
+const OF_KERNELS: [&str; 3] = ["kernels::KvCacheDtype", "kernels::Team", "kernels::WeightDtype"];
 
 /// The contract of all engines, and nothing of the one in this process.
 const ENGINE: [&str; 4] =
