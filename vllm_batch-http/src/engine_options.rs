@@ -109,7 +109,9 @@ pub enum CacheDtype {
 impl EngineOptions {
     /// Loads the model; notes are for people who wait.
     pub fn load(&self, note: impl Fn(&str)) -> Result<LocalEngine, Box<dyn Error>> {
-        if let Some(model) = &self.model { Ok(self.configure(LocalEngine::builder(model.as_str())).build()?) } else {
+        if let Some(model) = &self.model {
+            Ok(self.configure(LocalEngine::builder(model.as_str())).build()?)
+        } else {
             let named = |source| LocalEngine::builder(source).served_model_name(demo_model::NAME);
             demo_model::load_with_notes(|source| self.configure(named(source)).build(), note)
         }

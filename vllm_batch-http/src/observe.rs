@@ -32,7 +32,9 @@ impl RequestName {
             let bytes = given.as_bytes();
             (1..=MAX_LEN).contains(&bytes.len()) && bytes.iter().all(is_harmless)
         });
-        match given.cloned().or_else(|| MakeRequestUuid.make_request_id(request).map(tower_http::request_id::RequestId::into_header_value)) {
+        match given.cloned().or_else(|| {
+            MakeRequestUuid.make_request_id(request).map(tower_http::request_id::RequestId::into_header_value)
+        }) {
             Some(name) => Self(name),
             None => Self(HeaderValue::from_static("unnamed")),
         }

@@ -1,5 +1,7 @@
 //! Review through the router: schemas, tasks, annotations, gold, imports, exports, events of Label Studio and dead letters.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use axum::Router;

@@ -237,7 +237,7 @@ impl LocalOptions {
         let cache_dtypes =
             [KvCacheDtype::Auto, KvCacheDtype::F32, KvCacheDtype::F16].map(|dtype| (dtype.as_str(), dtype));
         let pooling_type = self.pooling_type.as_deref().map(str::parse::<PoolingType>).transpose();
-        let pooling_type = pooling_type.map_err(|error| invalid("pooling_type", error))?;
+        let pooling_type = pooling_type.map_err(|error| invalid("pooling_type", &error))?;
         let mut builder = LocalEngine::builder(source(model, self.revision, self.gguf_file, self.download_dir))
             .dtype(named("dtype", &self.dtype, &dtypes)?)
             .kv_cache_dtype(named("kv_cache_dtype", &self.kv_cache_dtype, &cache_dtypes)?)
@@ -279,7 +279,7 @@ pub(crate) struct RemoteOptions {
 impl RemoteOptions {
     fn build(self, url: &str) -> Result<RemoteEngine, LoadError> {
         let timeout = self.timeout.map(Duration::try_from_secs_f64).transpose();
-        let timeout = timeout.map_err(|error| invalid("timeout", error))?;
+        let timeout = timeout.map_err(|error| invalid("timeout", &error))?;
         let flavours = [("openai", Flavour::OpenAi), ("vllm", Flavour::Vllm), ("llama_cpp", Flavour::LlamaCpp)];
         let builder = RemoteEngine::builder(url).discover(self.model.is_none()).flavour(named(
             "flavour",
@@ -311,7 +311,7 @@ fn source(model: &str, revision: Option<String>, gguf_file: Option<String>, cach
 fn named<T: Copy>(option: &'static str, name: &str, names: &[(&str, T)]) -> Result<T, LoadError> {
     names.iter().find(|(other, _)| *other == name).map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = names.iter().map(|(name, _)| *name).collect();
-        invalid(option, format!("expected {}, found `{name}`", names.join(", ")))
+        invalid(option, &format!("expected {}, found `{name}`", names.join(", ")))
     })
 }
 
@@ -322,6 +322,6 @@ fn set<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
     }
 }
 
-fn invalid(option: &'static str, message: impl ToString) -> LoadError {
+fn invalid(option: &'static str, message: &impl ToString) -> LoadError {
     LoadError::InvalidOption { option, message: message.to_string() }
 }

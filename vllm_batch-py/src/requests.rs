@@ -81,6 +81,8 @@ impl Request {
     /// Asks for a task with a conversation: the JSON of a body of `/v1/chat/completions` without its sampling parameters.
     #[staticmethod]
     #[pyo3(signature = (request_id, body, task, priority = 0, model = None))]
+    // Python passes them by name.
+    #[allow(clippy::too_many_arguments)]
     fn chat(
         py: Python<'_>,
         request_id: &str,

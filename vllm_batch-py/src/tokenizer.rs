@@ -33,6 +33,8 @@ impl Tokenizer {
 
     /// The text of token ids.
     #[pyo3(signature = (token_ids, skip_special_tokens = false))]
+    // It is made of a Python list.
+    #[allow(clippy::needless_pass_by_value)]
     fn decode(&self, py: Python<'_>, token_ids: Vec<u32>, skip_special_tokens: bool) -> PyResult<String> {
         let text = py.detach(|| self.0.decode(&token_ids, skip_special_tokens));
         text.map_err(|error| raise_request(py, &error))

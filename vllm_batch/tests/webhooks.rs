@@ -1,5 +1,7 @@
 //! Messages from a store to real servers on this machine, tried until they are taken.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -38,7 +38,9 @@ impl Jobs {
         let sender = WebhookSender::new(Arc::new(self.store.clone()), sender_options(config));
         let (worked, ()) = tokio::join!(
             ending(stop, async {
-                if let Some(loaded) = loaded { self.work_with_engine(config, loaded, stop).await } else {
+                if let Some(loaded) = loaded {
+                    self.work_with_engine(config, loaded, stop).await
+                } else {
                     stop.cancelled().await;
                     Ok(())
                 }

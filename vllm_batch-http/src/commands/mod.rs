@@ -78,6 +78,8 @@ fn wrong(problems: &[Problem]) -> ExitCode {
         [_] => eprintln!("error: the configuration is wrong:"),
         problems => eprintln!("error: the configuration has {} problems:", problems.len()),
     }
-    problems.iter().for_each(|problem| eprintln!("  {problem}"));
+    for problem in problems {
+        eprintln!("  {problem}");
+    }
     ExitCode::from(WRONG_OPTIONS)
 }

@@ -46,7 +46,7 @@ pub(crate) async fn list(
     Params(query): Params<BatchListQuery>,
 ) -> Result<Json<ObjectList>, ApiError> {
     let page = state.jobs().batches(&query.into_query(caller.owner())?).await?;
-    Ok(Json(ObjectList::new(page, Batch::to_object)))
+    Ok(Json(ObjectList::new(&page, Batch::to_object)))
 }
 
 /// How far a batch is.

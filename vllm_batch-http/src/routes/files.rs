@@ -39,7 +39,7 @@ pub(crate) async fn list(
     Params(query): Params<FileListQuery>,
 ) -> Result<Json<ObjectList>, ApiError> {
     let page = state.jobs().files(&query.into_query(caller.owner())?).await?;
-    Ok(Json(ObjectList::new(page, FileObject::to_object)))
+    Ok(Json(ObjectList::new(&page, FileObject::to_object)))
 }
 
 /// What is known of a file.

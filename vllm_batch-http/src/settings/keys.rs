@@ -45,7 +45,9 @@ fn read_keys(reader: &mut Reader, limits: KeyLimits) -> Vec<ApiKey> {
                 hashes.push(entry.sha256);
             }
             Err(messages) => {
-                messages.iter().for_each(|message| reader.problem(KEYS, format!("entry {index}: {message}")));
+                for message in &messages {
+                    reader.problem(KEYS, format!("entry {index}: {message}"));
+                }
             }
         }
     }

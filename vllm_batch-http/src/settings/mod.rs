@@ -67,6 +67,8 @@ pub(crate) struct TlsConfig {
 
 /// `[limits]`: how much may be asked.
 #[derive(Debug, Clone)]
+// The names are those of the settings.
+#[allow(clippy::struct_field_names)]
 pub(crate) struct LimitsConfig {
     pub(crate) max_live_requests: usize,
     pub(crate) max_body_bytes: u64,

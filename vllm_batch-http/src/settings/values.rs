@@ -241,7 +241,7 @@ pub(super) fn quoted(text: &str) -> String {
     let escaped = text.chars().fold(String::new(), |mut escaped, char| {
         match char {
             '"' | '\\' => escaped.extend(['\\', char]),
-            char if char.is_control() => escaped.push_str(&format!("\\u{:04X}", u32::from(char))),
+            char if char.is_control() => escaped.extend(format!("\\u{:04X}", u32::from(char)).chars()),
             char => escaped.push(char),
         }
         escaped

@@ -21,7 +21,7 @@ pub(crate) struct ObjectList {
 }
 
 impl ObjectList {
-    pub(crate) fn new<T>(page: Page<T>, to_object: impl Fn(&T) -> Value) -> Self {
+    pub(crate) fn new<T>(page: &Page<T>, to_object: impl Fn(&T) -> Value) -> Self {
         let data: Vec<Value> = page.data.iter().map(to_object).collect();
         let id = |object: Option<&Value>| object.and_then(|object| object.get("id").cloned());
         let (first_id, last_id) = (id(data.first()), id(data.last()));

@@ -79,7 +79,9 @@ async fn answers_are_as_described() {
         let chunks = transcript.text().split("\n\n").filter_map(|event| event.strip_prefix("data: {"));
         let chunks: Vec<Value> = chunks.map(|chunk| serde_json::from_str(&format!("{{{chunk}")).unwrap()).collect();
         assert!(chunks.len() >= 3);
-        chunks.iter().for_each(|chunk| check(&document, answer, chunk));
+        for chunk in &chunks {
+            check(&document, answer, chunk);
+        }
     }
 }
 

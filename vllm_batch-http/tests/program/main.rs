@@ -1,7 +1,7 @@
 //! The program as whoever runs it meets it: its configuration, `run-batch`, and a server that is killed, starved and told to stop.
 
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, clippy::too_many_lines)]
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
 
 mod connections;
 mod crash;

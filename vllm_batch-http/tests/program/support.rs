@@ -54,7 +54,7 @@ pub(crate) fn row(custom_id: &str, max_tokens: usize) -> Value {
 }
 
 pub(crate) fn lines(rows: impl IntoIterator<Item = Value>) -> String {
-    rows.into_iter().map(|row| format!("{row}\n")).collect()
+    rows.into_iter().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect()
 }
 
 /// The rows of a file by `custom_id`; panics if one is there twice.
@@ -91,7 +91,8 @@ impl Running {
             }
         });
         let mut running = Self { child, log, url: String::new() };
-        running.url = running.logged("listening")["url"].as_str().unwrap().to_owned();
+        let logged = running.logged("listening");
+        logged["url"].as_str().unwrap().clone_into(&mut running.url);
         running
     }
 

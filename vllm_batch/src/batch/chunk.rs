@@ -257,7 +257,7 @@ impl Chunks {
 
     fn end_text(&self, index: usize, mut choice: TextChoice) -> CompletionChunk {
         let sent = self.answers.get(index).map_or(0, |sent| sent.text);
-        choice.text = choice.text.get(sent..).unwrap_or_default().to_owned();
+        choice.text.drain(..sent.min(choice.text.len()));
         choice.index = index;
         self.chunk(ChunkChoice::Text(choice))
     }

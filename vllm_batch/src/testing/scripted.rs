@@ -237,6 +237,8 @@ impl fmt::Debug for Script {
 
 /// What comes back for a request.
 #[derive(Debug)]
+// There is one for each request, and it is moved once.
+#[allow(clippy::large_enum_variant)]
 enum Reply {
     Text(Answer),
     /// All there is.

@@ -138,9 +138,12 @@ impl Place {
         }
         let is_empty = self == Self::BeforeContent;
         // White space before calls counts as nothing, so it is held until something follows.
-        let after = |certain: usize| match is_empty && text[..certain].trim().is_empty() {
-            true => (0, Self::BeforeContent),
-            false => (certain, Self::Content),
+        let after = |certain: usize| {
+            if is_empty && text[..certain].trim().is_empty() {
+                (0, Self::BeforeContent)
+            } else {
+                (certain, Self::Content)
+            }
         };
         match text.find(&*format.marker) {
             Some(start) => (after(start).0, Self::Calls),

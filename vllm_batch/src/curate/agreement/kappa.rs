@@ -51,6 +51,8 @@ pub(super) struct Pairs {
     /// Places that occur, in their order.
     places: Vec<usize>,
     /// Distinct pairs, as indices of `places`.
+    // Nothing else is a better name.
+    #[allow(clippy::struct_field_names)]
     pairs: Vec<(usize, usize)>,
     /// How often each pair occurs.
     pub(super) counts: Vec<u64>,

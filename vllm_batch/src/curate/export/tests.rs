@@ -106,6 +106,7 @@ const WRONG: &str = r#"{"tone":"formal","spam":false}"#;
 const USER: &str = "from: [from]\nbody: Lunch?";
 
 #[test]
+#[allow(clippy::too_many_lines)]
 fn each_format_has_its_form() {
     let schema = compiled(|_| {});
     let system = Exporter::new(&schema, ExportOptions::new(ExportFormat::Alpaca))

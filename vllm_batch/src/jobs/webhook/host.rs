@@ -26,7 +26,7 @@ const NOT_PUBLIC_V4: &[([u8; 4], u8)] = &[
     ([224, 0, 0, 0], 3),      // multicast, reserved, broadcast
 ];
 
-/// IPv6 networks within 2000::/3, the public part, that are not the public internet or that hold IPv4 addresses.
+/// IPv6 networks within `2000::/3`, the public part, that are not the public internet or that hold IPv4 addresses.
 const NOT_PUBLIC_V6: &[([u16; 3], u8)] = &[
     ([0x2001, 0, 0], 23),     // protocol assignments, Teredo
     ([0x2001, 0xdb8, 0], 32), // documentation

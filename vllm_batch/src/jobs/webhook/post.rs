@@ -23,7 +23,7 @@ pub(super) enum Attempt {
 }
 
 impl Attempt {
-    fn failed(message: impl ToString) -> Self {
+    fn failed(message: &impl ToString) -> Self {
         Self::Failed { message: message.to_string(), retry_after: None }
     }
 }
@@ -55,11 +55,11 @@ impl Poster {
     pub(super) fn post(&self, receiver: &WebhookConfig, delivery: &Delivery, now: i64) -> Attempt {
         let url = match self.policy.check_url(&receiver.url) {
             Ok(url) => url,
-            Err(error) => return Attempt::failed(error),
+            Err(error) => return Attempt::failed(&error),
         };
         let signature = match self.sign(receiver, delivery, now) {
             Ok(signature) => signature,
-            Err(message) => return Attempt::failed(message),
+            Err(message) => return Attempt::failed(&message),
         };
         let request = self.agent.post(url.as_str()).header("content-type", "application/json");
         let request = request.header("webhook-id", &delivery.id).header("webhook-timestamp", now.to_string());
@@ -73,7 +73,7 @@ impl Poster {
                 let retry_after = header.and_then(|header| http::retry_after(header, SystemTime::now()));
                 Attempt::Failed { message: format!("status {}", response.status().as_u16()), retry_after }
             }
-            Err(error) => Attempt::failed(error),
+            Err(error) => Attempt::failed(&error),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::http;
 use crate::jobs::{BatchStatus, JobError, JobStore};
 
 /// A receiver that asks for a pause gets one of at most a day.
-const MAX_PAUSE: Duration = Duration::from_secs(24 * 3600);
+const MAX_PAUSE: Duration = Duration::from_hours(24);
 /// Batches that are looked at for progress messages.
 const MAX_WATCHED: usize = 1_000;
 
@@ -107,7 +107,9 @@ impl WebhookSender {
             let free = self.options.concurrency.max(1).saturating_sub(on_their_way.len());
             match self.due(free).await {
                 Ok(due) => {
-                    due.into_iter().for_each(|delivery| drop(on_their_way.spawn(self.clone().attempt(delivery))))
+                    for delivery in due {
+                        on_their_way.spawn(self.clone().attempt(delivery));
+                    }
                 }
                 Err(error) => self.log_failure(Err(error)),
             }

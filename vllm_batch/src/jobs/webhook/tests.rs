@@ -228,7 +228,9 @@ impl Resolver for Names {
         let mut found = self.empty();
         let port = uri.port_u16().unwrap_or(80);
         let known = self.0.get(uri.host().unwrap_or_default()).ok_or(ureq::Error::HostNotFound)?;
-        known.iter().for_each(|address| found.push(SocketAddr::new(*address, port)));
+        for address in known {
+            found.push(SocketAddr::new(*address, port));
+        }
         Ok(found)
     }
 }

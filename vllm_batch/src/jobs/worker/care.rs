@@ -10,7 +10,7 @@ use crate::jobs::id::{BATCH, is_id};
 use crate::jobs::{JobError, metrics};
 
 /// Contents that belong to nothing are looked for this often.
-const ORPHANS_INTERVAL: Duration = Duration::from_secs(86_400);
+const ORPHANS_INTERVAL: Duration = Duration::from_hours(24);
 
 /// Says that the worker is there and how fast it is, and deletes what is old, for as long as it lives.
 #[derive(Debug)]

@@ -30,18 +30,13 @@ impl Worker {
         let expected: u64 = chunks.iter().map(|(chunk, _)| chunk.num_requests).sum();
         let (mut answers, mut errors) = (Vec::new(), Vec::new());
         for (chunk, location) in chunks {
-            match location.as_deref().map(ChunkRows::at) {
-                Some(rows) => {
-                    answers.push(Part::Stored(rows.answers()));
-                    errors.push(Part::Stored(rows.errors()));
-                }
-                None => {
-                    let rows = self.rows_of_dropped(batch, chunk, held.lease.task.attempt).await?;
-                    let [of_answers, of_errors] = rows.map(Part::Local);
-                    answers.push(of_answers);
-                    errors.push(of_errors);
-                }
-            }
+            let [of_answers, of_errors] = if let Some(rows) = location.as_deref().map(ChunkRows::at) {
+                [rows.answers(), rows.errors()].map(Part::Stored)
+            } else {
+                self.rows_of_dropped(batch, chunk, held.lease.task.attempt).await?.map(Part::Local)
+            };
+            answers.push(of_answers);
+            errors.push(of_errors);
         }
         let (output, completed) = self.write_result(batch, answers, "output").await?;
         let (errors, failed) = self.write_result(batch, errors, "error").await?;
@@ -142,7 +137,7 @@ fn rows_of(files: FileStore, parts: Vec<Part>, count: Arc<AtomicU64>) -> BoxStre
         }
     });
     let counted = rows.try_flatten().inspect_ok(move |piece: &Bytes| {
-        let rows = piece.iter().filter(|byte| **byte == b'\n').count();
+        let rows = super::count_lines(piece);
         count.fetch_add(rows as u64, Ordering::Relaxed);
     });
     counted.boxed()

@@ -77,9 +77,8 @@ fn earlier_tries(chunk: &Path, attempt: i64) -> io::Result<Vec<PathBuf>> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         match name.parse::<i64>() {
             Ok(earlier) if earlier < attempt => found.push((earlier, path)),
-            Ok(_) => {}
             Err(_) if name.ends_with(NEW) => fs::remove_dir_all(path)?,
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
     }
     found.sort_unstable();
@@ -130,7 +129,7 @@ fn count_lines(path: &Path) -> io::Result<u64> {
     loop {
         match file.read(&mut piece)? {
             0 => return Ok(lines),
-            length => lines += piece[..length].iter().filter(|byte| **byte == b'\n').count() as u64,
+            length => lines += super::count_lines(&piece[..length]) as u64,
         }
     }
 }

@@ -60,7 +60,7 @@ impl WorkerOptions {
             work_folder: work_folder.into(),
             chunk_size: 2000,
             max_tasks: 4,
-            lease_time: Duration::from_secs(60),
+            lease_time: Duration::from_mins(1),
             heartbeat_interval: Duration::from_secs(10),
             poll_interval: Duration::from_secs(1),
             max_failures: 3,
@@ -68,8 +68,8 @@ impl WorkerOptions {
             max_idle_starts: 5,
             max_engine_failures: 3,
             drain_time: Duration::from_secs(30),
-            cancel_time: Duration::from_secs(600),
-            maintenance_interval: Duration::from_secs(60),
+            cancel_time: Duration::from_mins(10),
+            maintenance_interval: Duration::from_mins(1),
             row_clock: Arc::new(SystemTime::now),
         }
     }

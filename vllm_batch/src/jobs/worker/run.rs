@@ -89,12 +89,11 @@ impl Worker {
             ended = &mut run => ended,
             () = stop.cancelled() => {
                 heart.drain.cancel();
-                match tokio::time::timeout(self.options().drain_time, &mut run).await {
-                    Ok(ended) => ended,
-                    Err(_) => {
-                        heart.stop.cancel();
-                        run.await
-                    }
+                if let Ok(ended) = tokio::time::timeout(self.options().drain_time, &mut run).await {
+                    ended
+                } else {
+                    heart.stop.cancel();
+                    run.await
                 }
             }
         };

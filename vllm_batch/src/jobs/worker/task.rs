@@ -27,6 +27,8 @@ pub(super) enum End {
 
 /// What came of a task.
 #[derive(Debug)]
+// There is one for each task, and it is moved once.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Ended {
     /// This is to be told, and if nobody wants to hear it, these contents were written for nothing.
     Done(TaskOutcome, Vec<FileKey>),
@@ -104,7 +106,7 @@ impl Worker {
         };
         metrics::note_task(kind, if is_told { label } else { "lost" });
         if is_told {
-            self.clean_up(&held, &outcome).await;
+            self.clean_up(&held, outcome.as_ref()).await;
         } else {
             for key in contents {
                 self.delete_content(&key).await;
@@ -145,7 +147,7 @@ impl Worker {
     }
 
     /// Deletes what nobody needs any more.
-    async fn clean_up(&self, held: &Held, outcome: &Option<TaskOutcome>) {
+    async fn clean_up(&self, held: &Held, outcome: Option<&TaskOutcome>) {
         match (&held.lease.task.kind, outcome) {
             (TaskKind::Run(chunk), Some(TaskOutcome::Ran { .. })) => {
                 self.delete_folder(self.chunk_folder(&held.lease.batch.id, chunk.index)).await;

@@ -56,7 +56,7 @@ impl Worker {
                 model: file.model().to_owned(),
                 chunks: chunks_of(&file, self.options().chunk_size),
             }),
-            Err(RunError::ValidationFailed { errors, .. }) => Ok(refused(list(errors))),
+            Err(RunError::ValidationFailed { errors, .. }) => Ok(refused(list(&errors))),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -78,7 +78,7 @@ fn refused(errors: Vec<Value>) -> TaskOutcome {
 }
 
 /// The list that the batch shows. What did not fit is counted at its end.
-fn list(errors: ValidationErrors) -> Vec<Value> {
+fn list(errors: &ValidationErrors) -> Vec<Value> {
     let mut found: Vec<_> = errors.data.iter().map(|error| json!(error)).collect();
     if errors.omitted > 0 {
         let message = format!("{} more problems are not listed.", errors.omitted);

@@ -6,7 +6,7 @@ use super::query::TaskQuery;
 use super::stats::PAGE;
 use super::stored::ReviewTask;
 use super::{Result, Stop, TaskStore, TaskStoreError};
-use crate::curate::{RecordsReport, RegistryError, SchemaRef};
+use crate::curate::{FieldError, RecordsReport, RegistryError, SchemaRef};
 use crate::pipeline::{Rejection, Stage};
 
 /// What became of tasks that went on to a newer version.
@@ -60,7 +60,7 @@ impl TaskStore {
                     return Ok(Ok(None));
                 }
                 let mut task = row.open(&old)?;
-                if let Some(error) = schema.check_record(&task.record).into_iter().find(|error| error.is_fatal()) {
+                if let Some(error) = schema.check_record(&task.record).into_iter().find(FieldError::is_fatal) {
                     return Ok(Err((task.record.id, error)));
                 }
                 let from = task.schema.version.clone();

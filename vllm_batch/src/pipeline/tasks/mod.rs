@@ -112,7 +112,7 @@ impl TaskStore {
     /// # Errors
     /// [`TaskStoreError::UnknownTask`].
     pub async fn task(&self, id: &str) -> Result<ReviewTask> {
-        let row = self.transaction(|| async { Ok(find(&mut *self.database.read().await?, id, "").await?) }).await?;
+        let row = self.transaction(|| async { find(&mut *self.database.read().await?, id, "").await }).await?;
         let row = row.ok_or_else(|| unknown(id))?;
         let schema = self.schema(&row.schema).await?;
         row.open(&schema)

@@ -143,7 +143,7 @@ impl TaskRow {
     pub(super) fn read(row: &AnyRow) -> std::result::Result<Self, Stop> {
         let id = text(row, "id")?;
         let named = format!("{}@{}", text(row, "schema_id")?, text(row, "schema_version")?);
-        let schema = named.parse().map_err(|error: crate::curate::InvalidSchemaRef| damaged(&id, error))?;
+        let schema = named.parse().map_err(|error: crate::curate::InvalidSchemaRef| damaged(&id, &error))?;
         Ok(Self {
             schema,
             record_id: text(row, "record_id")?,
@@ -157,8 +157,8 @@ impl TaskRow {
 
     /// The task, by the schema that it names.
     pub(super) fn open(self, schema: &CompiledSchema) -> Result<ReviewTask> {
-        let read: Read = serde_json::from_str(&self.document).map_err(|error| damaged(&self.id, error))?;
-        let wrong = |error| damaged(&self.id, error);
+        let read: Read = serde_json::from_str(&self.document).map_err(|error| damaged(&self.id, &error))?;
+        let wrong = |error| damaged(&self.id, &error);
         let mut record = Record::new(self.record_id);
         (record.fields, record.metadata, record.gold) = (read.fields, read.metadata, read.gold);
         record.suggestions = read
@@ -211,7 +211,7 @@ fn answer(schema: &CompiledSchema, question: &str, value: &Value) -> std::result
     Ok((id, answer))
 }
 
-fn damaged(id: &str, error: impl ToString) -> TaskStoreError {
+fn damaged(id: &str, error: &impl ToString) -> TaskStoreError {
     TaskStoreError::Damaged { id: id.to_owned(), message: error.to_string() }
 }
 

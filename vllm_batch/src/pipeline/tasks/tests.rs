@@ -56,6 +56,8 @@ fn suggested(id: &str, said: &[(&str, &str, f64)]) -> NewTask {
     record
 }
 
+// Values are written where they are passed.
+#[allow(clippy::needless_pass_by_value)]
 fn answers(value: Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap()
 }
@@ -280,7 +282,7 @@ fn many_people_at_once_lose_nothing() {
             }
         };
         let results = futures::future::join_all((0..24).map(respond)).await;
-        assert!(results.iter().all(|result| result.is_ok()), "{results:?}");
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
         let task = tasks.task(&id("a")).await.unwrap();
         assert_eq!((task.record.responses.len(), task.version, task.decision.num_annotators), (24, 25, 24));
     });
