@@ -97,9 +97,9 @@ fn embeddings_are_answered() {
     ];
     let (code, errors, output) = Job::new(&lines(input)).run(&[]);
     assert_eq!(code, 0, "{errors}");
-    let rows = rows(&output);
+    let rows = by_custom_id(&output);
     let vectors = |row: &Value| row.pointer("/response/body/data").and_then(Value::as_array).map(Vec::len);
-    assert_eq!(rows.iter().map(vectors).collect::<Vec<_>>(), [Some(1), Some(2), None], "{output}");
+    assert_eq!(rows.values().map(vectors).collect::<Vec<_>>(), [Some(1), Some(2), None], "{output}");
 }
 
 #[test]
@@ -130,7 +130,10 @@ fn calls_of_functions_are_enforced() {
     let parameters = json!({"type": "object", "required": ["unit"], "additionalProperties": false,
         "properties": {"unit": {"type": "string", "enum": ["celsius", "fahrenheit"]}}});
     let tools = json!([{"type": "function", "function": {"name": "get_current_weather", "parameters": parameters}}]);
-    let row = chat("request-1", json!({"tools": tools, "tool_choice": "required", "max_tokens": 200}));
+    let row = chat(
+        "request-1",
+        json!({"tools": tools, "tool_choice": "required", "parallel_tool_calls": false, "max_tokens": 200}),
+    );
     let (code, errors, output) = Job::new(&lines([row])).run(&["--tool-call-parser", "hermes"]);
     assert_eq!(code, 0, "{errors}");
     let rows = rows(&output);

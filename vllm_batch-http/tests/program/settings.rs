@@ -212,7 +212,9 @@ fn every_setting_is_described_with_its_default() {
         );
     }
     for (key, (value, _)) in shown(&output).into_iter().filter(|(key, _)| !key.starts_with("engine.")) {
-        let row = docs.lines().find(|line| line.starts_with("| `") && line.contains(&format!("`{key}`")));
+        let row = docs
+            .lines()
+            .find(|line| line.starts_with("| `") && line.split(" | ").next().unwrap().contains(&format!("`{key}`")));
         let row = row.unwrap_or_else(|| panic!("docs/server.md has no row for {key}"));
         let default = row.split(" | ").nth(1).unwrap();
         let is_list_or_path = value.starts_with('[') || key == "storage.database";

@@ -53,7 +53,6 @@ pub struct EngineCore {
     active: ActiveRequests,
     /// Threads of the network's loops.
     team: Team,
-    /// Threads of everything else.
     threads: rayon::ThreadPool,
     next_id: u64,
     speculative_config: Option<SpeculativeConfig>,

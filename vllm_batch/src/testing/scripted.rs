@@ -235,9 +235,8 @@ impl fmt::Debug for Script {
     }
 }
 
-/// What comes back for a request.
+/// What comes back for a request. It is moved once, however large it is.
 #[derive(Debug)]
-// There is one for each request, and it is moved once.
 #[allow(clippy::large_enum_variant)]
 enum Reply {
     Text(Answer),
