@@ -16,9 +16,6 @@ use crate::jobs::{
     Batch, BatchStatus, BatchUsage, ChunkProgress, JobError, LeaseState, NewChunk, RequestCounts, TaskOutcome, metrics,
 };
 
-/// Heartbeats say what is not older than this.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-
 impl Worker {
     /// Runs what is left of a chunk, and sends its rows to the file store.
     pub(super) async fn run_chunk(
@@ -82,7 +79,8 @@ impl Worker {
                 .cancellation(end)
                 .clock(move || clock())
                 .on_progress(note)
-                .progress_interval(worker.options().heartbeat_interval.min(PROGRESS_INTERVAL))
+                // With each row: after the last one for a while, nothing else would tell of it.
+                .progress_interval(Duration::ZERO)
                 .run()
         });
         let ended = tokio::select! {
