@@ -14,7 +14,7 @@ started="$(scripts/start_postgres.sh start --dir "$dir")"
 VLLM_BATCH_TEST_POSTGRES="$(sed -n 's/^url=//p' <<<"$started")"
 export VLLM_BATCH_TEST_POSTGRES
 
-cargo test --release --package vllm_batch --test job_store "$@" -- --include-ignored | tee "$dir/tests.log"
+cargo test --release --workspace --test job_store "$@" -- --include-ignored | tee "$dir/tests.log"
 if ! grep --quiet '^test postgres_keeps_to_the_contract \.\.\. ok$' "$dir/tests.log"; then
     echo 'the tests did not reach PostgreSQL' >&2
     exit 1

@@ -68,12 +68,13 @@ const TABLES: Series = Series { name: "curation", versions: &[include_str!("0001
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
 /// let tasks = TaskStore::open(&SqlStore::connect("sqlite::memory:").await?, SchemaRegistry::builtin()).await?;
 /// let schema = "email_evaluation@1.0.0".parse()?;
-/// let mail = NewTask::new("mail-1").with_field("subject", "Hello").with_field("body", "Dear Ann, …");
+/// let mail = NewTask::new("mail-1").with_field("from", "Bo").with_field("to", "Ann");
+/// let mail = mail.with_field("subject", "Hello").with_field("email_body", "Dear Ann, …");
 /// let created = tasks.create(&schema, &[mail], 1_700_000_000).await?;
 /// assert_eq!(created.created.len(), 1);
 ///
 /// let next = tasks.next(&NextQuery::new(schema, "ann"), 1_700_000_100).await?;
-/// let answers = json!({"tone": "formal", "clarity": 4}).as_object().cloned().unwrap_or_default();
+/// let answers = json!({"tone": "formal"}).as_object().cloned().unwrap_or_default();
 /// let response = NewResponse::draft("ann", answers);
 /// let task = tasks.respond(&next[0].id, &response, 1_700_000_200).await?;
 /// assert_eq!(task.record.responses.len(), 1);
