@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let project = server.ensure_project(&ProjectSpec::new(&schema, &page), &registry)?;
         let review = pipeline.import_into(&server, project.id, &ImportOptions::default())?;
         println!("{url}/projects/{}: {} new, {} there", project.id, review.import.imported, review.import.present);
-        server.harvest(project.id, &schema, ExportFilter::Annotated, |task| reviewed.push(task.record))?;
+        pipeline.harvest_from(&server, project.id, ExportFilter::Annotated, |task| reviewed.push(task.record))?;
     } else {
         let suggested: Vec<Record> = pipeline.suggested()?.collect::<Result<_, _>>()?;
         let tasks = suggested.iter().map(|record| task(&schema, record, &TaskOptions::default()));

@@ -43,7 +43,9 @@ fn parquet(folder: &Path, mut options: FolderOptions) -> Result<(), Box<dyn std:
     options.parquet = true;
     for schema in SchemaRegistry::builtin().iter() {
         let records = made_up_records::records(schema, 120);
-        for format in [ExportFormat::TrlPreference, ExportFormat::TrlKto, ExportFormat::Axolotl, ExportFormat::Alpaca] {
+        for format in
+            [ExportFormat::TrlPreference, ExportFormat::TrlKto, ExportFormat::Axolotl, ExportFormat::ShareGptPreference]
+        {
             let target = folder.join("parquet").join(format.name()).join(schema.schema().id.as_str());
             Exporter::new(schema, ExportOptions::new(format))?.write_folder(&records, &target, &options)?;
         }

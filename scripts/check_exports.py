@@ -2,9 +2,9 @@
 """Loads training data with the libraries that read it: datasets, TRL, Argilla.
 
     cargo run --release --example training_data -- FOLDER
-    python3 scripts/check_exports.py FOLDER [--require datasets,trl,argilla]
+    python3 scripts/check_exports.py FOLDER [--require datasets,trl,argilla] [--partial]
 
-What is not installed is left out with a note, unless it is required.
+What is not installed is left out with a note, unless it is required. With --partial, formats may be missing in the folder.
 """
 
 import argparse
@@ -21,7 +21,9 @@ TABLES = {
     "trl_preference": {"prompt", "chosen", "rejected"},
     "trl_kto": {"prompt", "completion", "label"},
     "alpaca": {"instruction", "input", "output"},
+    "alpaca_preference": {"instruction", "input", "chosen", "rejected"},
     "sharegpt": {"conversations", "system"},
+    "sharegpt_preference": {"conversations", "system", "chosen", "rejected"},
     "axolotl": {"messages"},
     "distilabel": {"prompt", "prompt_id", "messages"},
     "icl_messages": {"messages"},
@@ -30,7 +32,12 @@ SOURCE = {"id", "record_id", "split", "schema", "schema_sha256", "model", "promp
           "num_annotators", "agreement", "gold", "strength", "truncated"}
 
 
+PARTIAL = False
+
+
 def schemas(folder, name):
+    if PARTIAL and not (folder / name).is_dir():
+        return []
     found = sorted(path for path in (folder / name).iterdir() if path.is_dir())
     assert found, f"nothing in {folder / name}"
     return found
@@ -62,7 +69,7 @@ def check_datasets(folder):
                 count += 1
             # The splits of a dataset must have the same features.
             assert len({str(table.features) for table in loaded.values()}) == 1, path
-    for kind in sorted((folder / "parquet").iterdir()):
+    for kind in schemas(folder, "parquet"):
         for path in sorted(kind.iterdir()):
             with tempfile.TemporaryDirectory() as cache:
                 loaded = datasets.load_dataset(str(path), cache_dir=cache, keep_in_memory=True)
@@ -175,7 +182,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--require", default="", help="libraries that must be there, separated by commas")
+    parser.add_argument("--partial", action="store_true", help="not all formats need be there")
     args = parser.parse_args()
+    global PARTIAL
+    PARTIAL = args.partial
     required = [name for name in args.require.split(",") if name]
     for name, check in CHECKS.items():
         if importlib.util.find_spec(name) is None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real Label Studio on a free port of the loopback interface, without outside traffic, for the tests of the review side.
 #
-#   scripts/start_label_studio.sh [start] [--lenient] [--dir DIR]    prints url=…, token=… and pid=…
+#   scripts/start_label_studio.sh [start] [--lenient] [--dir DIR]    prints url=…, token=…, pid=… and env=…
 #   scripts/start_label_studio.sh stop [--dir DIR]
 #   scripts/start_label_studio.sh install [--dir DIR]
 #
@@ -66,7 +66,7 @@ echo "$pid" >"$pid_file"
 
 for _ in $(seq 600); do
     if "$venv/bin/python" -c "import urllib.request as r; r.urlopen('http://127.0.0.1:$port/health', timeout=5)" 2>/dev/null; then
-        printf 'url=http://127.0.0.1:%s\ntoken=%s\npid=%s\n' "$port" "$token" "$pid"
+        printf 'url=http://127.0.0.1:%s\ntoken=%s\npid=%s\nenv=%s\n' "$port" "$token" "$pid" "$data/.env"
         exit 0
     fi
     if ! kill -0 "$pid" 2>/dev/null; then

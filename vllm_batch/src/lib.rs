@@ -42,6 +42,8 @@
 //!   OpenAI's HTTP API as an engine; brings an HTTP client, and no async runtime.
 //! * `label-studio`: [`pipeline::label_studio`](https://docs.rs/vllm_batch/latest/vllm_batch/pipeline/label_studio/), a client for
 //!   the server where people review what models said; brings the same HTTP client.
+//! * `jobs`: [`jobs`](https://docs.rs/vllm_batch/latest/vllm_batch/jobs/), many batches and many workers, on SQLite or
+//!   PostgreSQL; brings tokio.
 //! * `testing`: [`ScriptedEngine`](https://docs.rs/vllm_batch/latest/vllm_batch/testing/), for the tests of programs that
 //!   embed an engine.
 //!
@@ -56,8 +58,12 @@ pub mod curate;
 pub mod engine;
 pub mod error;
 pub mod guide;
-#[cfg(any(feature = "label-studio", feature = "remote"))]
+#[cfg(any(feature = "jobs", feature = "label-studio", feature = "remote"))]
+// Messages of jobs need less of it than the clients do.
+#[cfg_attr(not(any(feature = "label-studio", feature = "remote")), allow(dead_code, unused_imports))]
 mod http;
+#[cfg(feature = "jobs")]
+pub mod jobs;
 mod kernels;
 pub mod kv;
 mod model;

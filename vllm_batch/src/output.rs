@@ -43,7 +43,7 @@ pub struct CompletionOutput {
     /// Which of the request's answers this is, from 0.
     pub index: usize,
     /// The text; unless asked for, without stop strings and special tokens. Without what is in [`reasoning`](Self::reasoning)
-    /// and [`tool_calls`](Self::tool_calls); in a [`TextDelta`] that is part of the text.
+    /// and [`tool_calls`](Self::tool_calls).
     pub text: String,
     /// What the model said to itself, if the engine knows how it is marked and the request wants it.
     pub reasoning: Option<String>,
@@ -324,8 +324,11 @@ pub struct TextDelta {
     /// Which answer, in the order of their random numbers. Under `best_of` this is not the index at the end, because the
     /// order changes then.
     pub index: usize,
-    /// New text; may be empty while a character or a possible stop string is incomplete.
+    /// New text; may be empty while a character, a possible stop string or a possible mark is incomplete. Put together, it is the
+    /// text of the answer: what the model thinks and calls is not in it.
     pub text: String,
+    /// More of what the model says to itself, if the engine knows how it is marked and the request wants it.
+    pub reasoning: String,
     /// New tokens.
     pub num_tokens: usize,
 }
@@ -334,7 +337,14 @@ impl TextDelta {
     /// A delta of its parts, with index 0.
     #[must_use]
     pub fn new(text: String, num_tokens: usize) -> Self {
-        Self { index: 0, text, num_tokens }
+        Self { index: 0, text, reasoning: String::new(), num_tokens }
+    }
+
+    /// Adds thoughts.
+    #[must_use]
+    pub fn with_reasoning(mut self, reasoning: String) -> Self {
+        self.reasoning = reasoning;
+        self
     }
 
     /// Replaces the index.

@@ -7,12 +7,14 @@ use std::path::Path;
 use vllm_batch::RequestError;
 
 /// Where each type's `code` is, and how its `impl` starts.
-const TYPES: [(&str, &str); 17] = [
+const TYPES: [(&str, &str); 20] = [
     ("RequestError", "src/error.rs"),
     ("EngineError", "src/error.rs"),
     ("LoadError", "src/error.rs"),
     ("LineErrorKind", "src/batch/error.rs"),
     ("RunError", "src/batch/error.rs"),
+    ("JobError", "src/jobs/error.rs"),
+    ("SignatureError", "src/jobs/webhook/secret.rs"),
     ("RegistryError", "src/curate/registry/error.rs"),
     ("PromptError", "src/curate/prompt/error.rs"),
     ("FieldErrorKind", "src/curate/check/record.rs"),
@@ -23,6 +25,7 @@ const TYPES: [(&str, &str); 17] = [
     ("ExportError", "src/curate/export/error.rs"),
     ("SkipReason", "src/curate/export/error.rs"),
     ("CurationError", "src/pipeline/curation/error.rs"),
+    ("TaskStoreError", "src/pipeline/tasks/error.rs"),
     ("LabelStudioError", "src/pipeline/label_studio/error.rs"),
     ("WebhookError", "src/pipeline/label_studio/webhooks.rs"),
 ];

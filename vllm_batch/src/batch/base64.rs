@@ -1,10 +1,10 @@
-//! Vectors as text: the bytes of their numbers, each four of them in little-endian order, in base64 (RFC 4648, section 4).
+//! Bytes as text: base64 (RFC 4648, section 4). Vectors are the bytes of their numbers, each four of them in little-endian
+//! order.
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// The numbers as text.
-pub(super) fn encode(numbers: &[f32]) -> String {
-    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+/// The bytes as text.
+pub(crate) fn encode_bytes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let bits = group.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
@@ -16,8 +16,8 @@ pub(super) fn encode(numbers: &[f32]) -> String {
     text
 }
 
-/// The numbers of a text; `None` if it is not one of this kind.
-pub(super) fn decode(text: &str) -> Option<Vec<f32>> {
+/// The bytes of a text; `None` if it is not one of this kind.
+pub(crate) fn decode_bytes(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
     if !text.len().is_multiple_of(4) {
         return None;
@@ -32,6 +32,17 @@ pub(super) fn decode(text: &str) -> Option<Vec<f32>> {
             bytes.push((bits >> num_bits) as u8);
         }
     }
+    Some(bytes)
+}
+
+/// The numbers as text.
+pub(super) fn encode(numbers: &[f32]) -> String {
+    encode_bytes(&numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>())
+}
+
+/// The numbers of a text; `None` if it is not one of this kind.
+pub(super) fn decode(text: &str) -> Option<Vec<f32>> {
+    let bytes = decode_bytes(text)?;
     let (numbers, rest) = bytes.as_chunks::<4>();
     rest.is_empty().then(|| numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::Endpoint;
 use super::error::LineErrorKind;
 use crate::engine::EngineSpec;
 use crate::error::RequestError;
@@ -32,11 +33,19 @@ pub struct OpenAiLimits {
     pub max_embedding_inputs: usize,
     /// The most problems that are listed; the others are counted. Default 10,000.
     pub max_problems: usize,
+    /// The endpoint that all requests must be for. Default: that of the first one.
+    pub endpoint: Option<Endpoint>,
 }
 
 impl Default for OpenAiLimits {
     fn default() -> Self {
-        Self { max_requests: 50_000, max_file_bytes: 200 << 20, max_embedding_inputs: 50_000, max_problems: 10_000 }
+        Self {
+            max_requests: 50_000,
+            max_file_bytes: 200 << 20,
+            max_embedding_inputs: 50_000,
+            max_problems: 10_000,
+            endpoint: None,
+        }
     }
 }
 
@@ -66,6 +75,13 @@ impl OpenAiLimits {
     #[must_use]
     pub fn with_max_problems(mut self, max_problems: usize) -> Self {
         self.max_problems = max_problems;
+        self
+    }
+
+    /// Sets the endpoint that all requests must be for.
+    #[must_use]
+    pub fn with_endpoint(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = Some(endpoint);
         self
     }
 }

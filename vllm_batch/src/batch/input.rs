@@ -16,7 +16,7 @@ use super::key::RowKey;
 use super::line::{LineParser, ParsedLine};
 use super::plan::{Draft, Facts, Plan, PlanOptions};
 use super::reader::LineReader;
-use super::validate::Validator;
+use super::validate::{Common, Validator};
 
 const BUFFER_BYTES: usize = 1 << 18;
 
@@ -80,9 +80,9 @@ impl Input {
             }
             scan.add(offset, parsed);
         }
-        let index = scan.finish(parser);
+        let mut index = scan.finish(parser);
         if let Some(validator) = validator {
-            validator.finish(&self.path, index.total, index.duplicate_lines())?;
+            index.common = validator.finish(&self.path, index.total, index.duplicate_lines())?;
         }
         if index.total == 0 && !contract.allows_empty() {
             return Err(RunError::EmptyInput { path: self.path.clone() });
@@ -119,6 +119,11 @@ impl Input {
         Ok(LineReader::new(BufReader::with_capacity(buffer_bytes, file), max_line_bytes))
     }
 
+    /// The length of the file, in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.stamp.length
+    }
+
     pub(super) fn unreadable(&self, source: io::Error) -> RunError {
         RunError::InputUnreadable { path: self.path.clone(), source }
     }
@@ -149,6 +154,8 @@ pub(super) struct Index {
     draft: Draft,
     /// Lines that are not blank.
     pub(super) total: usize,
+    /// What the requests have in common; known where the contract validates the file as a whole.
+    pub(super) common: Option<Common>,
 }
 
 impl Index {
@@ -248,7 +255,7 @@ impl Scan {
             self.keys[*line] = parser.repeat_key(self.keys[*line], *nth);
         }
         let total = self.keys.iter().filter(|key| **key != RowKey::NONE).count();
-        Index { keys: self.keys, offsets: self.offsets, duplicates, repeats, draft: self.draft, total }
+        Index { keys: self.keys, offsets: self.offsets, duplicates, repeats, draft: self.draft, total, common: None }
     }
 }
 

@@ -7,6 +7,8 @@
 //! What a file may hold and what rows look like is the [`Contract`]: `OpenAI`'s (`validate`), vLLM's (`shape`), or
 //! `OpenAI`'s shapes with every line failing alone.
 //!
+//! A request that waits for its answer goes the same way without a file: [`LiveRequest`], for servers.
+//!
 //! The way of a row: a line of the input (`reader`) is parsed (`line`, `endpoint`, `params`, `format`, `embeddings`, `score`)
 //! to one or several requests (`parts`), gets its key (`key`), is looked up among what is done (`input`, `recover`), has
 //! its turn (`plan`, `prefix`) and is read again (`rows`), its requests wait for a place in the window (`run`, `open`), and
@@ -19,8 +21,9 @@
 //! * A row that was written survives `kill -9`; a row that was synced survives a power cut.
 //! * Of each line tens of bytes are held, and bodies only of those in flight.
 
-mod base64;
+pub(crate) mod base64;
 mod cancel;
+mod chunk;
 mod contract;
 mod deadline;
 mod embeddings;
@@ -33,9 +36,12 @@ mod journal;
 mod json;
 mod key;
 mod line;
+mod live;
 mod logprobs;
 mod message;
 mod open;
+#[cfg(feature = "jobs")]
+mod order;
 mod params;
 mod parts;
 mod plan;
@@ -53,17 +59,22 @@ mod score;
 mod shape;
 mod tools;
 mod validate;
+mod validated;
 mod values;
 
 pub use cancel::CancellationToken;
+pub use chunk::{ChatChunkChoice, ChatDelta, ChunkChoice, CompletionChunk, ToolCallDelta};
 pub use contract::{Contract, OpenAiLimits};
 pub use embeddings::{Embedding, EmbeddingList, EmbeddingVector, PoolingUsage};
 pub use endpoint::Endpoint;
 pub use error::{LineError, LineErrorKind, RunError};
 pub use line::BatchLine;
+pub use live::{LiveRequest, LiveStream};
 pub use logprobs::{
     ChatLogprobs, ChatTokenLogprob, LEAST_LOGPROB, PromptLogprob, PromptLogprobs, TextLogprobs, TopLogprob,
 };
+#[cfg(feature = "jobs")]
+pub(crate) use order::{OrderedRows, RowOrder, Unfinished};
 pub use plan::PlanPolicy;
 pub use progress::Progress;
 pub use report::{BatchReport, RunStatus};
@@ -74,3 +85,4 @@ pub use row::{
 pub use runner::BatchRunner;
 pub use score::{LabelName, Score, ScoreList, ScoredLabel};
 pub use validate::{ValidationError, ValidationErrors};
+pub use validated::{FileChunk, ValidatedFile, validate_file};

@@ -9,10 +9,9 @@ use futures::stream::{AbortHandle, Abortable, abortable};
 
 use super::key::RowKey;
 use super::line::BatchLine;
-use super::parts::{PartOutput, RowForm};
+use super::parts::{PartEvent, PartOutput, RowForm};
 use crate::engine::{BatchEngine, OutputStream};
 use crate::error::RequestError;
-use crate::output::OutputEvent;
 use crate::request::Request;
 
 /// A row until all its parts have ended.
@@ -85,9 +84,9 @@ pub(super) struct Part {
 }
 
 impl Stream for Part {
-    type Item = OutputEvent;
+    type Item = PartEvent;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<OutputEvent>> {
-        Pin::new(&mut self.events).poll_next(context)
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<PartEvent>> {
+        Pin::new(&mut self.events).poll_next(context).map(|event| event.map(PartEvent::from))
     }
 }

@@ -10,7 +10,7 @@ use super::format::as_written;
 use super::json::{string, token_ids, wrong_type};
 use super::score::LabelName;
 use crate::error::RequestError;
-use crate::output::{EmbeddingRequestOutput, RequestOutput, ScoringRequestOutput, Usage};
+use crate::output::{EmbeddingRequestOutput, OutputEvent, RequestOutput, ScoringRequestOutput, TextDelta, Usage};
 use crate::request::{Prompt, Request};
 
 /// What a body asks for.
@@ -48,6 +48,27 @@ pub(super) struct PromptPath {
     pub(super) param: &'static str,
     /// Whether that is a list with one entry for each part.
     pub(super) is_list: bool,
+}
+
+/// News about one part.
+#[derive(Debug)]
+pub(super) enum PartEvent {
+    /// More of its text.
+    Delta(TextDelta),
+    /// What came of it; nothing follows.
+    Ended(Result<PartOutput, RequestError>),
+}
+
+impl From<OutputEvent> for PartEvent {
+    fn from(event: OutputEvent) -> Self {
+        Self::Ended(match event {
+            OutputEvent::Delta(delta) => return Self::Delta(delta),
+            OutputEvent::Finished(output) => Ok(PartOutput::Text(output)),
+            OutputEvent::Embedded(output) => Ok(PartOutput::Embedding(output)),
+            OutputEvent::Scored(output) => Ok(PartOutput::Scores(output)),
+            OutputEvent::Failed(error) => Err(error),
+        })
+    }
 }
 
 /// What came of one part.

@@ -19,6 +19,8 @@ pub struct Progress {
     pub failed: usize,
     /// Rows that an earlier run had done.
     pub skipped: usize,
+    /// Those of `skipped` that ended with an error.
+    pub skipped_failed: usize,
     /// Those of `completed` and `failed` that have the answer or the error of another row, which asks for the same.
     pub deduplicated: usize,
     /// Rows that the engine has now.
@@ -99,6 +101,7 @@ impl Counts {
             completed: self.completed,
             failed: self.failed,
             skipped: self.skipped,
+            skipped_failed: self.skipped_failed,
             deduplicated: self.deduplicated,
             running: self.running,
             prompt_tokens: self.usage.prompt_tokens,
@@ -189,6 +192,7 @@ mod tests {
             completed: 3,
             failed: 2,
             skipped: 5,
+            skipped_failed: 0,
             deduplicated: 1,
             running: 4,
             prompt_tokens: 30,

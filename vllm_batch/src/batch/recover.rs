@@ -21,7 +21,7 @@ use super::reader::{Content, LineReader, RawLine};
 use super::shape::is_retryable;
 
 /// Longer rows are never written: an answer is as long as the context at most.
-const MAX_ROW_BYTES: usize = 1 << 30;
+pub(super) const MAX_ROW_BYTES: usize = 1 << 30;
 
 /// What an earlier run left.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -246,7 +246,7 @@ fn copy_range(source: &mut File, range: Range<u64>, target: &mut File) -> io::Re
 mod tests {
     use super::*;
     use crate::batch::row::BatchRequestOutput;
-    use crate::batch::shape::{CANCELLED, EXPIRED, RETRYABLE, VllmRow};
+    use crate::batch::shape::{CANCELLED, EXPIRED, FAILED, RETRYABLE, VllmRow};
     use crate::error::RequestError;
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
         let remote = RequestError::Remote { status: None, code: String::new(), message: String::new() };
         let errors = [RequestError::Aborted, remote, RequestError::EngineFailed { message: String::new() }];
         assert!(errors.iter().all(RequestError::is_retryable));
-        let codes = errors.iter().map(RequestError::code).chain([EXPIRED.0, CANCELLED.0]);
+        let codes = errors.iter().map(RequestError::code).chain([EXPIRED.0, CANCELLED.0, FAILED.0]);
         assert_eq!(codes.collect::<Vec<_>>(), RETRYABLE);
         for error in errors {
             let row = BatchRequestOutput::refused(RowKey::NONE, None, &error);

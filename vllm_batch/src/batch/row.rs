@@ -85,8 +85,7 @@ impl BatchRequestOutput {
 
     /// Takes apart what an engine answered, part by part. `None` if that is not what was asked for.
     pub(super) fn answered(work: &Work<'_>, outputs: Vec<PartOutput>) -> Option<Self> {
-        let body = ResponseBody::new(work, outputs)?;
-        let response = BatchResponse { status_code: 200, request_id: work.key.to_string(), body };
+        let response = BatchResponse::answered(work.key, ResponseBody::new(work, outputs)?);
         Some(Self::of(work.key, Some(work.custom_id.to_owned()), Some(response), None))
     }
 
@@ -106,12 +105,7 @@ impl BatchRequestOutput {
             let error = BatchError::new(error.code(), error.to_string(), None, param.as_deref());
             return Self::of(key, custom_id, None, Some(error));
         }
-        let response = BatchResponse {
-            status_code: error.status_code(),
-            request_id: key.to_string(),
-            body: ResponseBody::Error { error: ErrorBody { param, ..ErrorBody::from(error) } },
-        };
-        Self::of(key, custom_id, Some(response), None)
+        Self::of(key, custom_id, Some(BatchResponse::refused(key, error, param)), None)
     }
 
     /// A request that was not begun or not finished: code and message.
@@ -154,6 +148,19 @@ pub struct BatchResponse {
     pub body: ResponseBody,
 }
 
+impl BatchResponse {
+    /// An answer.
+    pub(super) fn answered(key: RowKey, body: ResponseBody) -> Self {
+        Self { status_code: 200, request_id: key.to_string(), body }
+    }
+
+    /// A refusal, and the parameter at fault.
+    pub(super) fn refused(key: RowKey, error: &RequestError, param: Option<String>) -> Self {
+        let body = ResponseBody::Error { error: ErrorBody { param, ..ErrorBody::from(error) } };
+        Self { status_code: error.status_code(), request_id: key.to_string(), body }
+    }
+}
+
 /// The body of a [`BatchResponse`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -178,7 +185,7 @@ pub enum ResponseBody {
 
 impl ResponseBody {
     /// `None` if the engine answered in another kind than was asked for.
-    fn new(work: &Work<'_>, outputs: Vec<PartOutput>) -> Option<Self> {
+    pub(super) fn new(work: &Work<'_>, outputs: Vec<PartOutput>) -> Option<Self> {
         let mut outputs = outputs.into_iter();
         Some(match &work.form.answer {
             AnswerForm::Chat => Self::ChatCompletion(ChatCompletion::new(work, outputs.next()?.into_text()?)),
@@ -359,7 +366,7 @@ struct Echo<'a> {
     logprobs: Option<&'a [Option<TokenLogprobs>]>,
 }
 
-fn text_choices(output: RequestOutput) -> Vec<TextChoice> {
+pub(super) fn text_choices(output: RequestOutput) -> Vec<TextChoice> {
     let RequestOutput { prompt, prompt_logprobs, outputs, .. } = output;
     let echo = Echo { text: prompt.as_deref(), logprobs: prompt_logprobs.as_deref() };
     outputs.into_iter().map(|output| TextChoice::new(&echo, output)).collect()
@@ -468,7 +475,8 @@ impl From<&RequestError> for ErrorBody {
 #[serde(from = "AnyError")]
 #[non_exhaustive]
 pub struct BatchError {
-    /// A stable name for programs: [`LineError::code`], [`RequestError::code`], `batch_expired` or `batch_cancelled`.
+    /// A stable name for programs: [`LineError::code`], [`RequestError::code`], `batch_expired`,
+    /// `batch_cancelled` or `batch_failed`.
     pub code: Text,
     /// A sentence for people.
     pub message: String,

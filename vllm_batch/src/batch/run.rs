@@ -20,7 +20,7 @@ use super::journal::Journal;
 use super::key::RowKey;
 use super::line::ParsedLine;
 use super::open::{OpenRow, Part};
-use super::parts::{PartOutput, RowForm};
+use super::parts::{PartEvent, PartOutput, RowForm};
 use super::progress::{Counts, Reporter};
 use super::report::RunStatus;
 use super::row::{BatchRequestOutput, Work};
@@ -28,7 +28,6 @@ use super::rows::Rows;
 use super::shape::{CANCELLED, EXPIRED, url_row};
 use crate::engine::BatchEngine;
 use crate::error::RequestError;
-use crate::output::OutputEvent;
 
 /// How a run is done.
 pub(super) struct Settings<'a> {
@@ -36,6 +35,8 @@ pub(super) struct Settings<'a> {
     /// The most requests in flight, at least 1.
     pub(super) window: usize,
     pub(super) cancellation: CancellationToken,
+    /// Once it is cancelled, no other row is begun.
+    pub(super) drain: CancellationToken,
     pub(super) deadline: Deadline,
     pub(super) contract: Contract,
     pub(super) clock: Box<dyn Fn() -> SystemTime + 'a>,
@@ -57,7 +58,7 @@ pub(super) struct Run<'a> {
 }
 
 /// One event of one part, and the rest of its stream.
-type Step = (Option<OutputEvent>, Part);
+type Step = (Option<PartEvent>, Part);
 
 /// What came of a row: the outputs of its parts, or the failure of one of them and the parameter at fault.
 type RowResult = Result<Vec<PartOutput>, (RequestError, Option<String>)>;
@@ -135,10 +136,13 @@ impl<'a> Run<'a> {
         Ok(status)
     }
 
-    /// Submits the next part of a row, or writes why a row cannot be. False if there is none left.
+    /// Submits the next part of a row, or writes why a row cannot be. False if there is none left, or none may be begun.
     fn admit(&mut self) -> Result<bool, RunError> {
         if self.submit_part() {
             return Ok(true);
+        }
+        if self.settings.drain.is_cancelled() {
+            return Ok(false);
         }
         let Some((number, ParsedLine { key, custom_id, result, .. })) = self.rows.next_row()? else {
             return Ok(false);
@@ -177,16 +181,13 @@ impl<'a> Run<'a> {
 
     fn take(&mut self, (event, mut part): Step) -> Result<(), RunError> {
         let result = match event {
-            Some(OutputEvent::Delta(delta)) => {
+            Some(PartEvent::Delta(delta)) => {
                 part.generated += delta.num_tokens;
                 self.counts.generated_tokens += delta.num_tokens;
                 self.in_flight.push(part.into_future());
                 return Ok(());
             }
-            Some(OutputEvent::Finished(output)) => Ok(PartOutput::Text(output)),
-            Some(OutputEvent::Embedded(output)) => Ok(PartOutput::Embedding(output)),
-            Some(OutputEvent::Scored(output)) => Ok(PartOutput::Scores(output)),
-            Some(OutputEvent::Failed(error)) => Err(error),
+            Some(PartEvent::Ended(result)) => result,
             // An earlier part of the row failed.
             None => return Ok(()),
         };

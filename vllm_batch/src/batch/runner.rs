@@ -23,7 +23,7 @@ use super::run::{Run, Settings};
 use crate::engine::BatchEngine;
 
 /// Longest line of the input, in bytes, unless it is set.
-const MAX_LINE_BYTES: usize = 64 << 20;
+pub(super) const MAX_LINE_BYTES: usize = 64 << 20;
 /// Smallest number of requests in flight, unless it is set: enough for an engine to choose from.
 const MIN_WINDOW: usize = 64;
 
@@ -69,6 +69,7 @@ pub struct BatchRunner<'a> {
     on_progress: Box<dyn FnMut(&Progress) + 'a>,
     progress_interval: Duration,
     cancellation: CancellationToken,
+    drain: CancellationToken,
     clock: Box<dyn Fn() -> SystemTime + 'a>,
 }
 
@@ -90,6 +91,7 @@ impl<'a> BatchRunner<'a> {
             on_progress: Box::new(|_| {}),
             progress_interval: Duration::from_millis(500),
             cancellation: CancellationToken::new(),
+            drain: CancellationToken::new(),
             clock: Box::new(SystemTime::now),
         }
     }
@@ -196,6 +198,13 @@ impl<'a> BatchRunner<'a> {
         self
     }
 
+    /// Lets others end the run once the rows in flight have ended: no other row is begun. What is left is left as by a
+    /// [`cancellation`](Self::cancellation), which ends those rows too.
+    pub fn drain(mut self, token: CancellationToken) -> Self {
+        self.drain = token;
+        self
+    }
+
     /// What `created` in the answers is read from; for tests that compare bytes. Default: the system's clock.
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + 'a) -> Self {
         self.clock = Box::new(clock);
@@ -244,6 +253,7 @@ impl<'a> BatchRunner<'a> {
             engine: self.engine,
             window: self.window,
             cancellation: self.cancellation,
+            drain: self.drain,
             deadline: Deadline::start(self.deadline),
             contract: self.contract,
             clock: self.clock,

@@ -15,13 +15,16 @@ const ABORTED: u16 = 499;
 /// HTTP status of a vLLM row at which the engine failed.
 const UNAVAILABLE: u16 = 503;
 /// Codes of rows that are worth another try: those of retryable request errors, and of rows that were not begun.
-pub(super) const RETRYABLE: [&str; 5] = ["request_aborted", "remote_error", "engine_failed", EXPIRED.0, CANCELLED.0];
+pub(super) const RETRYABLE: [&str; 6] =
+    ["request_aborted", "remote_error", "engine_failed", EXPIRED.0, CANCELLED.0, FAILED.0];
 /// Code and message of rows that a deadline came before (`OpenAI`'s).
 pub(super) const EXPIRED: (&str, &str) =
     ("batch_expired", "This request could not be executed before the completion window expired.");
 /// Code and message of rows that a cancellation came before.
 pub(super) const CANCELLED: (&str, &str) =
     ("batch_cancelled", "This request was not executed because the batch was cancelled.");
+/// Code and message of rows that the end of a failed batch came before.
+pub(super) const FAILED: (&str, &str) = ("batch_failed", "This request was not executed because the batch failed.");
 
 /// Whether a row's error, in the shape as it is written, is worth another try.
 pub(super) fn is_retryable(shape: Shape, error: &Value) -> bool {

@@ -72,11 +72,18 @@ impl Serialize for ValidationErrors {
     }
 }
 
+/// What all requests of a valid file have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Common {
+    pub(super) endpoint: Endpoint,
+    pub(super) model: String,
+}
+
 /// Looks at the lines of a file one after the other.
 #[derive(Debug)]
 pub(super) struct Validator {
     limits: OpenAiLimits,
-    /// What the first line with a supported url has.
+    /// What all requests must be for, or what the first line with a supported url has.
     endpoint: Option<Endpoint>,
     /// What the first line with a served model has.
     model: Option<String>,
@@ -86,7 +93,13 @@ pub(super) struct Validator {
 
 impl Validator {
     pub(super) fn new(limits: OpenAiLimits) -> Self {
-        Self { limits, endpoint: None, model: None, num_embedding_inputs: 0, found: ValidationErrors::default() }
+        Self {
+            limits,
+            endpoint: limits.endpoint,
+            model: None,
+            num_embedding_inputs: 0,
+            found: ValidationErrors::default(),
+        }
     }
 
     /// Refuses a file that is not worth reading.
@@ -123,18 +136,18 @@ impl Validator {
         }
     }
 
-    /// Fails if anything was wrong. Of each duplicate: its line and the first one of the name.
+    /// What the requests have in common; fails if anything was wrong. Of each duplicate: its line and the first one of the name.
     pub(super) fn finish(
         mut self,
         path: &Path,
         total: usize,
         duplicates: impl Iterator<Item = (u64, u64)>,
-    ) -> Result<(), RunError> {
+    ) -> Result<Option<Common>, RunError> {
         self.found.data.extend(duplicates.map(|(line, first)| duplicate(line, first)));
         self.found.data.extend(self.of_count(total));
         self.found.data.extend(self.of_embedding_inputs());
         if self.found.data.is_empty() && self.found.omitted == 0 {
-            return Ok(());
+            return Ok(self.endpoint.zip(self.model).map(|(endpoint, model)| Common { endpoint, model }));
         }
         self.found.data.sort_by_key(|problem| problem.line);
         self.found.omitted += self.found.data.len().saturating_sub(self.limits.max_problems);

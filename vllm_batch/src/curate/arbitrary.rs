@@ -6,9 +6,9 @@ use proptest::sample::subsequence;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Answer, AutoGold, Condition, DateGranularity, Display, Field, FieldKind, Ident, LabelSpan, Layout, LocalizedText,
-    Migration, NumberQuestion, Pii, Preference, Question, QuestionKind, QuestionOption, QuestionRole, Scale,
-    TaskSchema, TaxonomyNode, TextFormat, TextQuestion, Version,
+    Answer, AutoGold, CompiledSchema, Condition, DateGranularity, Display, Field, FieldKind, Ident, LabelSpan, Layout,
+    LocalizedText, Migration, NumberQuestion, Pii, Preference, Question, QuestionKind, QuestionOption, QuestionRole,
+    Record, Scale, TaskSchema, TaxonomyNode, TextFormat, TextQuestion, Version,
 };
 
 /// A question, an answer to it, and the fields of a record that the answer holds for.
@@ -39,6 +39,24 @@ pub(crate) fn asked() -> impl Strategy<Value = Asked> {
     let without_fields = without_fields.prop_map(|(kind, answer)| (kind, answer, Map::new()));
     prop_oneof![11 => without_fields, 1 => preference(), 1 => ranking(), 1 => spans()]
         .prop_map(|(kind, answer, fields)| Asked { question: Question::new(ident("q"), kind), answer, fields })
+}
+
+impl Asked {
+    /// A schema that asks the question, and a record that has the fields.
+    pub(crate) fn compiled(self) -> (CompiledSchema, Record) {
+        let mut record = Record::new("r");
+        record.fields = self.fields;
+        (schema_of(self.question), record)
+    }
+}
+
+/// A schema that asks one question, with the fields that it may be about.
+pub(crate) fn schema_of(question: Question) -> CompiledSchema {
+    let text = || FieldKind::Text { format: TextFormat::Plain };
+    let fields = [("doc", text()), ("items", FieldKind::Structured { schema: None }), ("a", text()), ("b", text())];
+    let schema = TaskSchema::new(ident("task"), Version::new(1, 0, 0)).with_question(question);
+    let fields = fields.into_iter().map(|(id, kind)| Field::new(ident(id), kind));
+    fields.fold(schema, TaskSchema::with_field).compile().unwrap()
 }
 
 /// An ident of a literal.

@@ -4,14 +4,17 @@
 //! Schema can do: every key in a fixed order, no other keys, null where there may be no answer. Texts and lists in it always
 //! have an end. The full one has every bound, for those who read the answers.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde_json::{Map, Value, json};
 
 use super::check::ranking_items;
 use super::embed::{Embedding, embed};
 use super::{
-    CompiledSchema, DateGranularity, NumberQuestion, Question, QuestionKind, QuestionOption, QuestionRole, Record,
-    Scale, TaskSchema, TaxonomyNode, TextQuestion,
+    CompiledSchema, DateGranularity, NumberQuestion, PromptError, Question, QuestionKind, QuestionOption, QuestionRole,
+    Record, Scale, TaskSchema, TaxonomyNode, TextQuestion,
 };
+use super::{length, pattern};
 
 /// The most characters that a model may write where the question has no limit: in a text of one line, and in a longer one.
 pub(super) const MAX_CHARS: [usize; 2] = [400, 2000];
@@ -80,6 +83,24 @@ impl CompiledSchema {
         &self.formats().decode
     }
 
+    /// As [`decode_schema_for`](Self::decode_schema_for) a record, with texts and lists so short that every answer fits into
+    /// `max_tokens`.
+    ///
+    /// # Errors
+    /// [`PromptError::NoRoom`].
+    pub(super) fn decode_schema_within(&self, record: &Record, max_tokens: u32) -> Result<Value, PromptError> {
+        let is_ranking = |question: &Question| matches!(question.kind, QuestionKind::Ranking { .. });
+        if self.schema().model_questions().any(is_ranking) {
+            return fit(&self.decode_schema_for(record), max_tokens);
+        }
+        // The same for all records of a job.
+        let mut fitted = self.formats().fitted.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*fitted {
+            Some((of, format)) if *of == max_tokens => format.clone(),
+            _ => fitted.insert((max_tokens, fit(self.decode_schema(), max_tokens))).1.clone(),
+        }
+    }
+
     /// As [`decode_schema`](Self::decode_schema), for one record: rankings have that record's items, each once where there
     /// are few.
     pub fn decode_schema_for(&self, record: &Record) -> Value {
@@ -106,6 +127,8 @@ impl CompiledSchema {
 pub(super) struct Formats {
     decode: Value,
     full: Value,
+    /// The one for decoding, cut down to the number of tokens that was asked for last.
+    fitted: Mutex<Option<(u32, Result<Value, PromptError>)>>,
 }
 
 impl Formats {
@@ -114,8 +137,12 @@ impl Formats {
         let mut full = object(schema, Form::Full);
         full["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
         full["title"] = json!(schema.name.as_str());
-        Self { decode: object(schema, Form::Decode), full }
+        Self { decode: object(schema, Form::Decode), full, fitted: Mutex::default() }
     }
+}
+
+fn fit(format: &Value, max_tokens: u32) -> Result<Value, PromptError> {
+    length::fit(format, max_tokens as usize).map_err(|needed| PromptError::NoRoom { max_tokens, needed })
 }
 
 fn object(schema: &TaskSchema, form: Form) -> Value {
@@ -244,12 +271,15 @@ fn text(question: &TextQuestion, form: Form) -> Value {
     let min = question.min_chars.unwrap_or(0).max(1);
     let pattern = question.pattern.as_deref().filter(|pattern| form == Form::Full || is_portable(pattern));
     let mut schema = json!({"type": "string"});
-    if let Some(pattern) = pattern {
-        schema["pattern"] = json!(format!("^(?:{pattern})$"));
-        if form == Form::Decode {
+    match (pattern, form) {
+        (Some(pattern), Form::Full) => schema["pattern"] = json!(format!("^(?:{pattern})$")),
+        (Some(pattern), Form::Decode) => {
             // Engines do not agree about expressions that come with lengths.
+            let bounded = pattern::bounded(pattern);
+            schema["pattern"] = json!(format!("^(?:{})$", bounded.as_deref().unwrap_or(pattern)));
             return schema;
         }
+        (None, _) => {}
     }
     schema["minLength"] = json!(min);
     let limit = MAX_CHARS[usize::from(question.multiline)].max(min);
@@ -330,24 +360,15 @@ fn span(labels: &[QuestionOption]) -> Value {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::arbitrary::{Asked, asked, ident};
-    use super::super::{Field, FieldKind, TextFormat, Version};
+    use super::super::arbitrary::{Asked, asked, ident, schema_of};
     use super::*;
-
-    fn task(question: Question) -> CompiledSchema {
-        let text = || FieldKind::Text { format: TextFormat::Plain };
-        let fields = [("doc", text()), ("items", FieldKind::Structured { schema: None }), ("a", text()), ("b", text())];
-        let schema = TaskSchema::new(ident("task"), Version::new(1, 0, 0)).with_question(question);
-        let fields = fields.into_iter().map(|(id, kind)| Field::new(ident(id), kind));
-        fields.fold(schema, TaskSchema::with_field).compile().unwrap()
-    }
 
     proptest! {
         #[test]
         fn answers_that_hold_keep_to_both_schemas(asked in asked(), required in any::<bool>()) {
             let Asked { mut question, answer, fields } = asked;
             question.required = required;
-            let schema = task(question);
+            let schema = schema_of(question);
             let mut record = Record::new("r");
             record.fields = fields;
             let value = json!({"q": answer.to_json()});
@@ -376,7 +397,7 @@ mod tests {
             ),
             (numbers(None, Some(1e300), None, false), json!({"type": "number"})),
             (numbers(Some(1.0), None, None, true), json!({"type": "integer", "minimum": 1})),
-            (texts(Some("a+"), Some(5), false), json!({"type": "string", "pattern": "^(?:a+)$"})),
+            (texts(Some("a+"), Some(5), false), json!({"type": "string", "pattern": "^(?:a{1,64})$"})),
             (texts(Some("(?i)a"), Some(5), false), json!({"type": "string", "minLength": 1, "maxLength": 5})),
             (
                 texts(None, Some(5), true),
@@ -386,9 +407,9 @@ mod tests {
             (ranking(), json!({"type": "array", "items": {"type": "string"}, "maxItems": 32})),
         ];
         for (kind, expected) in cases {
-            assert_eq!(task(Question::new(ident("q"), kind)).decode_schema()["properties"]["q"], expected);
+            assert_eq!(schema_of(Question::new(ident("q"), kind)).decode_schema()["properties"]["q"], expected);
         }
-        let schema = task(Question::new(ident("q"), ranking()));
+        let schema = schema_of(Question::new(ident("q"), ranking()));
         let of = |items: Value| {
             schema.decode_schema_for(&Record::new("r").with_field("items", items))["properties"]["q"].clone()
         };

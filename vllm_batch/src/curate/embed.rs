@@ -3,13 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use super::decode::{MAX_CHARS, MAX_ITEMS};
+use super::pattern;
 
 /// What is done to the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Embedding {
     /// Nothing but what its new place asks for.
     AsIs,
-    /// Texts and lists without a limit get one, and objects that say their properties have no others.
+    /// Texts and lists without a limit get one, what expressions repeat too, and objects that say their properties have no others.
     Bounded,
 }
 
@@ -76,6 +77,11 @@ fn bound(schema: &mut Map<String, Value>) {
         && !has(schema, &["additionalProperties", "patternProperties"])
     {
         schema.insert("additionalProperties".to_owned(), json!(false));
+    }
+    if let Some(Value::String(pattern)) = schema.get_mut("pattern")
+        && let Some(bounded) = pattern::bounded(pattern)
+    {
+        *pattern = bounded;
     }
     schema.remove("uniqueItems");
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A name that every consumer can carry: a letter `a` to `z`, then at most 63 of `a` to `z`, `0` to `9` and `_`. It is a
 /// key of JSON objects, a name in a labelling configuration, and a column.
@@ -20,7 +20,8 @@ use serde::Serialize;
 /// assert_eq!(Ident::slug("Early Career (0-3 years)").as_deref(), Some("early_career_0_3_years"));
 /// # Ok::<(), vllm_batch::curate::InvalidIdent>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Ident(String);
 
 impl Ident {
@@ -63,6 +64,14 @@ pub(super) fn slug(text: &str) -> String {
 pub struct InvalidIdent {
     /// The text.
     pub text: String,
+}
+
+impl TryFrom<String> for Ident {
+    type Error = InvalidIdent;
+
+    fn try_from(text: String) -> Result<Self, InvalidIdent> {
+        text.parse()
+    }
 }
 
 impl FromStr for Ident {

@@ -16,6 +16,7 @@ mod compile;
 mod confidence;
 mod decode;
 mod diagnostic;
+pub(crate) mod durable;
 mod embed;
 pub mod export;
 mod field;
@@ -23,7 +24,9 @@ mod gold;
 mod hash;
 mod ident;
 pub mod label_studio;
+mod length;
 mod parse;
+mod pattern;
 mod prompt;
 mod question;
 mod read;
@@ -56,7 +59,11 @@ pub use registry::{
     Bump, Change, ChangeKind, ChangedAnswer, LossReason, LostAnswer, MigrationReport, RecordMigration, RecordsReport,
     RegistryError, SchemaDiff, SchemaFile, SchemaFolder, SchemaRegistry,
 };
-pub use schema::{AutoGold, ExportSpec, GoldPolicy, Layout, Migration, PromptSpec, Rendering, SchemaRef, TaskSchema};
+pub use schema::{
+    AutoGold, ExportSpec, GoldPolicy, InvalidSchemaRef, Layout, Migration, PromptSpec, Rendering, SchemaRef, TaskSchema,
+};
+#[cfg(feature = "jobs")]
+pub(crate) use select::lot;
 pub use select::{Selected, Strategy, select};
 pub use semver::{Version, VersionReq};
 pub use snapshot::{GoldRow, GoldSnapshot, SnapshotError};

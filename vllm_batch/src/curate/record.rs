@@ -1,6 +1,6 @@
 //! Records, and what models and people said about them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Answers, Ident, SchemaRef};
@@ -109,7 +109,7 @@ impl Suggestion {
 }
 
 /// Where a score comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ScoreKind {
@@ -182,7 +182,7 @@ impl Response {
 }
 
 /// Whether a person is done with a record. Argilla's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseStatus {
     /// Not yet.
@@ -194,7 +194,8 @@ pub enum ResponseStatus {
 }
 
 /// How a model's answers came about: enough to make them again.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Provenance {
     /// The model.

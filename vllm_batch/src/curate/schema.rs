@@ -1,8 +1,9 @@
 //! The document that everything else follows from.
 
 use std::fmt;
+use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Field, Ident, LocalizedText, Question, Version};
@@ -99,7 +100,17 @@ impl TaskSchema {
 }
 
 /// A schema's name and version, written `email_evaluation@1.2.0`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+///
+/// # Example
+/// ```
+/// use vllm_batch::curate::SchemaRef;
+///
+/// let named: SchemaRef = "email_evaluation@1.2.0".parse()?;
+/// assert_eq!((named.id.as_str(), named.version.minor), ("email_evaluation", 2));
+/// assert!("email_evaluation".parse::<SchemaRef>().is_err());
+/// # Ok::<(), vllm_batch::curate::InvalidSchemaRef>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SchemaRef {
     /// The name.
     pub id: Ident,
@@ -110,6 +121,26 @@ pub struct SchemaRef {
 impl fmt::Display for SchemaRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.id, self.version)
+    }
+}
+
+/// A text that is not a [`SchemaRef`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no name and version of a schema, such as email_evaluation@1.2.0")]
+#[non_exhaustive]
+pub struct InvalidSchemaRef {
+    /// The text.
+    pub text: String,
+}
+
+impl FromStr for SchemaRef {
+    type Err = InvalidSchemaRef;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSchemaRef> {
+        let parts =
+            text.split_once('@').and_then(|(id, version)| Some((id.parse().ok()?, Version::parse(version).ok()?)));
+        let (id, version) = parts.ok_or_else(|| InvalidSchemaRef { text: text.to_owned() })?;
+        Ok(Self { id, version })
     }
 }
 

@@ -2,14 +2,14 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::agreement::similarity;
 use super::hash::{FNV_OFFSET, fnv_1a};
 use super::{Question, QuestionRole, Record, ResponseStatus, SuggestionSet, TaskSchema};
 
 /// How records are chosen for review.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Strategy {
@@ -57,11 +57,9 @@ pub struct Selected {
 /// # Ok::<(), vllm_batch::curate::InvalidIdent>(())
 /// ```
 pub fn select(schema: &TaskSchema, records: &[Record], strategy: Strategy, limit: usize, seed: u64) -> Vec<Selected> {
-    let questions: Vec<&Question> =
-        schema.questions.iter().filter(|question| question.role == QuestionRole::Output).collect();
     let open = records.iter().enumerate().filter(|(_, record)| is_open(record));
     let mut ranked: Vec<(f64, u64, usize)> =
-        open.map(|(index, record)| (strategy.priority(&questions, record), lot(&record.id, seed), index)).collect();
+        open.map(|(index, record)| (strategy.priority(schema, record), lot(&record.id, seed), index)).collect();
     ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
     ranked.truncate(limit);
     let selected =
@@ -74,10 +72,13 @@ fn is_open(record: &Record) -> bool {
 }
 
 impl Strategy {
-    fn priority(self, questions: &[&Question], record: &Record) -> f64 {
+    /// How much a record is worth a person's time, from 0 to 1.
+    pub fn priority(self, schema: &TaskSchema, record: &Record) -> f64 {
+        let questions: Vec<&Question> =
+            schema.questions.iter().filter(|question| question.role == QuestionRole::Output).collect();
         match self {
-            Self::Uncertainty => record.suggestions.last().map_or(1.0, |set| uncertainty(questions, set)),
-            Self::Disagreement => disagreement(questions, record),
+            Self::Uncertainty => record.suggestions.last().map_or(1.0, |set| uncertainty(&questions, set)),
+            Self::Disagreement => disagreement(&questions, record),
             Self::Random => 1.0,
         }
     }
@@ -119,7 +120,7 @@ fn weighted(questions: &[&Question], value: impl Fn(&Question) -> f64) -> f64 {
 }
 
 /// A number that the seed and a record's name decide.
-pub(super) fn lot(id: &str, seed: u64) -> u64 {
+pub(crate) fn lot(id: &str, seed: u64) -> u64 {
     ChaCha8Rng::seed_from_u64(fnv_1a(seed ^ FNV_OFFSET, id.as_bytes())).next_u64()
 }
 

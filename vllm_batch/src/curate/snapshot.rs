@@ -1,8 +1,8 @@
 //! Gold records as they were at one time.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::compile::hex;
+use super::durable::rename_synced;
 use super::{Answers, CompiledSchema, GoldDecision, GoldReason, Record, SchemaRef};
 
 /// Gold records that never change, named by their content: the same records, answers and schema have the same
@@ -144,7 +145,7 @@ impl GoldSnapshot {
     }
 
     /// Writes the snapshot into a folder, to a file that is named by the schema and its content. A file of that name is left as it
-    /// is: it has the same content.
+    /// is: it has the same content. When this returns, the file is on the disk, or it is not there.
     ///
     /// # Errors
     /// [`SnapshotError::Io`].
@@ -156,8 +157,12 @@ impl GoldSnapshot {
         let head = json!({"snapshot": self.id, "schema": self.schema.to_string(), "schema_sha256": self.schema_sha256});
         let text = self.rows.iter().fold(format!("{head}\n"), |text, row| text + &row.line());
         let part = path.with_extension("part");
-        let io = |source| SnapshotError::Io { path: path.clone(), source };
-        fs::write(&part, text).and_then(|()| fs::rename(&part, &path)).map_err(io)?;
+        let write = || {
+            let mut file = File::create(&part)?;
+            file.write_all(text.as_bytes())?;
+            rename_synced(&file, &part, &path)
+        };
+        write().map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
         Ok(path)
     }
 

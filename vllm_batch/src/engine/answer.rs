@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::guided::Guided;
 use super::speculate::{Drafter, SpeculativeConfig};
 use crate::error::RequestError;
-use crate::output::{CompletionOutput, FinishReason, StopReason, TokenLogprob, TokenLogprobs};
+use crate::output::{CompletionOutput, FinishReason, StopReason, TextDelta, TokenLogprob, TokenLogprobs};
 use crate::request::RepetitionDetection;
 use crate::sample::{RankedToken, SampleScratch, Sampler, logprobs};
 use crate::sched::Sequence;
-use crate::text::{AnswerReader, OutputText, Tokenizer};
+use crate::text::{AnswerPiece, AnswerReader, AnswerStream, OutputText, Tokenizer};
 
 /// What holds for all answers to one request.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(super) struct Answer {
     rules: Arc<AnswerRules>,
     sampler: Sampler,
     text: OutputText,
+    /// Takes the text apart as it grows, if it has parts.
+    stream: Option<AnswerStream>,
     /// Absent while the mask of the next token is computed.
     guided: Option<Guided>,
     drafter: Drafter,
@@ -58,11 +60,13 @@ pub(super) struct Choice {
     pub(super) is_forced: bool,
 }
 
-/// What a new token does to an answer; `text` is what can be shown.
+/// What a new token does to an answer.
 #[derive(Debug)]
-pub(super) enum Progress {
-    Goes { text: String },
-    Ends { text: String, ending: Ending },
+pub(super) struct Progress {
+    /// What can be shown now.
+    piece: AnswerPiece,
+    /// Why the answer ends here, if it does.
+    ending: Option<Ending>,
 }
 
 /// Why an answer ended.
@@ -72,11 +76,21 @@ pub(super) struct Ending {
     stop_reason: Option<StopReason>,
 }
 
+impl Progress {
+    /// Adds what can be shown to a delta; says why the answer ended, if it did.
+    pub(super) fn show(self, delta: &mut TextDelta) -> Option<Ending> {
+        delta.text += &self.piece.content;
+        delta.reasoning += &self.piece.reasoning;
+        self.ending
+    }
+}
+
 impl Answer {
     /// An answer without tokens.
     pub(super) fn new(rules: Arc<AnswerRules>, sampler: Sampler, text: OutputText, guided: Option<Guided>) -> Self {
         let drafter = Drafter::new();
-        Self { rules, sampler, text, guided, drafter, logprobs: Vec::new(), cumulative_logprob: 0.0 }
+        let stream = rules.reader.as_ref().map(AnswerReader::stream);
+        Self { rules, sampler, text, stream, guided, drafter, logprobs: Vec::new(), cumulative_logprob: 0.0 }
     }
 
     /// Chooses the token after `output`.
@@ -182,13 +196,30 @@ impl Answer {
             let step = self.text.push(token_id)?;
             text = step.delta;
             if let Some(stop) = step.stopped_by {
-                return Ok(Progress::Ends { text, ending: Ending::by_string(stop) });
+                return Ok(Progress { piece: self.last_piece(text), ending: Some(Ending::by_string(stop)) });
             }
         }
         match by_token.or_else(|| self.ending_by_format()).or_else(|| self.ending_by_length(sequence)) {
             Some(ending) => self.end(text, ending),
-            None => Ok(Progress::Goes { text }),
+            None => Ok(Progress { piece: self.piece(text), ending: None }),
         }
+    }
+
+    /// What can be shown of new text.
+    fn piece(&mut self, text: String) -> AnswerPiece {
+        match (&mut self.stream, &self.rules.reader) {
+            (Some(stream), Some(reader)) => reader.read_piece(stream.push(&text)),
+            _ => AnswerPiece::new(String::new(), text),
+        }
+    }
+
+    /// The same for the last of it.
+    fn last_piece(&mut self, text: String) -> AnswerPiece {
+        let mut piece = self.piece(text);
+        if let (Some(stream), Some(reader)) = (&mut self.stream, &self.rules.reader) {
+            piece += reader.read_piece(stream.finish());
+        }
+        piece
     }
 
     /// The finished answer.
@@ -245,7 +276,8 @@ impl Answer {
     fn end(&mut self, mut text: String, ending: Ending) -> Result<Progress, RequestError> {
         let step = self.text.finish()?;
         text += &step.delta;
-        Ok(Progress::Ends { text, ending: step.stopped_by.map_or(ending, Ending::by_string) })
+        let ending = step.stopped_by.map_or(ending, Ending::by_string);
+        Ok(Progress { piece: self.last_piece(text), ending: Some(ending) })
     }
 }
 

@@ -451,13 +451,9 @@ impl EngineCore {
         while let Some(choice) = next {
             let Some(progress) = self.append(id, choice)? else { break };
             delta.num_tokens += 1;
-            match progress {
-                Progress::Goes { text } => delta.text += &text,
-                Progress::Ends { text, ending } => {
-                    delta.text += &text;
-                    let finished = self.finish(id, ending).map(OutputEvent::Finished);
-                    return Ok(std::iter::once(OutputEvent::Delta(delta)).chain(finished).collect());
-                }
+            if let Some(ending) = progress.show(&mut delta) {
+                let finished = self.finish(id, ending).map(OutputEvent::Finished);
+                return Ok(std::iter::once(OutputEvent::Delta(delta)).chain(finished).collect());
             }
             next = self.forced(id)?;
         }

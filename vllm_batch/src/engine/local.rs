@@ -18,6 +18,7 @@ use crate::model::ModelSource;
 use crate::output::OutputEvent;
 use crate::request::Request;
 use crate::sched::SequenceId;
+use crate::text::Tokenizer;
 
 /// A model in this process. Requests are batched with whatever else is running; one thread tokenises, one runs the loop
 /// on a thread pool of its own.
@@ -39,6 +40,7 @@ use crate::sched::SequenceId;
 #[derive(Debug)]
 pub struct LocalEngine {
     spec: EngineSpec,
+    tokenizer: Arc<Tokenizer>,
     /// Absent only while the engine is being dropped.
     requests: Option<Sender<(Request, Events)>>,
     stop: Arc<AtomicBool>,
@@ -55,7 +57,7 @@ impl LocalEngine {
 
     pub(super) fn start(core: EngineCore) -> Result<Self, LoadError> {
         let (spec, lowering, stop) = (core.spec().clone(), core.lowering(), Arc::new(AtomicBool::new(false)));
-        let stop_lowering = Arc::clone(&stop);
+        let (tokenizer, stop_lowering) = (Arc::clone(&lowering.tokenizer), Arc::clone(&stop));
         let (requests, from_callers) = channel();
         let (lowered, from_lowering) = channel();
         let engine_loop = EngineLoop { core, streams: HashMap::new(), stop: Arc::clone(&stop) };
@@ -63,7 +65,22 @@ impl LocalEngine {
             spawn("vllm_batch-lower", move || lower_all(&lowering, (&from_callers, &stop_lowering), &lowered))?,
             spawn("vllm_batch-engine", move || engine_loop.run(&from_lowering))?,
         ];
-        Ok(Self { spec, requests: Some(requests), stop, threads })
+        Ok(Self { spec, tokenizer, requests: Some(requests), stop, threads })
+    }
+
+    /// The model's tokenizer: what a text costs before it is sent, and token ids for prompts, `logit_bias` and their like.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use vllm_batch::LocalEngine;
+    ///
+    /// let engine = LocalEngine::builder("model.gguf").build()?;
+    /// println!("{} tokens", engine.tokenizer().encode("How long is this?", true)?.len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
     }
 }
 

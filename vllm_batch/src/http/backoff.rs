@@ -29,7 +29,7 @@ impl RetryPolicy {
 }
 
 /// A random number in [0, 1). The standard library's hash maps are keyed at random; nothing better is needed here.
-fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     (RandomState::new().hash_one(0_u8) >> 11) as f64 / (1_u64 << 53) as f64
 }
 

@@ -8,9 +8,11 @@ mod backoff;
 use std::time::Duration;
 
 use ureq::Agent;
-use ureq::config::AutoHeaderValue;
+use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::Uri;
 
+#[cfg(feature = "jobs")]
+pub(crate) use backoff::random;
 pub(crate) use backoff::{RetryPolicy, retry_after};
 
 /// Servers close idle connections; uvicorn, on which many of them run, after five seconds.
@@ -18,7 +20,12 @@ const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
 
 /// A pool of connections that keeps every status, follows no redirect and reads no environment variable.
 pub(crate) fn agent(connect_timeout: Duration, max_connections: usize) -> Agent {
-    let config = Agent::config_builder()
+    config(connect_timeout, max_connections).new_agent()
+}
+
+/// What all agents have in common.
+pub(crate) fn config(connect_timeout: Duration, max_connections: usize) -> Config {
+    Agent::config_builder()
         .http_status_as_error(false)
         // A key must not follow a redirect, nor a POST become a GET.
         .max_redirects(0)
@@ -32,8 +39,7 @@ pub(crate) fn agent(connect_timeout: Duration, max_connections: usize) -> Agent 
         // The limit on a body's length is to hold for what is read.
         .accept_encoding(AutoHeaderValue::None)
         .user_agent(concat!("vllm_batch/", env!("CARGO_PKG_VERSION")))
-        .build();
-    config.new_agent()
+        .build()
 }
 
 /// Whether the same request may succeed a moment later.

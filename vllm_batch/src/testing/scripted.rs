@@ -15,7 +15,7 @@ use crate::output::{
     CompletionOutput, FinishReason, OutputEvent, RequestOutput, TextDelta, TokenLogprob, TokenLogprobs, Usage,
 };
 use crate::request::{Prompt, Request, SamplingParams, Task};
-use crate::text::{AnswerFormat, AnswerReader, ToolCallFormat};
+use crate::text::{AnswerFormat, AnswerReader, AnswerStream, ReasoningFormat, ToolCallFormat};
 
 /// Answers requests from a function or a table, without a model: for tests of code that uses a [`BatchEngine`].
 ///
@@ -28,7 +28,7 @@ use crate::text::{AnswerFormat, AnswerReader, ToolCallFormat};
 /// * An embedding has `dimensions` numbers, or 8. They follow from the prompt's words: texts with common words are close.
 ///   Of labels, the one that the script answers with is certain. The script is asked in any case, and may refuse.
 /// * Where a request has tools that may be called, calls are read out of the answer: they are written in the Hermes
-///   format, `<tool_call>` and so on.
+///   format, `<tool_call>` and so on. So are thoughts, with [`with_reasoning`](Self::with_reasoning).
 /// * It has no thread: answers are made as their streams are polled.
 ///
 /// # Example
@@ -50,6 +50,7 @@ pub struct ScriptedEngine {
     spec: EngineSpec,
     script: Script,
     lives_for: usize,
+    reasoning: Option<ReasoningFormat>,
     shared: Arc<Mutex<State>>,
 }
 
@@ -96,7 +97,7 @@ impl ScriptedEngine {
         spec.max_model_len = 4096;
         spec.vocab_size = 1 << 16;
         spec.max_num_seqs = 8;
-        Self { spec, script: Script(Box::new(script)), lives_for: usize::MAX, shared: Arc::default() }
+        Self { spec, script: Script(Box::new(script)), lives_for: usize::MAX, reasoning: None, shared: Arc::default() }
     }
 
     /// An engine that answers with the prompt, or with the last message of a conversation.
@@ -121,6 +122,13 @@ impl ScriptedEngine {
     #[must_use]
     pub fn with_spec(mut self, spec: EngineSpec) -> Self {
         self.spec = spec;
+        self
+    }
+
+    /// Reads thoughts out of answers to conversations, marked like this.
+    #[must_use]
+    pub fn with_reasoning(mut self, format: ReasoningFormat) -> Self {
+        self.reasoning = Some(format);
         self
     }
 
@@ -175,7 +183,8 @@ impl ScriptedEngine {
         Ok(match &request.task {
             Task::Generate(params) => {
                 let max_tokens = params.max_tokens.map_or(room, |max| room.min(max as usize));
-                Reply::Text(Answer::new((request, params), text, prompt_tokens, max_tokens))
+                let answer = Answer::new((request, params), text, prompt_tokens, max_tokens);
+                Reply::Text(answer.with_reader(self.reader(request)))
             }
             Task::Embed(params) => {
                 params.validate()?;
@@ -188,6 +197,16 @@ impl ScriptedEngine {
                 Reply::Whole(OutputEvent::Scored(output))
             }
         })
+    }
+}
+
+impl ScriptedEngine {
+    /// What takes answers to a request apart, if they have parts.
+    fn reader(&self, request: &Request) -> Option<AnswerReader> {
+        let is_chat = matches!(request.prompt, Prompt::Messages(_));
+        let calls = request.chat.may_call().then(ToolCallFormat::hermes);
+        let format = AnswerFormat::new(calls, self.reasoning.clone().filter(|_| is_chat));
+        (format != AnswerFormat::default()).then(|| AnswerReader::new(format, request, &[]))
     }
 }
 
@@ -216,8 +235,9 @@ impl fmt::Debug for Script {
     }
 }
 
-/// What comes back for a request.
+/// What comes back for a request. It is moved once, however large it is.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)]
 enum Reply {
     Text(Answer),
     /// All there is.
@@ -253,8 +273,10 @@ struct Answer {
     /// How many of them were sent.
     sent: usize,
     finish_reason: FinishReason,
-    /// Reads calls out of the answer.
+    /// Reads thoughts and calls out of the answer.
     reader: Option<Box<AnswerReader>>,
+    /// The same for the answer that is being sent.
+    stream: Option<AnswerStream>,
 }
 
 impl Answer {
@@ -281,11 +303,15 @@ impl Answer {
             ends,
             sent: 0,
             finish_reason,
-            reader: request.chat.may_call().then(|| {
-                let format = AnswerFormat::new(Some(ToolCallFormat::hermes()), None);
-                Box::new(AnswerReader::new(format, request, &[]))
-            }),
+            reader: None,
+            stream: None,
         }
+    }
+
+    fn with_reader(mut self, reader: Option<AnswerReader>) -> Self {
+        self.stream = reader.as_ref().map(AnswerReader::stream);
+        self.reader = reader.map(Box::new);
+        self
     }
 
     /// The next token's text; `None` after the last.
@@ -296,7 +322,17 @@ impl Answer {
         }
         let start = place.checked_sub(1).map_or(0, |last| self.ends[last]);
         self.sent += 1;
-        Some(TextDelta::new(self.text[start..self.ends[place]].to_owned(), 1).with_index(index))
+        let text = &self.text[start..self.ends[place]];
+        let (Some(reader), Some(stream)) = (&self.reader, &mut self.stream) else {
+            return Some(TextDelta::new(text.to_owned(), 1).with_index(index));
+        };
+        let mut piece = stream.push(text);
+        if place + 1 == self.ends.len() {
+            piece += stream.finish();
+            *stream = reader.stream();
+        }
+        let piece = reader.read_piece(piece);
+        Some(TextDelta::new(piece.content, 1).with_reasoning(piece.reasoning).with_index(index))
     }
 
     /// The whole answer. Token ids count from 0.

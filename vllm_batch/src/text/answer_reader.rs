@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{AnswerFormat, AnswerParts, Tokenizer};
+use super::{AnswerFormat, AnswerParts, AnswerPiece, AnswerStream, Tokenizer};
 use crate::{
     output::{CompletionOutput, FinishReason},
     request::{Request, ToolCall, ToolChoice},
@@ -61,6 +61,21 @@ impl AnswerReader {
             token_ids.into_iter().any(|id| tokenizer.is_special(id))
         };
         of_calls.chain(of_reasoning).any(|mark| is_special(mark))
+    }
+
+    /// What takes one of the answers apart while it is written.
+    #[must_use]
+    pub fn stream(&self) -> AnswerStream {
+        AnswerStream::new(self.format.clone())
+    }
+
+    /// What is new in an answer, as those who asked want it.
+    #[must_use]
+    pub fn read_piece(&self, mut piece: AnswerPiece) -> AnswerPiece {
+        if !self.includes_reasoning {
+            piece.reasoning.clear();
+        }
+        piece
     }
 
     /// Takes an answer apart.

@@ -2,11 +2,13 @@
 //!
 //! Down: a [`ChatTemplate`], one of [`ChatTemplates`], renders messages to one text, and a [`Tokenizer`] turns it into ids. Up: an [`OutputText`]
 //! takes the generated ids one by one, through an [`IncrementalDetokenizer`] and [`StopStrings`]; an [`AnswerReader`] tells
-//! thoughts and calls of functions, in the formats of models ([`ReasoningFormat`], [`ToolCallFormat`]), from the rest. Nothing here knows a
+//! thoughts and calls of functions, in the formats of models ([`ReasoningFormat`], [`ToolCallFormat`]), from the rest, and an
+//! [`AnswerStream`] does so while the answer grows. Nothing here knows a
 //! model's weights or its files: the loader hands over bytes, or a [`GgufVocabulary`].
 
 mod answer_format;
 mod answer_reader;
+mod answer_stream;
 mod byte_level;
 mod detokenize;
 #[cfg(test)]
@@ -27,6 +29,7 @@ use std::sync::Arc;
 
 pub use answer_format::{AnswerFormat, AnswerParts};
 pub use answer_reader::AnswerReader;
+pub use answer_stream::{AnswerPiece, AnswerStream};
 pub use detokenize::IncrementalDetokenizer;
 pub use gguf_vocabulary::GgufVocabulary;
 pub use reasoning::ReasoningFormat;

@@ -42,10 +42,10 @@ impl ReasoningFormat {
     ];
 
     /// Thoughts and answer of a text that begins with thoughts, marked or not. Without an end mark all of it is thoughts, as
-    /// in vLLM.
+    /// in vLLM. A start mark further on is part of what is said or thought.
     #[must_use]
     pub fn split<'a>(&self, text: &'a str) -> (Option<&'a str>, &'a str) {
-        let inner = text.split_once(&*self.start).map_or(text, |(_, inner)| inner);
+        let inner = text.trim_start().strip_prefix(&*self.start).unwrap_or(text);
         let (thoughts, answer) = inner.split_once(&*self.end).unwrap_or((inner, ""));
         (Some(thoughts), answer)
     }
@@ -84,6 +84,8 @@ mod tests {
             ("a</think>b", (Some("a"), "b")),
             ("<think>a", (Some("a"), "")),
             ("a</think>b</think>c", (Some("a"), "b</think>c")),
+            ("\n<think>a</think>b", (Some("a"), "b")),
+            ("a</think>the mark <think>", (Some("a"), "the mark <think>")),
             ("", (Some(""), "")),
         ];
         for (text, expected) in cases {

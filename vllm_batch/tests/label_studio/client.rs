@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use vllm_batch::curate::{SchemaRegistry, Version};
 use vllm_batch::pipeline::label_studio::{ExportFilter, LabelStudio, LabelStudioBuilder, ProjectSpec, WebhookReceiver};
 
+use crate::base64;
 use crate::server::{Reaction, Received, Server};
 
 fn builder(server: &Server, token: &str) -> LabelStudioBuilder {
@@ -15,18 +16,9 @@ fn builder(server: &Server, token: &str) -> LabelStudioBuilder {
     LabelStudio::builder(url.trim_end_matches("/v1"), token).retry_base(Duration::ZERO).max_retries(2)
 }
 
-fn base64(text: &str) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let groups = text.as_bytes().chunks(3).flat_map(|group| {
-        let bits = group.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        (0..=group.len()).map(move |digit| char::from(DIGITS[(bits >> (18 - 6 * digit) & 63) as usize]))
-    });
-    groups.collect()
-}
-
 fn jwt(kind: &str, expires: u64, nonce: u64) -> String {
     let claims = json!({"token_type": kind, "exp": expires, "jti": nonce});
-    format!("{}.{}.sig", base64("{}"), base64(&claims.to_string()))
+    format!("{}.{}.sig", base64::encode(b"{}"), base64::encode(claims.to_string().as_bytes()))
 }
 
 #[test]

@@ -47,6 +47,14 @@ fn tasks_go_in_batches_and_a_second_import_brings_nothing() {
     let fake = Fake::start(|_, _| Fault::None);
     import(&fake, (0..2).map(task).collect(), &ImportOptions::default().with_max_bytes(1));
     assert_eq!(fake.state.lock().unwrap().imports, [1, 1]);
+    // What the server cannot take is not sent: it would say that it failed, and be asked again and again.
+    let fake = Fake::start(|_, _| Fault::None);
+    let report = import(&fake, vec![task(0)], &ImportOptions::default().with_max_task_bytes(length + 2));
+    let message =
+        format!("a request of {} bytes is too long for the server, which takes less than {}", length + 2, length + 2);
+    assert_eq!((report.imported, report.rejected[0].message.as_str()), (0, message.as_str()));
+    let report = import(&fake, vec![task(0)], &ImportOptions::default().with_max_task_bytes(length + 3));
+    assert_eq!((report.imported, report.rejected.len()), (1, 0));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![cfg(feature = "label-studio")]
 #![allow(clippy::unwrap_used)]
 
+mod base64;
 mod client;
 #[path = "../../../examples/demo_model/mod.rs"]
 mod demo_model;

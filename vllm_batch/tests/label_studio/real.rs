@@ -3,23 +3,29 @@
 use std::env;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
+use sha2::Sha256;
 use vllm_batch::LocalEngine;
+use vllm_batch::curate::export::{ExportFormat, ExportOptions, Exporter, FolderOptions, validate_dataset};
 use vllm_batch::curate::label_studio::{LabelConfigOptions, TaskOptions, harvest, label_config, regions, task};
 use vllm_batch::curate::{
-    CompiledSchema, FieldKind, GoldSnapshot, Record, RequestOptions, SchemaRegistry, Suggestion, Version,
+    Answer, Answers, CompiledSchema, FieldKind, GoldSnapshot, Migration, QuestionRole, Record, RequestOptions,
+    ResponseStatus, SchemaRegistry, Suggestion, Version,
 };
-use vllm_batch::pipeline::CurationPipeline;
 use vllm_batch::pipeline::label_studio::{
     ExportFilter, ImportOptions, LabelStudio, Project, ProjectSpec, Reconciliation, WebhookReceiver,
 };
+use vllm_batch::pipeline::{CarryOptions, CurationPipeline};
 
-use crate::demo_model;
+use crate::server::{Reaction, Received, Server};
+use crate::{base64, demo_model};
 
 const HARD: &str = "]]> & <b>\"'</b> 😀 עברית\u{202e} ½";
 
@@ -64,25 +70,36 @@ fn tasks(server: &LabelStudio, project: u64) -> Vec<Value> {
     pages.flat_map(|page| page.tasks).collect()
 }
 
-/// The demo model's answers to one schema: every one holds, the server takes every one, and they come back as they were; people
-/// correct them, and that comes back as gold.
+/// Where the files of one schema's pipeline are. The two modes of the server share them, so that the model answers once.
+fn work_folder(schema: &CompiledSchema) -> PathBuf {
+    let folder =
+        PathBuf::from(read("VLLM_BATCH_LABEL_STUDIO_WORK")).join("pipelines").join(schema.schema().id.as_str());
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The demo model's answers to one schema: every one is whole and holds, the server takes every one, and they come back as they
+/// were; people correct them, and that comes back as gold and becomes training data.
 fn there_and_back(server: &LabelStudio, engine: &LocalEngine, schema: &CompiledSchema) {
-    const RECORDS: usize = 3;
-    let folder = tempfile::tempdir().unwrap();
+    const RECORDS: usize = 12;
+    let folder = work_folder(schema);
     let records: Vec<_> = (0..RECORDS).map(|at| serde_json::to_string(&record(schema, at)).unwrap()).collect();
-    std::fs::write(folder.path().join("records.jsonl"), records.join("\n")).unwrap();
-    // Long answers are cut off; what there is of them holds too.
-    let options = RequestOptions::default().with_logprobs(true).with_max_tokens(250);
-    let pipeline = CurationPipeline::new(schema, engine).records(folder.path().join("records.jsonl"));
-    let pipeline = pipeline.folder(folder.path()).options(options).batch_id("b1");
+    std::fs::write(folder.join("records.jsonl"), records.join("\n")).unwrap();
+    // So short that the demo model, which goes on until it must stop, is done in a moment.
+    let options = RequestOptions::default().with_logprobs(true).with_whole_answers(900);
+    let pipeline = CurationPipeline::new(schema, engine).records(folder.join("records.jsonl"));
+    let pipeline = pipeline.folder(&folder).options(options).batch_id("b1");
     let report = pipeline.run().unwrap();
     let rejections = std::fs::read_to_string(&report.rejections_path).unwrap();
-    assert_eq!((report.suggested, report.rejected), (RECORDS, 0), "{rejections}");
-    only_what_was_cut_off_lacks_answers(&pipeline, &rejections);
+    assert_eq!((report.suggested, report.rejected, report.cut_off), (RECORDS, 0, 0), "{rejections}");
+    assert_eq!(rejections, "", "{}", schema.schema().id);
 
     let registry = SchemaRegistry::builtin();
     let project = new_project(server, schema);
     assert_eq!(server.ensure_project(&ProjectSpec::new(schema, &config(schema)), &registry).unwrap(), project);
+    // Another run's project had another number.
+    let cursor = folder.join(format!("import-{}.jsonl", project.id));
+    let _ = std::fs::remove_file(cursor);
     for (imported, present) in [(RECORDS, 0), (0, RECORDS)] {
         let review = pipeline.import_into(server, project.id, &ImportOptions::default()).unwrap();
         assert_eq!((review.import.imported, review.import.present), (imported, present));
@@ -96,15 +113,13 @@ fn there_and_back(server: &LabelStudio, engine: &LocalEngine, schema: &CompiledS
         let found = there.iter().find(|task| task["data"]["vb_key"] == sent["data"]["vb_key"]).unwrap();
         assert_eq!((&found["data"], found["predictions"].as_array().unwrap().len()), (&sent["data"], 1));
         assert_eq!(found["predictions"][0]["result"], sent["predictions"][0]["result"]);
-        // What a person makes of it: the model's answers, without the last one.
-        let mut kept: Vec<Suggestion> = record.suggestions[0].suggestions.clone();
-        kept.truncate(kept.len().saturating_sub(1).max(1));
-        let result = regions(schema, &record.fields, &kept).unwrap();
+        let result = regions(schema, &record.fields, &reviewed(schema, record)).unwrap();
         let result: Vec<_> = result.iter().map(vllm_batch::curate::label_studio::Region::to_json).collect();
         let annotation = server.annotate(found["id"].as_u64().unwrap(), &result, false).unwrap();
         server.set_ground_truth(annotation, true).unwrap();
     }
-    they_come_back_as_gold((server, project.id), schema, &suggested);
+    let gold = they_come_back_as_gold(server, project.id, &pipeline, (schema, &suggested));
+    they_become_training_data(schema, &gold);
 
     // A whole export goes in again, and brings nothing twice.
     let mut exported = Vec::new();
@@ -116,38 +131,74 @@ fn there_and_back(server: &LabelStudio, engine: &LocalEngine, schema: &CompiledS
     server.delete_project(project.id).unwrap();
 }
 
-/// Only an answer that was cut off lacks something.
-fn only_what_was_cut_off_lacks_answers(pipeline: &CurationPipeline<'_>, rejections: &str) {
-    let cut_off = |record: &Record| record.suggestions[0].provenance.finish_reason.as_deref() == Some("length");
-    let all = pipeline.suggested().unwrap().map(Result::unwrap);
-    let cut_off: Vec<_> = all.filter(cut_off).map(|record| record.id).collect();
-    for line in rejections.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
-        let is_cut_off = cut_off.iter().any(|id| *id == line["id"].as_str().unwrap());
-        assert!(line["code"] == "missing_answer" && is_cut_off, "{line}");
-    }
+/// What a person makes of a model's answers: one is corrected, and what is asked of people alone is answered.
+fn reviewed(schema: &CompiledSchema, record: &Record) -> Vec<Suggestion> {
+    let mut said = record.suggestions[0].suggestions.clone();
+    let corrected = said.iter_mut().find_map(|one| {
+        let kind = &schema.schema().question(&one.question).unwrap().kind;
+        let answer = match &one.answer {
+            Answer::Option(value) => {
+                Answer::Option(kind.options().iter().find(|other| other.value != *value)?.value.clone())
+            }
+            Answer::Boolean(value) => Answer::Boolean(!value),
+            Answer::Text(_) => Answer::Text(format!("A better one. {HARD}")),
+            _ => return None,
+        };
+        one.answer = answer;
+        Some(())
+    });
+    assert_eq!(corrected, Some(()));
+    let of_people = schema.schema().questions.iter().filter(|one| one.role == QuestionRole::Review && one.required);
+    said.extend(
+        of_people.map(|one| Suggestion::new(one.id.clone(), Answer::Option(one.kind.options()[0].value.clone()))),
+    );
+    said
 }
 
-fn they_come_back_as_gold((server, project): (&LabelStudio, u64), schema: &CompiledSchema, suggested: &[Record]) {
+fn they_come_back_as_gold(
+    server: &LabelStudio,
+    project: u64,
+    pipeline: &CurationPipeline<'_>,
+    (schema, suggested): (&CompiledSchema, &[Record]),
+) -> Vec<Record> {
     let mut harvested = Vec::new();
-    let count = server.harvest(project, schema, ExportFilter::Gold, |one| harvested.push(one)).unwrap();
+    let count = pipeline.harvest_from(server, project, ExportFilter::Gold, |one| harvested.push(one)).unwrap();
     assert_eq!(count, suggested.len());
     for one in &harvested {
-        assert_eq!(one.errors, []);
+        assert_eq!((&*one.errors, &*one.withheld), (&[][..], &[][..]));
         let record = suggested.iter().find(|record| record.id == one.record.id).unwrap();
-        // What is about a person stays here.
-        let mut fields = record.fields.clone();
-        one.withheld.iter().for_each(|field| drop(fields.remove(field.as_str())));
-        assert_eq!((&one.record.fields, one.record.gold), (&fields, Some(true)));
-        let expected = record.suggestions[0].answers();
-        assert_eq!(one.record.suggestions[0].answers(), expected);
-        let said = &one.record.responses[0].answers;
-        assert!(
-            said.is_empty() == expected.is_empty() && said.iter().all(|(id, answer)| expected.get(id) == Some(answer))
-        );
+        assert_eq!((&one.record.fields, one.record.gold), (&record.fields, Some(true)));
+        assert_eq!(one.record.suggestions[0].answers(), record.suggestions[0].answers());
+        let said = reviewed(schema, record).into_iter().map(|one| (one.question, one.answer)).collect();
+        assert_eq!(one.record.responses[0].answers, said);
     }
     let records: Vec<_> = harvested.into_iter().map(|one| one.record).collect();
     let (snapshot, others) = GoldSnapshot::freeze(schema, &records).unwrap();
-    assert_eq!(snapshot.rows().len() + others.len(), suggested.len());
+    assert_eq!((snapshot.rows().len(), others), (suggested.len(), Vec::new()));
+    records
+}
+
+/// Every record gives a row for tuning and one for preferences; `scripts/test_label_studio.sh` lets their readers load them.
+fn they_become_training_data(schema: &CompiledSchema, gold: &[Record]) {
+    let exports = PathBuf::from(read("VLLM_BATCH_LABEL_STUDIO_WORK")).join("exports");
+    let formats = [
+        ExportFormat::OpenAiChat,
+        ExportFormat::OpenAiDpo,
+        ExportFormat::TrlPromptCompletion,
+        ExportFormat::TrlPreference,
+        ExportFormat::TrlKto,
+        ExportFormat::AlpacaPreference,
+        ExportFormat::ShareGptPreference,
+    ];
+    for format in formats {
+        let folder = exports.join(format.name()).join(schema.schema().id.as_str());
+        let mut exporter = Exporter::new(schema, ExportOptions::new(format)).unwrap();
+        let written = exporter.write_folder(gold, &folder, &FolderOptions::default()).unwrap();
+        assert_eq!(written.report.num_records, gold.len(), "{format}: {:?}", written.report);
+        for file in &written.files {
+            assert_eq!(validate_dataset(&file.path, format).unwrap().problems, [], "{}", file.path.display());
+        }
+    }
 }
 
 #[test]
@@ -266,22 +317,73 @@ fn a_minor_version_changes_the_project_and_a_major_one_has_its_own() {
     }
 }
 
+#[test]
+#[ignore = "needs Label Studio: scripts/test_label_studio.sh starts one"]
+fn reviewed_records_go_on_to_the_next_major_version() {
+    let server = server();
+    let mut registry = SchemaRegistry::new();
+    let old = registry.register(schema("carried").schema().clone()).unwrap();
+    let mut major = old.schema().clone();
+    major.version = Version::new(2, 0, 0);
+    major.questions[0].id = "voice".parse().unwrap();
+    let (from, to, since) = ("tone".parse().unwrap(), "voice".parse().unwrap(), Version::new(2, 0, 0));
+    major.migrations.push(Migration::RenameQuestion { since, from, to });
+    let new = registry.register(major).unwrap();
+    let (from, to) = (new_project(&server, &old), new_project(&server, &new));
+    let records: Vec<_> = (0..3).map(|at| record(&old, at)).collect();
+    let tasks = records.iter().map(|record| task(&old, record, &TaskOptions::default()).unwrap());
+    server.import(from.id, tasks, &ImportOptions::default()).unwrap();
+    let tone = Suggestion::new("tone".parse().unwrap(), Answer::Option("formal".to_owned()));
+    let result = regions(&old, &records[0].fields, &[tone]).unwrap().remove(0).to_json();
+    let first = self::tasks(&server, from.id).remove(0);
+    let annotation = server.annotate(first["id"].as_u64().unwrap(), &[result], false).unwrap();
+    server.set_ground_truth(annotation, true).unwrap();
+
+    // The server has no senders: without the records, nothing can be carried over.
+    let without = server.carry_over(&from, &to, &CarryOptions::new(&registry)).unwrap();
+    assert_eq!((without.import.imported, without.rejected.len()), (0, 3));
+    let options = CarryOptions::new(&registry).with_originals(records.clone());
+    for (imported, present) in [(3, 0), (0, 3)] {
+        let report = server.carry_over(&from, &to, &options).unwrap();
+        assert_eq!((report.import.imported, report.import.present), (imported, present), "{report:?}");
+        assert_eq!((report.unreadable, report.rejected, report.left_behind), (vec![], vec![], 0));
+        assert_eq!((report.migration.num_records, report.migration.migrated.len()), (3, 1));
+    }
+    let mut harvested = Vec::new();
+    server.harvest(to.id, &new, ExportFilter::Annotated, |one| harvested.push(one)).unwrap();
+    let voice = Answers::from_iter([("voice".parse().unwrap(), Answer::Option("formal".to_owned()))]);
+    let one = &harvested[0];
+    assert_eq!((harvested.len(), &*one.errors, one.record.gold), (1, &[][..], Some(true)));
+    let response = &one.record.responses[0];
+    assert_eq!((response.status, &response.answers), (ResponseStatus::Submitted, &voice));
+    let error = server.carry_over(&to, &from, &options).unwrap_err();
+    assert_eq!(error.code(), "migration_backwards");
+    for id in [from.id, to.id] {
+        server.delete_project(id).unwrap();
+    }
+}
+
 /// Calls that the client does not have.
 fn call(method: &str, path: &str, body: &Value) -> (u16, Value) {
+    exchange(method, path, body, &format!("Token {}", read("VLLM_BATCH_LABEL_STUDIO_TOKEN")))
+}
+
+fn exchange(method: &str, path: &str, body: &Value, authorization: &str) -> (u16, Value) {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let request = ureq::http::Request::builder()
         .method(method)
         .uri(format!("{}{path}", read("VLLM_BATCH_LABEL_STUDIO_URL")))
-        .header("Authorization", format!("Token {}", read("VLLM_BATCH_LABEL_STUDIO_TOKEN")))
+        .header("Authorization", authorization)
         .header("Content-Type", "application/json");
-    let mut response = agent.run(request.body(body.to_string()).unwrap()).unwrap();
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let mut response = agent.run(request.body(body).unwrap()).unwrap();
     let text = response.body_mut().read_to_string().unwrap();
     (response.status().as_u16(), serde_json::from_str(&text).unwrap_or_default())
 }
 
 #[test]
 #[ignore = "needs Label Studio: scripts/test_label_studio.sh starts one"]
-fn a_personal_access_token_works() {
+fn a_personal_access_token_works_also_when_access_tokens_end() {
     let settings = json!({"api_tokens_enabled": true, "legacy_api_tokens_enabled": true});
     call("POST", "/api/jwt/settings", &settings);
     let (status, answer) = call("POST", "/api/token/", &json!({}));
@@ -289,11 +391,98 @@ fn a_personal_access_token_works() {
     let token = answer["token"].as_str().unwrap();
     let server = LabelStudio::builder(read("VLLM_BATCH_LABEL_STUDIO_URL"), token).build().unwrap();
     assert_eq!(server.whoami().unwrap(), "admin@localhost.local");
+
+    // The first access token that the client gets ended a minute ago, as the server itself would have it; the client's clock
+    // does not say so.
+    let ended = Arc::new(Mutex::new(String::new()));
+    let stale = Arc::clone(&ended);
+    let between = Server::start(move |_, request| {
+        let (status, mut answer) = forward(request);
+        let mut stale = stale.lock().unwrap();
+        if request.path == "/api/token/refresh/" && stale.is_empty() {
+            *stale = ended_a_minute_ago(answer["access"].as_str().unwrap());
+            answer["access"] = json!(*stale);
+        }
+        Reaction::json(status, &answer)
+    });
+    let slow_clock = || SystemTime::UNIX_EPOCH;
+    let url = between.url();
+    let client = LabelStudio::builder(url.trim_end_matches("/v1"), token).clock(slow_clock).build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(client.whoami().unwrap(), "admin@localhost.local");
+    }
+    let paths: Vec<_> = between.received().into_iter().map(|one| one.path).collect();
+    let (refresh, whoami) = ("/api/token/refresh/", "/api/current-user/whoami");
+    assert_eq!(paths, [refresh, whoami, refresh, whoami, whoami]);
+    // Without a personal token, that is the end; and the server says why.
+    let ended = ended.lock().unwrap().clone();
+    let error = LabelStudio::builder(server.url(), &ended).build().unwrap().whoami().unwrap_err();
+    assert_eq!((error.code(), error.status()), ("unauthorized", Some(401)));
+    assert!(!error.to_string().contains(&ended), "{error}");
+
     // There can be one only: the next run gets a new one.
     let (status, answer) = call("POST", "/api/token/blacklist/", &json!({"refresh": token}));
     assert!((200..300).contains(&status), "{status} {answer}");
     let fresh = LabelStudio::builder(read("VLLM_BATCH_LABEL_STUDIO_URL"), token).build().unwrap();
     assert_eq!(fresh.whoami().unwrap_err().code(), "unauthorized");
+}
+
+/// What the real server answers to a request, under the authorization that came with it.
+fn forward(request: &Received) -> (u16, Value) {
+    let authorization = request.authorization.as_deref().unwrap_or_default();
+    exchange(&request.method, &request.path, &request.body, authorization)
+}
+
+/// An access token as the server would have made it some minutes ago: signed with its key (HMAC of SHA-256, RFC 7519).
+fn ended_a_minute_ago(token: &str) -> String {
+    let environment = std::fs::read_to_string(read("VLLM_BATCH_LABEL_STUDIO_ENV")).unwrap();
+    let key = environment.lines().find_map(|line| line.strip_prefix("SECRET_KEY=")).unwrap().trim_matches(['"', '\'']);
+    let (head, payload) = token.rsplit_once('.').unwrap().0.split_once('.').unwrap();
+    let mut claims: Value = serde_json::from_slice(&base64::decode(payload)).unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    claims["exp"] = json!(now - 60);
+    let signed = format!("{head}.{}", base64::encode(claims.to_string().as_bytes()));
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    format!("{signed}.{}", base64::encode(&mac.finalize().into_bytes()))
+}
+
+#[test]
+#[ignore = "needs Label Studio: scripts/test_label_studio.sh starts one"]
+fn large_tasks_go_in_requests_that_the_server_takes() {
+    const MIB: usize = 1 << 20;
+    let (direct, schema) = (server(), schema("large"));
+    let project = new_project(&direct, &schema).id;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let backend = Arc::new(Mutex::new(direct.url().to_owned()));
+    let url = proxy(backend, move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let client = LabelStudio::builder(url, read("VLLM_BATCH_LABEL_STUDIO_TOKEN")).build().unwrap();
+    let large = |mut task: Value, bytes: usize| {
+        task["data"]["email_body"] = json!("x".repeat(bytes));
+        task
+    };
+    let mut tasks: Vec<_> = plain_tasks(&schema, 20).into_iter().map(|task| large(task, MIB)).collect();
+    tasks[4] = large(tasks[4].clone(), 9 * MIB);
+    tasks[7] = large(tasks[7].clone(), 30 * MIB);
+    let options = ImportOptions::default().with_max_task_bytes(20 * MIB);
+    let report = client.import(project, tasks.clone(), &options).unwrap();
+    assert_eq!((report.imported, report.rejected.len()), (19, 1));
+    let rejected = &report.rejected[0];
+    assert!(rejected.index == 7 && rejected.message.contains("takes less than 20971520"), "{rejected:?}");
+    // Four, the one of 9 MiB alone, and twice seven.
+    assert_eq!(sent.load(Ordering::SeqCst), 4);
+    let found = direct.reconcile(project, keys(&tasks)).unwrap();
+    assert_eq!((found.missing.len(), found.duplicated.len(), found.unknown.len()), (1, 0, 0));
+
+    // What the default is for: the server takes nothing of it, and says no more than that it failed.
+    let limit = ImportOptions::default().max_task_bytes;
+    let (status, answer) = call("POST", &format!("/api/projects/{project}/import"), &json!([large(json!({}), limit)]));
+    assert!(status >= 400, "{status} {answer}");
+    assert_eq!(direct.num_tasks(project).unwrap(), 19);
+    direct.delete_project(project).unwrap();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Who is compared with whom.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 use serde::Serialize;
@@ -37,6 +38,8 @@ impl Default for AgreementOptions {
 pub struct AgreementReport {
     /// One entry for each comparison that the records allow.
     pub groups: Vec<AgreementGroup>,
+    /// The share of draws within the intervals.
+    pub confidence: f64,
 }
 
 impl AgreementReport {
@@ -126,20 +129,22 @@ impl Shown {
 /// assert_eq!(report.groups[0].questions[0].alpha, Err(Undefined::OneValue));
 /// # Ok::<(), vllm_batch::curate::InvalidIdent>(())
 /// ```
-pub fn agreement(schema: &TaskSchema, records: &[Record], options: &AgreementOptions) -> AgreementReport {
+pub fn agreement<R: Borrow<Record>>(schema: &TaskSchema, records: &[R], options: &AgreementOptions) -> AgreementReport {
+    let records: Vec<&Record> = records.iter().map(Borrow::borrow).collect();
     let mut comparisons = vec![(Compared::Humans, Shown::All)];
     let apart = [Shown::Blind, Shown::Prefilled];
     comparisons.extend(apart.map(|shown| (Compared::Humans, shown)));
-    for model in models(records) {
+    for model in models(&records) {
         let compared = Compared::ModelHuman { model };
         comparisons.extend([Shown::All].into_iter().chain(apart).map(|shown| (compared.clone(), shown)));
     }
     comparisons.push((Compared::Models, Shown::All));
-    let group = |(compared, shown)| compare(schema, records, options, (compared, shown));
-    AgreementReport { groups: comparisons.into_iter().filter_map(group).collect() }
+    let group = |(compared, shown)| compare(schema, &records, options, (compared, shown));
+    let groups = comparisons.into_iter().filter_map(group).collect();
+    AgreementReport { groups, confidence: options.confidence }
 }
 
-fn models(records: &[Record]) -> BTreeSet<String> {
+fn models(records: &[&Record]) -> BTreeSet<String> {
     let sets = records.iter().flat_map(|record| &record.suggestions);
     sets.map(|set| set.agent.name.as_str()).collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect()
 }
@@ -147,7 +152,7 @@ fn models(records: &[Record]) -> BTreeSet<String> {
 /// One comparison; `None` if there is nothing to compare.
 fn compare(
     schema: &TaskSchema,
-    records: &[Record],
+    records: &[&Record],
     options: &AgreementOptions,
     (compared, shown): (Compared, Shown),
 ) -> Option<AgreementGroup> {

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::alpha::{Reliability, sorted_set};
 use super::bootstrap::Bootstrap;
-use super::kappa::{counted, kappa_of_counts};
+use super::kappa::{Pairs, counted};
 use super::similarity::similarity;
 use super::structured::normalised;
 use super::{Estimate, KappaWeights, Undefined};
@@ -143,10 +143,12 @@ impl<'a> Compared<'a> {
             Some(Level::Ordinal) => KappaWeights::Quadratic,
             _ => return Err(Undefined::NotCategorical),
         };
-        let num_values = self.num_places().ok_or(Undefined::NotCategorical)?;
-        let (pairs, counts): (Vec<_>, Vec<u64>) = counted(pairs).into_iter().unzip();
-        let kappa = |counts: &[u64]| kappa_of_counts(&pairs, counts, num_values, weights);
-        Ok(Estimate { value: kappa(&counts)?, interval: bootstrap.interval(&counts, kappa) })
+        if !self.has_places() {
+            return Err(Undefined::NotCategorical);
+        }
+        let pairs = Pairs::new(&counted(pairs));
+        let kappa = |counts: &[u64]| pairs.kappa(counts, weights);
+        Ok(Estimate { value: kappa(&pairs.counts)?, interval: bootstrap.interval(&pairs.counts, kappa) })
     }
 
     /// What both said of each unit, as places.
@@ -194,16 +196,15 @@ impl<'a> Compared<'a> {
         prevalence
     }
 
-    /// How many places there are, if answers are taken from a few.
-    fn num_places(&self) -> Option<usize> {
-        match &self.question.kind {
-            QuestionKind::Choice { multiple: false, options, .. } => Some(options.len()),
-            QuestionKind::Rating { scale: Scale::Levels { levels } } => Some(levels.len()),
-            QuestionKind::Rating { scale: Scale::Range { min, max } } => usize::try_from(max - min + 1).ok(),
-            QuestionKind::Boolean { .. } => Some(2),
-            QuestionKind::Preference { .. } => Some(3),
-            _ => None,
-        }
+    /// Whether answers are taken from those that the question names.
+    fn has_places(&self) -> bool {
+        matches!(
+            self.question.kind,
+            QuestionKind::Choice { multiple: false, .. }
+                | QuestionKind::Rating { .. }
+                | QuestionKind::Boolean { .. }
+                | QuestionKind::Preference { .. }
+        )
     }
 
     /// Where an answer stands among those that are possible, the worst first; `None` for what is not possible.
@@ -213,8 +214,8 @@ impl<'a> Compared<'a> {
                 self.levels.iter().position(|level| level == value)
             }
             (Answer::Option(value), kind) => kind.options().iter().position(|option| option.value == *value),
-            (Answer::Rating(value), QuestionKind::Rating { scale: Scale::Range { min, max } }) if value <= max => {
-                usize::try_from(value - min).ok()
+            (Answer::Rating(value), QuestionKind::Rating { scale: Scale::Range { min, max } }) => {
+                (min..=max).contains(&value).then(|| usize::try_from(value.abs_diff(*min)).ok())?
             }
             (Answer::Boolean(value), _) => Some(usize::from(*value)),
             (Answer::Preference(preference), _) => PREFERENCES.iter().position(|(one, _)| one == preference),
@@ -225,7 +226,9 @@ impl<'a> Compared<'a> {
     fn name(&self, place: usize) -> String {
         match &self.question.kind {
             QuestionKind::Rating { scale: Scale::Levels { .. } } => self.levels[place].to_owned(),
-            QuestionKind::Rating { scale: Scale::Range { min, .. } } => (min + place as i64).to_string(),
+            QuestionKind::Rating { scale: Scale::Range { min, .. } } => {
+                min.wrapping_add_unsigned(place as u64).to_string()
+            }
             QuestionKind::Boolean { .. } => (place == 1).to_string(),
             QuestionKind::Preference { .. } => PREFERENCES[place].1.to_owned(),
             kind => kind.options()[place].value.clone(),

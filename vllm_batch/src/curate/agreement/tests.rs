@@ -70,10 +70,17 @@ fn kappa_is_that_of_the_literature() {
         (KappaWeights::Quadratic, 0.883_040_935_672_514_6),
     ];
     for (weights, expected) in expected {
-        assert!(close(cohen_kappa(&pairs, 5, weights).unwrap(), expected), "{weights:?}");
+        assert!(close(cohen_kappa(&pairs, weights).unwrap(), expected), "{weights:?}");
     }
-    assert_eq!(cohen_kappa(&[], 2, KappaWeights::Plain), Err(Undefined::NoPairs));
-    assert_eq!(cohen_kappa(&[(1, 1), (1, 1)], 2, KappaWeights::Quadratic), Err(Undefined::OneValue));
+    assert_eq!(cohen_kappa(&[], KappaWeights::Plain), Err(Undefined::NoPairs));
+    assert_eq!(cohen_kappa(&[(1, 1), (1, 1)], KappaWeights::Quadratic), Err(Undefined::OneValue));
+    // Places may lie as far apart as there are numbers.
+    let far = [(0, 0), (usize::MAX, usize::MAX), (0, usize::MAX), (usize::MAX, 0), (0, 0)];
+    let near = far.map(|(a, b)| (a.min(1), b.min(1)));
+    for (weights, _) in expected {
+        let (far, near) = (cohen_kappa(&far, weights).unwrap(), cohen_kappa(&near, weights).unwrap());
+        assert!(close(far, near), "{weights:?}: {far} {near}");
+    }
 }
 
 #[test]
@@ -292,9 +299,23 @@ proptest! {
     fn kappa_of_equal_answers_is_one(values in prop::collection::vec(0usize..4, 1..20)) {
         let pairs: Vec<_> = values.iter().map(|value| (*value, *value)).collect();
         for weights in [KappaWeights::Plain, KappaWeights::Linear, KappaWeights::Quadratic] {
-            match cohen_kappa(&pairs, 4, weights) {
+            match cohen_kappa(&pairs, weights) {
                 Ok(kappa) => prop_assert!(close(kappa, 1.0)),
                 Err(undefined) => prop_assert_eq!(undefined, Undefined::OneValue),
+            }
+        }
+    }
+
+    #[test]
+    fn kappa_is_its_definition(pairs in prop::collection::vec((0usize..6, 0usize..6), 1..30)) {
+        for (weights, power) in [(KappaWeights::Plain, 0), (KappaWeights::Linear, 1), (KappaWeights::Quadratic, 2)] {
+            let weight = |a: usize, b: usize| if a == b { 0.0 } else { (a.abs_diff(b) as f64).powi(power) };
+            let observed: f64 = pairs.iter().map(|(a, b)| weight(*a, *b)).sum();
+            let chance = |a: &(usize, usize)| pairs.iter().map(|b| weight(a.0, b.1)).sum::<f64>();
+            let expected: f64 = pairs.iter().map(chance).sum::<f64>() / pairs.len() as f64;
+            match cohen_kappa(&pairs, weights) {
+                Ok(kappa) => prop_assert!(close(kappa, 1.0 - observed / expected)),
+                Err(undefined) => prop_assert!(undefined == Undefined::OneValue && expected == 0.0),
             }
         }
     }

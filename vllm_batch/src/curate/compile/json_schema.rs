@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::super::check::nearest;
 use super::place::Place;
 
 /// Keywords that constrained decoding does not know everywhere (vLLM with xgrammar or llguidance, OpenAI's strict mode,
@@ -59,6 +60,9 @@ struct Totals {
 fn check_schema(place: &mut Place<'_>, schema: &Value, level: usize, totals: &mut Totals) {
     let Value::Object(members) = schema else { return };
     check_keywords(place, members);
+    check_bounds(place, members);
+    check_names(place, members);
+    check_values(place, members);
     totals.levels = totals.levels.max(level);
     totals.enum_values += members.get("enum").and_then(Value::as_array).map_or(0, Vec::len);
     for (keyword, value) in members {
@@ -79,6 +83,68 @@ fn check_schema(place: &mut Place<'_>, schema: &Value, level: usize, totals: &mu
             }
             _ => {}
         }
+    }
+}
+
+/// The least is not above the most.
+fn check_bounds(place: &mut Place<'_>, members: &Map<String, Value>) {
+    let pairs = [
+        ("minLength", "maxLength"),
+        ("minItems", "maxItems"),
+        ("minimum", "maximum"),
+        ("minProperties", "maxProperties"),
+    ];
+    for (least, most) in pairs {
+        let bound = |key| members.get(key).and_then(Value::as_f64);
+        if let (Some(min), Some(max)) = (bound(least), bound(most))
+            && min > max
+        {
+            place.at(most).error("crossed_bounds", format!("at most {max}, but at least {min}"));
+        }
+    }
+}
+
+/// What is required can be there.
+fn check_names(place: &mut Place<'_>, members: &Map<String, Value>) {
+    let is_closed = members.get("additionalProperties") == Some(&Value::Bool(false));
+    let Some(properties) = members.get("properties").and_then(Value::as_object).filter(|_| is_closed) else { return };
+    if members.contains_key("patternProperties") {
+        return;
+    }
+    let required = members.get("required").and_then(Value::as_array).into_iter().flatten();
+    for (at, name) in required.enumerate().filter_map(|(at, name)| Some((at, name.as_str()?))) {
+        if !properties.contains_key(name) {
+            let near = nearest(name, properties.keys().map(String::as_str));
+            let near = near.map_or_else(String::new, |near| format!(" (`{near}` is meant?)"));
+            let message = format!("`{name}` must be there and cannot: it is none of the properties{near}");
+            place.at("required").at(at).error("impossible_value", message);
+        }
+    }
+}
+
+/// Values that are listed are there, and at least one is of the type that is asked for.
+fn check_values(place: &mut Place<'_>, members: &Map<String, Value>) {
+    let Some(values) = members.get("enum").and_then(Value::as_array) else { return };
+    if values.is_empty() {
+        return place.at("enum").error("impossible_value", "no value is listed");
+    }
+    let types: Vec<&str> = match members.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+        _ => return,
+    };
+    let is_of = |value: &Value, name: &str| match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => true,
+    };
+    if values.iter().all(|value| !types.iter().any(|name| is_of(value, name))) {
+        place.at("enum").error("impossible_value", format!("none of the values is of the type {}", types.join(" or ")));
     }
 }
 

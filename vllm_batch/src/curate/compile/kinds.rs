@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::super::pattern;
 use super::super::{
     Display, FieldKind, Ident, Level, NumberQuestion, Question, QuestionKind, QuestionRole, Scale, TaskSchema,
     TextQuestion,
@@ -96,6 +97,12 @@ fn check_text(place: &mut Place<'_>, text: &TextQuestion) {
             place.at("max_chars").error("crossed_bounds", format!("at most {max} characters, but at least {min}"));
         }
         _ => {}
+    }
+    let longest = text.pattern.as_deref().and_then(pattern::longest);
+    let least = text.min_chars.unwrap_or(0).max(1);
+    if let Some(longest) = longest.filter(|longest| *longest < least) {
+        let message = format!("it matches at most {longest} characters, and an answer has at least {least}");
+        place.at("pattern").error("crossed_bounds", message);
     }
 }
 

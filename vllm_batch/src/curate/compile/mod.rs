@@ -133,6 +133,13 @@ fn check(schema: &TaskSchema, found: &mut Vec<Diagnostic>) {
     exports::check_gold(&mut root.at("gold"), &schema.gold);
     exports::check_export(&mut root.at("export"), schema);
     migrations::check(&mut root.at("migrations"), schema);
+    check_page(found, schema);
+}
+
+/// What keeps the schema's own page from being used. All else can be done with it, so that these are warnings.
+fn check_page(found: &mut Vec<Diagnostic>, schema: &TaskSchema) {
+    let problems = super::label_studio::page_problems(schema);
+    found.extend(problems.into_iter().map(|one| Diagnostic::warning("unusable_page", one.path, one.message)));
 }
 
 fn check_root(root: &mut Place<'_>, schema: &TaskSchema) {
@@ -176,7 +183,12 @@ fn check_questions(place: &mut Place<'_>, schema: &TaskSchema) {
     }
     names::check_unique(place, "question", schema.questions.iter().map(|question| &question.id));
     for (at, question) in schema.questions.iter().enumerate() {
+        let earlier = schema.questions[..at].iter().find(|earlier| earlier.title == question.title);
         let mut place = place.at(at);
+        if let Some(earlier) = earlier {
+            let message = format!("`{}` has the same title: neither people nor models can tell them apart", earlier.id);
+            place.at("title").warning("duplicate_title", message);
+        }
         place.at("title").check_text(&question.title);
         if let Some(help) = &question.help {
             place.at("help").check_text(help);

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::sample::{Sample, Sampler};
 use super::training::Training;
-use super::{ExportError, ExportFormat, ExportOptions, SkipReason, Split, argilla, render};
-use crate::curate::{CompiledSchema, Record, TaskSchema};
+use super::{Conflict, ExportError, ExportFormat, ExportOptions, SkipReason, Split, argilla, render};
+use crate::curate::{CompiledSchema, GoldDecision, Ident, Record, TaskSchema};
 
 /// Makes rows of training data of records. Nothing is kept of a record but a hash of its rows' names, so that no two rows
 /// have the same name.
@@ -79,7 +79,10 @@ pub struct ExportRow {
 
 impl ExportRow {
     /// The row as it stands in the file, with its line end.
-    pub(super) fn write(&self, format: ExportFormat, mut file: impl Write) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn write(&self, format: ExportFormat, mut file: impl Write) -> std::io::Result<()> {
         if format == ExportFormat::IclText {
             return file.write_all(self.row["text"].as_str().unwrap_or_default().as_bytes());
         }
@@ -98,11 +101,21 @@ pub struct ExportReport {
     pub num_records: usize,
     /// Records that gave none, by the [code](SkipReason::code) of the reason.
     pub skipped: BTreeMap<&'static str, usize>,
+    /// Questions that are learnt and that people answered differently, each with the number of records; those without rows
+    /// count, too.
+    pub conflicts: BTreeMap<Ident, usize>,
 }
 
 impl ExportReport {
+    /// Counts what people said differently.
+    pub(super) fn count_conflicts(&mut self, conflicts: &[Conflict]) {
+        for conflict in conflicts {
+            *self.conflicts.entry(conflict.question.clone()).or_default() += 1;
+        }
+    }
+
     /// Counts what became of a record.
-    pub(super) fn count(&mut self, exported: &Exported) {
+    pub fn count(&mut self, exported: &Exported) {
         match exported {
             Exported::Rows(rows) => {
                 self.num_records += 1;
@@ -133,12 +146,17 @@ impl<'s> Exporter<'s> {
     }
 
     /// The schema that was given.
-    pub(super) fn full_schema(&self) -> &TaskSchema {
+    pub(crate) fn full_schema(&self) -> &TaskSchema {
         self.sampler.schema.schema()
     }
 
     pub(super) fn full_sha256(&self) -> &str {
         self.sampler.schema.sha256()
+    }
+
+    /// What counts as right, by the schema that was given.
+    pub(super) fn decide_gold(&self, record: &Record) -> GoldDecision {
+        self.sampler.schema.decide_gold(record)
     }
 
     pub(super) fn training(&self) -> &Training {
@@ -153,7 +171,11 @@ impl<'s> Exporter<'s> {
         self.rows_for(record, self.sampler.options.split)
     }
 
-    pub(super) fn rows_for(&mut self, record: &Record, split: Split) -> Result<Exported, ExportError> {
+    /// The rows of a record that is in this split.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub fn rows_for(&mut self, record: &Record, split: Split) -> Result<Exported, ExportError> {
         let samples = match self.sampler.samples(record, split)? {
             Ok(samples) => samples,
             Err(reason) => return Ok(Exported::Skipped(reason)),
@@ -202,6 +224,7 @@ impl<'s> Exporter<'s> {
         for record in records {
             let exported = self.rows(record)?;
             report.count(&exported);
+            report.count_conflicts(&self.conflicts(record));
             let Exported::Rows(rows) = exported else { continue };
             for row in rows {
                 let written = row.write(self.sampler.options.format, &mut file);

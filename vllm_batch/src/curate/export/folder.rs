@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -12,14 +13,16 @@ use sha2::{Digest as _, Sha256};
 use super::parquet::ParquetRows;
 use super::split::group_key;
 use super::{
-    DuplicateOptions, Duplicates, ExportError, ExportFormat, ExportReport, ExportRow, Exported, Exporter, SkipReason,
-    Split, Splits, side_files,
+    Conflict, DuplicateOptions, Duplicates, ExportError, ExportFormat, ExportReport, ExportRow, Exported, Exporter,
+    SkipReason, Split, Splits, side_files,
 };
 use crate::curate::Record;
+use crate::curate::agreement::{AgreementOptions, agreement};
 use crate::curate::compile::hex;
+use crate::curate::durable::rename_synced;
 
 /// What a folder has besides rows.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FolderOptions {
     /// Shares for validation and tests; absent: all rows are in the exporter's own split.
@@ -35,10 +38,31 @@ pub struct FolderOptions {
     pub name: Option<String>,
     /// The licence, as Hugging Face names it; absent: `other`.
     pub license: Option<String>,
+    /// How the agreement of people is computed that the card tells, if two people answered a record; absent: it tells none.
+    /// All records count, also those that are in no file: those that people agree on are gold more often.
+    pub agreement: Option<AgreementOptions>,
     /// Languages, as in `en`.
     pub languages: Vec<String>,
     /// What else the card says, as Markdown.
     pub notes: String,
+}
+
+impl Default for FolderOptions {
+    /// All rows in the exporter's own split, as JSON Lines, and agreement with intervals in the card.
+    fn default() -> Self {
+        Self {
+            splits: None,
+            split_key: None,
+            duplicates: None,
+            #[cfg(feature = "parquet")]
+            parquet: false,
+            name: None,
+            license: None,
+            agreement: Some(AgreementOptions::default()),
+            languages: Vec::new(),
+            notes: String::new(),
+        }
+    }
 }
 
 /// A folder that was written.
@@ -68,8 +92,9 @@ pub struct DataFile {
 }
 
 impl Exporter<'_> {
-    /// Writes a folder: `data/train.jsonl` and so on, a line in `skipped.jsonl` for each record that is not in them, and the
-    /// files that readers of the format want beside them: a card (`README.md`), `dataset_info.json` of LLaMA-Factory, a
+    /// Writes a folder: `data/train.jsonl` and so on, a line in `skipped.jsonl` for each record that is not in them, a line in
+    /// `conflicts.jsonl` for each question that people answered differently ([`Conflict`](super::Conflict)), and the files
+    /// that readers of the format want beside them: a card (`README.md`), `dataset_info.json` of LLaMA-Factory, a
     /// piece of an Axolotl configuration (`axolotl.yml`), `settings.json` of Argilla. Where rows have no room for where they
     /// come from, it stands in `data/train.sources.jsonl`, line by line.
     ///
@@ -90,13 +115,17 @@ impl Exporter<'_> {
             return Err(ExportError::NotATable { format: self.options().format });
         }
         let mut writer = FolderWriter::create(folder, options, self.options().format)?;
+        let mut all = Vec::new();
         for record in records {
             let split = writer.split_of(self, record)?;
             let exported = writer.without_duplicates(record, self.rows_for(record, split)?);
             writer.add(record, split, &exported)?;
+            writer.add_conflicts(&self.conflicts(record))?;
+            all.push(record);
         }
         let written = writer.finish()?;
-        for (name, content) in side_files::side_files(self, options, &written) {
+        let agreement = options.agreement.as_ref().map(|options| agreement(self.full_schema(), &all, options));
+        for (name, content) in side_files::side_files(self, options, &written, agreement.as_ref()) {
             write_file(&folder.join(name), content.as_bytes())?;
         }
         Ok(written)
@@ -110,6 +139,7 @@ struct FolderWriter<'o> {
     report: ExportReport,
     data: Vec<Data>,
     skipped: Output,
+    conflicts: Output,
     duplicates: Option<Duplicates>,
     groups: HashMap<[u8; 32], Split>,
 }
@@ -120,6 +150,7 @@ impl<'o> FolderWriter<'o> {
         fs::create_dir_all(&data).map_err(|source| ExportError::Io { path: data, source })?;
         Ok(Self {
             skipped: Output::create(folder.join("skipped.jsonl"))?,
+            conflicts: Output::create(folder.join("conflicts.jsonl"))?,
             folder: folder.to_owned(),
             options,
             format,
@@ -170,7 +201,7 @@ impl<'o> FolderWriter<'o> {
         match exported {
             Exported::Skipped(reason) => {
                 let line = json!({"record_id": record.id, "code": reason.code(), "reason": reason.to_string()});
-                self.skipped.write(|file| writeln!(file, "{line}"))
+                self.skipped.write_line(&line)
             }
             Exported::Rows(rows) => rows.iter().try_for_each(|row| self.add_row(split, row)),
         }
@@ -186,10 +217,12 @@ impl<'o> FolderWriter<'o> {
         data.num_rows += 1;
         data.rows.write(row, format)?;
         let Some(sources) = &mut data.sources else { return Ok(()) };
-        sources.write(|mut file| {
-            serde_json::to_writer(&mut file, &row.source)?;
-            file.write_all(b"\n")
-        })
+        sources.write_line(&row.source)
+    }
+
+    fn add_conflicts(&mut self, conflicts: &[Conflict]) -> Result<(), ExportError> {
+        self.report.count_conflicts(conflicts);
+        conflicts.iter().try_for_each(|conflict| self.conflicts.write_line(conflict))
     }
 
     fn open(&mut self, split: Split) -> Result<usize, ExportError> {
@@ -221,6 +254,7 @@ impl<'o> FolderWriter<'o> {
             }
         }
         self.skipped.finish()?;
+        self.conflicts.finish()?;
         Ok(ExportedFolder { report: self.report, files })
     }
 }
@@ -292,11 +326,18 @@ impl Output {
         write(&mut self.file).map_err(|source| ExportError::Io { path: self.part.clone(), source })
     }
 
+    fn write_line(&mut self, line: &impl Serialize) -> Result<(), ExportError> {
+        self.write(|mut file| {
+            serde_json::to_writer(&mut file, line)?;
+            file.write_all(b"\n")
+        })
+    }
+
     fn finish(self) -> Result<(PathBuf, u64, String), ExportError> {
         let Self { path, part, file } = self;
         let io = |source| ExportError::Io { path: path.clone(), source };
         let hashed = file.into_inner().map_err(|error| io(error.into_error()))?;
-        hashed.file.sync_all().and_then(|()| fs::rename(&part, &path)).map_err(io)?;
+        rename_synced(&hashed.file, &part, &path).map_err(io)?;
         let sha256 = hex(&hashed.hash.finalize());
         Ok((path, hashed.num_bytes, sha256))
     }

@@ -23,8 +23,12 @@ pub enum ExportFormat {
     TrlKto,
     /// Alpaca, as LLaMA-Factory and Axolotl read it: `instruction`, `input`, `output`.
     Alpaca,
+    /// Alpaca with two answers, as LLaMA-Factory reads it with `ranking`: `instruction`, `input`, `chosen`, `rejected`.
+    AlpacaPreference,
     /// `ShareGPT`, as LLaMA-Factory reads it: `conversations`, `system`.
     ShareGpt,
+    /// `ShareGPT` with two answers, as LLaMA-Factory reads it with `ranking`: `conversations`, `system`, `chosen`, `rejected`.
+    ShareGptPreference,
     /// Axolotl's `chat_template`: `messages` with `train`.
     Axolotl,
     /// distilabel's form for supervised fine-tuning: `prompt`, `prompt_id`, `messages`.
@@ -41,7 +45,7 @@ pub enum ExportFormat {
 
 impl ExportFormat {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::OpenAiChat,
         Self::OpenAiDpo,
         Self::TrlPromptCompletion,
@@ -49,7 +53,9 @@ impl ExportFormat {
         Self::TrlPreference,
         Self::TrlKto,
         Self::Alpaca,
+        Self::AlpacaPreference,
         Self::ShareGpt,
+        Self::ShareGptPreference,
         Self::Axolotl,
         Self::Distilabel,
         Self::Argilla,
@@ -76,7 +82,9 @@ impl ExportFormat {
             Self::TrlPreference => "trl_preference",
             Self::TrlKto => "trl_kto",
             Self::Alpaca => "alpaca",
+            Self::AlpacaPreference => "alpaca_preference",
             Self::ShareGpt => "sharegpt",
+            Self::ShareGptPreference => "sharegpt_preference",
             Self::Axolotl => "axolotl",
             Self::Distilabel => "distilabel",
             Self::Argilla => "argilla",
@@ -93,7 +101,7 @@ impl ExportFormat {
 
     /// Whether rows compare a person's answers with a model's.
     pub fn is_preference(self) -> bool {
-        matches!(self, Self::OpenAiDpo | Self::TrlPreference)
+        matches!(self, Self::OpenAiDpo | Self::TrlPreference | Self::AlpacaPreference | Self::ShareGptPreference)
     }
 
     /// Whether where a row comes from stands beside it and not in it.

@@ -10,6 +10,8 @@
 //! trained model must be asked.
 
 mod argilla;
+mod card;
+mod conflicts;
 mod duplicates;
 mod error;
 mod examples;
@@ -29,6 +31,7 @@ mod tests;
 mod training;
 mod validate;
 
+pub use conflicts::{Conflict, ConflictingAnswer};
 pub use duplicates::{Duplicate, DuplicateOptions, Duplicates};
 pub use error::{ExportError, SkipReason};
 pub use examples::{ExampleOptions, PickedExample, pick_examples};

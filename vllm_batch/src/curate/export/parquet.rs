@@ -13,7 +13,7 @@ use parquet::schema::parser::parse_message_type;
 use serde_json::{Map, Value, json};
 
 /// Writes rows that have the same columns as the first one, each with a value of the same type: texts, numbers, true or
-/// false, or lists of objects of those. Nothing is null.
+/// false, objects of those, or lists of such objects. Nothing is null.
 pub(super) struct ParquetRows<W: Write + Send> {
     file: Option<W>,
     table: Option<Table<W>>,
@@ -30,7 +30,7 @@ struct Table<W: Write + Send> {
     leaves: Vec<Leaf>,
 }
 
-/// A column of values: that of a key, or that of a key of the objects of a list.
+/// A column of values: that of a key, or that of a key of an object, or of the objects of a list.
 struct Leaf {
     key: String,
     inner: Option<String>,
@@ -84,7 +84,8 @@ impl<W: Write + Send> Table<W> {
         let (mut fields, mut leaves) = (String::new(), Vec::new());
         for (key, value) in row {
             fields += &field(key, value);
-            let inner = objects(value).first().map(|object| object.keys().cloned().map(Some).collect());
+            let members = value.as_object().or_else(|| objects(value).first().copied());
+            let inner = members.map(|members| members.keys().cloned().map(Some).collect());
             let inner: Vec<Option<String>> = inner.unwrap_or_else(|| vec![None]);
             leaves.extend(inner.into_iter().map(|inner| Leaf { key: key.clone(), inner }));
         }
@@ -123,6 +124,10 @@ fn field(name: &str, value: &Value) -> String {
                 "REQUIRED GROUP {name} (LIST) {{ REPEATED GROUP list {{ REQUIRED GROUP element {{ {inner} }} }} }} "
             );
         }
+        Value::Object(members) => {
+            let inner: String = members.iter().map(|(name, value)| field(name, value)).collect();
+            return format!("REQUIRED GROUP {name} {{ {inner} }} ");
+        }
         _ => return format!("REQUIRED BYTE_ARRAY {name} (UTF8); "),
     };
     format!("REQUIRED {kind} {name}; ")
@@ -138,6 +143,9 @@ fn feature(value: &Value) -> Value {
             let inner =
                 objects(value).first().map(|object| object.iter().map(|(key, value)| (key.clone(), feature(value))));
             return json!([inner.into_iter().flatten().collect::<Map<_, _>>()]);
+        }
+        Value::Object(members) => {
+            return members.iter().map(|(key, value)| (key.clone(), feature(value))).collect();
         }
         _ => "string",
     };
@@ -190,6 +198,9 @@ impl Leaf {
         let Some(inner) = &self.inner else {
             return (rows.iter().filter_map(|row| row.get(&self.key)).collect(), None);
         };
+        if rows.first().and_then(|row| row.get(&self.key)).is_some_and(Value::is_object) {
+            return (rows.iter().filter_map(|row| row.get(&self.key)?.get(inner)).collect(), None);
+        }
         let (mut values, mut levels) = (Vec::new(), Vec::new());
         for row in rows {
             let items = row.get(&self.key).map(objects).unwrap_or_default();
@@ -215,7 +226,9 @@ mod tests {
     fn what_was_written_is_read_back() {
         let message = |role: &str, train: bool| json!({"role": role, "train": train});
         let row = |id: &str, messages: Vec<Value>, share: f64| {
-            let row = json!({"messages": messages, "id": id, "count": 3, "share": share, "gold": true});
+            let row = json!({
+                "messages": messages, "id": id, "count": 3, "share": share, "gold": true, "chosen": {"from": id, "n": 1},
+            });
             row.as_object().unwrap().clone()
         };
         let rows = [
@@ -236,6 +249,7 @@ mod tests {
         let features = json!({
             "messages": [{"role": value("string"), "train": value("bool")}],
             "id": value("string"), "count": value("int64"), "share": value("float64"), "gold": value("bool"),
+            "chosen": {"from": value("string"), "n": value("int64")},
         });
         assert_eq!((metadata[0].key.as_str(), info), ("huggingface", json!({"info": {"features": features}})));
         assert_eq!(ParquetRows::new(Vec::new()).finish().unwrap(), b"");

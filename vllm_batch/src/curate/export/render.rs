@@ -25,9 +25,21 @@ pub(super) fn body(format: ExportFormat, sample: &Sample) -> Map<String, Value> 
         ExportFormat::Alpaca => {
             json!({"instruction": system(sample), "input": user(sample), "output": sample.answer})
         }
+        ExportFormat::AlpacaPreference => json!({
+            "instruction": system(sample),
+            "input": user(sample),
+            "chosen": sample.answer,
+            "rejected": sample.rejected.as_deref().unwrap_or_default(),
+        }),
         ExportFormat::ShareGpt => json!({
-            "conversations": [{"from": "human", "value": user(sample)}, {"from": "gpt", "value": sample.answer}],
+            "conversations": [turn("human", user(sample)), turn("gpt", &sample.answer)],
             "system": system(sample),
+        }),
+        ExportFormat::ShareGptPreference => json!({
+            "conversations": [turn("human", user(sample))],
+            "system": system(sample),
+            "chosen": turn("gpt", &sample.answer),
+            "rejected": turn("gpt", sample.rejected.as_deref().unwrap_or_default()),
         }),
         ExportFormat::Axolotl => json!({"messages": marked(sample)}),
         ExportFormat::Distilabel => {
@@ -58,6 +70,10 @@ fn plain(message: &Message) -> Value {
 
 fn assistant(content: &str) -> Value {
     json!({"role": "assistant", "content": content})
+}
+
+fn turn(from: &str, value: &str) -> Value {
+    json!({"from": from, "value": value})
 }
 
 fn conversation(sample: &Sample) -> Vec<Value> {

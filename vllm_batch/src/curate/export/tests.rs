@@ -106,6 +106,7 @@ const WRONG: &str = r#"{"tone":"formal","spam":false}"#;
 const USER: &str = "from: [from]\nbody: Lunch?";
 
 #[test]
+#[allow(clippy::too_many_lines)]
 fn each_format_has_its_form() {
     let schema = compiled(|_| {});
     let system = Exporter::new(&schema, ExportOptions::new(ExportFormat::Alpaca))
@@ -144,6 +145,19 @@ fn each_format_has_its_form() {
         (
             ExportFormat::ShareGpt,
             json!({"conversations": [{"from": "human", "value": USER}, {"from": "gpt", "value": ANSWER}], "system": system}),
+        ),
+        (
+            ExportFormat::AlpacaPreference,
+            json!({"instruction": system, "input": USER, "chosen": ANSWER, "rejected": WRONG}),
+        ),
+        (
+            ExportFormat::ShareGptPreference,
+            json!({
+                "conversations": [{"from": "human", "value": USER}],
+                "system": system,
+                "chosen": {"from": "gpt", "value": ANSWER},
+                "rejected": {"from": "gpt", "value": WRONG},
+            }),
         ),
         (ExportFormat::Axolotl, json!({"messages": marked})),
         (ExportFormat::IclMessages, json!({"messages": [message("user", USER), message("assistant", ANSWER)]})),
@@ -443,6 +457,109 @@ fn a_folder_has_all_that_its_readers_want() {
             .unwrap()
             .any(|file| file.unwrap().path().extension().unwrap() == "part")
     );
+}
+
+#[test]
+fn what_people_say_differently_is_told() {
+    let schema = compiled(|schema| schema.questions[0].title = "To|ne".into());
+    let folder = tempfile::tempdir().unwrap();
+    let record = |id: &str, others: &[(&str, bool)]| {
+        let mut record = gold(id, id, &said("casual", true));
+        let others = others.iter().zip(["bob", "cem"]);
+        record.responses.extend(others.map(|((tone, spam), name)| Response::submitted(name, said(tone, *spam))));
+        record
+    };
+    let not_gold = Record { gold: Some(false), ..record("c", &[("formal", false)]) };
+    let records = [
+        record("a", &[("formal", true), ("casual", true)]),
+        record("b", &[("casual", true)]),
+        not_gold,
+        record("d", &[]),
+    ];
+    let options = ExportOptions::new(ExportFormat::Alpaca).with_annotators(AnnotatorNames::Names);
+    let mut exporter = Exporter::new(&schema, options).unwrap();
+    let written = exporter.write_folder(&records, folder.path(), &FolderOptions::default()).unwrap();
+    assert_eq!(written.report.conflicts, [(ident("tone"), 2), (ident("spam"), 1)].into());
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let said = |annotator: &str, answer: Value| json!({"annotator": annotator, "answer": answer});
+    let expected = [
+        json!({"record_id": "a", "question": "tone", "settled": "casual", "answers": [
+            said("ann", json!("casual")), said("bob", json!("formal")), said("cem", json!("casual"))]}),
+        json!({"record_id": "c", "question": "tone", "settled": null, "answers": [
+            said("ann", json!("casual")), said("bob", json!("formal"))]}),
+        json!({"record_id": "c", "question": "spam", "settled": null, "answers": [
+            said("ann", json!(true)), said("bob", json!(false))]}),
+    ];
+    let found: Vec<Value> = read("conflicts.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(found, expected);
+    let card = read("README.md");
+    let rows: Vec<&str> =
+        card.lines().skip_while(|line| *line != "## Agreement").filter(|line| line.starts_with("| `")).collect();
+    assert!(rows[0].starts_with("| `tone` | 3 | 2 | 0.44 [") && rows[0].contains("| equal answers | "), "{rows:?}");
+    assert!(rows[1].starts_with("| `spam` | 3 | 1 | 0.67 ["), "{rows:?}");
+    assert!(!card.contains("`review` | "), "{card}");
+    assert!(card.contains("\nOver all questions of the schema, by their weights: all 0."), "{card}");
+
+    let without = FolderOptions { agreement: None, ..FolderOptions::default() };
+    Exporter::new(&schema, ExportOptions::new(ExportFormat::Alpaca))
+        .unwrap()
+        .write_folder(&records, folder.path(), &without)
+        .unwrap();
+    assert!(!read("README.md").contains("## Agreement"));
+    assert!(!read("conflicts.jsonl").contains("\"ann\""));
+}
+
+#[test]
+fn llama_factory_is_told_which_files_have_two_answers() {
+    let schema = compiled(|_| {});
+    let mut record = gold("r", "Lunch?", &said("casual", false));
+    record.suggestions = vec![suggested("m", &said("formal", false))];
+    let tags = json!({"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"});
+    let cases = [
+        (
+            ExportFormat::AlpacaPreference,
+            json!({
+                "file_name": "data/train.jsonl",
+                "ranking": true,
+                "columns": {"prompt": "instruction", "query": "input", "chosen": "chosen", "rejected": "rejected"},
+            }),
+        ),
+        (
+            ExportFormat::ShareGptPreference,
+            json!({
+                "file_name": "data/train.jsonl",
+                "formatting": "sharegpt",
+                "ranking": true,
+                "columns": {
+                    "messages": "conversations", "system": "system", "chosen": "chosen", "rejected": "rejected",
+                },
+                "tags": tags,
+            }),
+        ),
+        (
+            ExportFormat::Alpaca,
+            json!({
+                "file_name": "data/train.jsonl",
+                "columns": {"prompt": "instruction", "query": "input", "response": "output"},
+            }),
+        ),
+        (
+            ExportFormat::ShareGpt,
+            json!({
+                "file_name": "data/train.jsonl",
+                "formatting": "sharegpt",
+                "columns": {"messages": "conversations", "system": "system"},
+                "tags": tags,
+            }),
+        ),
+    ];
+    for (format, expected) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let mut exporter = Exporter::new(&schema, ExportOptions::new(format)).unwrap();
+        exporter.write_folder([&record], folder.path(), &FolderOptions::default()).unwrap();
+        let info = std::fs::read_to_string(folder.path().join("dataset_info.json")).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&info).unwrap(), json!({"mail_train": expected}), "{format}");
+    }
 }
 
 #[cfg(feature = "parquet")]

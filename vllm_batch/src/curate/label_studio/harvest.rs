@@ -5,11 +5,12 @@ use serde_json::{Map, Value, json};
 use super::super::check::type_name;
 use super::super::{
     Agent, Answer, AnswerError, AnswerErrorKind, Answers, CompiledSchema, Condition, Ident, Provenance, Question,
-    QuestionKind, Record, Response, ResponseStatus, SchemaRef, ScoreKind, Suggestion, SuggestionSet, Version,
+    QuestionKind, Record, Response, ResponseStatus, SchemaRef, ScoreKind, Suggestion, SuggestionSet,
 };
 use super::error::{HarvestError, HarvestErrorKind};
 use super::names;
 use super::read::{Said, read};
+use super::region::Targets;
 
 /// What an exported task says.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +56,8 @@ pub struct Harvest {
 /// assert_eq!(response.answers.get("tone"), Some(&Answer::Option("formal".into())));
 /// ```
 pub fn harvest(schema: &CompiledSchema, task: &Value) -> Harvest {
-    let mut reader = Reader { schema, fields: Map::new(), withheld: Vec::new(), errors: Vec::new() };
+    let targets = Targets::new(schema);
+    let mut reader = Reader { schema, targets, fields: Map::new(), withheld: Vec::new(), errors: Vec::new() };
     let mut record = reader.record(task);
     reader.predictions(task, &mut record);
     for (key, is_draft) in [("annotations", false), ("drafts", true)] {
@@ -70,8 +72,14 @@ pub fn harvest(schema: &CompiledSchema, task: &Value) -> Harvest {
     Harvest { record, withheld: reader.withheld, errors: reader.errors }
 }
 
+/// The schema of a task, as [`task`](super::task) notes it in its data; `None` of a task that was not made here.
+pub fn schema_of(task: &Value) -> Option<SchemaRef> {
+    task["data"][names::SCHEMA].as_str()?.parse().ok()
+}
+
 struct Reader<'s> {
     schema: &'s CompiledSchema,
+    targets: Targets,
     fields: Map<String, Value>,
     withheld: Vec<Ident>,
     errors: Vec<HarvestError>,
@@ -121,8 +129,8 @@ impl Reader<'_> {
     fn check_schema(&mut self, data: &Value) {
         let own = self.schema.schema().reference();
         let found = data[names::SCHEMA].as_str().unwrap_or_default();
-        let is_own =
-            parse_reference(found).is_some_and(|named| named.id == own.id && named.version.major == own.version.major);
+        let named = found.parse::<SchemaRef>();
+        let is_own = named.is_ok_and(|named| named.id == own.id && named.version.major == own.version.major);
         if !is_own {
             let path = format!("/data/{}", names::SCHEMA);
             self.report(&path, HarvestErrorKind::OtherSchema { found: found.to_owned() });
@@ -207,7 +215,7 @@ impl Reader<'_> {
 
     /// Answers to the questions that are asked, with their regions.
     fn answers(&mut self, path: &str, result: &[Value], is_done: bool) -> Vec<(Option<usize>, Ident, Answer)> {
-        let (said, errors) = read(self.schema, &self.fields, result);
+        let (said, errors) = read(self.schema, &self.targets, &self.fields, result);
         let path = format!("{path}/result");
         self.errors.extend(errors.into_iter().map(|error| error.under(&path)));
         let all: Answers = said.iter().map(|one| (one.question.id.clone(), one.answer.clone())).collect();
@@ -277,13 +285,8 @@ fn prefilled(annotation: &Value, result: &[Value]) -> Option<bool> {
 /// The model and the schema of `model@schema@version`; a text of another form is a model's name.
 fn split_version(version: &str) -> (&str, Option<SchemaRef>) {
     let at = version.rmatch_indices('@').nth(1).map(|(at, _)| at);
-    let parts = at.and_then(|at| Some((&version[..at], parse_reference(&version[at + 1..])?)));
+    let parts = at.and_then(|at| Some((&version[..at], version[at + 1..].parse().ok()?)));
     parts.map_or((version, None), |(model, named)| (model, Some(named)))
-}
-
-fn parse_reference(text: &str) -> Option<SchemaRef> {
-    let (id, version) = text.split_once('@')?;
-    Some(SchemaRef { id: id.parse().ok()?, version: Version::parse(version).ok()? })
 }
 
 fn score_kind(kind: &Value) -> ScoreKind {

@@ -16,9 +16,10 @@ mod validate;
 mod view;
 mod xml;
 
+pub(super) use config::page_problems;
 pub use config::{LabelConfig, LabelConfigOptions, label_config};
 pub use error::{HarvestError, HarvestErrorKind, TaskError, TaskProblem};
-pub use harvest::{Harvest, harvest};
+pub use harvest::{Harvest, harvest, schema_of};
 pub use read::answers_of;
 pub use region::{Region, regions};
 pub use task::{TaskAnnotations, TaskOptions, dedup_key, model_version, task};

@@ -17,7 +17,7 @@ pub fn answers_of(
     fields: &Map<String, Value>,
     result: &[Value],
 ) -> (Answers, Vec<HarvestError>) {
-    let (said, errors) = read(schema, fields, result);
+    let (said, errors) = read(schema, &Targets::new(schema), fields, result);
     (said.into_iter().map(|said| (said.question.id.clone(), said.answer)).collect(), errors)
 }
 
@@ -31,13 +31,13 @@ pub(super) struct Said<'s> {
 /// As [`answers_of`], and says which regions.
 pub(super) fn read<'s>(
     schema: &'s CompiledSchema,
+    targets: &Targets,
     fields: &Map<String, Value>,
     result: &[Value],
 ) -> (Vec<Said<'s>>, Vec<HarvestError>) {
-    let targets = Targets::new(schema);
     let (mut found, mut errors): (Vec<Found<'s>>, _) = (Vec::new(), Vec::new());
     for (at, region) in result.iter().enumerate() {
-        let read = control_of(schema, &targets, region)
+        let read = control_of(schema, targets, region)
             .and_then(|question| Ok(Found { question, region: at, json: json_of(schema, question, fields, region)? }));
         match read {
             Ok(one) => add(&mut found, one, &mut errors),

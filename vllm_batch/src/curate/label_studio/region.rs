@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::{
-    Answer, AnswerError, AnswerErrorKind, CompiledSchema, LabelSpan, Question, QuestionKind, ScoreKind, Suggestion,
+    Answer, AnswerError, AnswerErrorKind, CompiledSchema, Diagnostic, LabelSpan, Question, QuestionKind, ScoreKind,
+    Suggestion,
 };
 use super::config::OwnConfig;
 use super::control::Tag;
@@ -75,24 +76,7 @@ pub fn regions(
     fields: &Map<String, Value>,
     suggestions: &[Suggestion],
 ) -> Result<Vec<Region>, AnswerError> {
-    let targets = Targets::new(schema);
-    let mut regions = Vec::new();
-    for suggestion in suggestions {
-        let question = schema.schema().question(&suggestion.question);
-        let question = question.ok_or_else(|| schema.unknown_question(&suggestion.question))?;
-        let to_name = targets.of(question).into_iter().next().unwrap_or_default();
-        for value in values(schema, question, fields, &suggestion.answer)? {
-            regions.push(Region {
-                from_name: question.id.to_string(),
-                to_name: to_name.clone(),
-                kind: Tag::of(&question.kind).region_type(),
-                value,
-                score: suggestion.score,
-                score_kind: suggestion.score_kind,
-            });
-        }
-    }
-    Ok(regions)
+    Targets::new(schema).regions(schema, fields, suggestions)
 }
 
 /// What controls are about: as the schema's own configuration says, else as it follows from the schema.
@@ -103,13 +87,47 @@ pub(super) struct Targets {
 
 impl Targets {
     pub(super) fn new(schema: &CompiledSchema) -> Self {
-        let own = schema.schema().rendering.label_config.as_deref();
-        Self { own: own.and_then(|xml| OwnConfig::read(xml).ok()), objects: Objects::new(schema.schema()) }
+        Self::read(schema).unwrap_or_else(|_| Self { own: None, objects: Objects::new(schema.schema()) })
+    }
+
+    /// As [`new`](Self::new).
+    ///
+    /// # Errors
+    /// The schema's own configuration cannot be read.
+    pub(super) fn read(schema: &CompiledSchema) -> Result<Self, Diagnostic> {
+        let own = schema.schema().rendering.label_config.as_deref().map(OwnConfig::read).transpose()?;
+        Ok(Self { own, objects: Objects::new(schema.schema()) })
     }
 
     pub(super) fn of(&self, question: &Question) -> Vec<String> {
         let own = self.own.as_ref().and_then(|own| own.objects_of(&question.id));
         own.map_or_else(|| self.objects.of(&question.kind), <[String]>::to_vec)
+    }
+
+    /// As the function [`regions`].
+    pub(super) fn regions(
+        &self,
+        schema: &CompiledSchema,
+        fields: &Map<String, Value>,
+        suggestions: &[Suggestion],
+    ) -> Result<Vec<Region>, AnswerError> {
+        let mut regions = Vec::new();
+        for suggestion in suggestions {
+            let question = schema.schema().question(&suggestion.question);
+            let question = question.ok_or_else(|| schema.unknown_question(&suggestion.question))?;
+            let to_name = self.of(question).into_iter().next().unwrap_or_default();
+            for value in values(schema, question, fields, &suggestion.answer)? {
+                regions.push(Region {
+                    from_name: question.id.to_string(),
+                    to_name: to_name.clone(),
+                    kind: Tag::of(&question.kind).region_type(),
+                    value,
+                    score: suggestion.score,
+                    score_kind: suggestion.score_kind,
+                });
+            }
+        }
+        Ok(regions)
     }
 }
 

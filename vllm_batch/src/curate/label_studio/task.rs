@@ -8,11 +8,11 @@ use super::super::{
     AgentKind, AnswerErrorKind, Answers, CompiledSchema, Field, FieldKind, Pii, Record, ResponseStatus, Suggestion,
     SuggestionSet,
 };
-use super::config::{OwnConfig, reserved_fields};
+use super::config::reserved_fields;
 use super::control::{is_shared, is_withheld};
 use super::error::{TaskError, TaskProblem};
 use super::names;
-use super::region::{Region, regions};
+use super::region::{Region, Targets};
 use super::view::{View, nothing};
 
 /// What a task has besides the record's fields and the models' answers.
@@ -51,7 +51,8 @@ pub enum TaskAnnotations {
     None,
     /// Of a record that is gold, the answers that people agree on, as its ground truth.
     Gold,
-    /// Those, and each of the answers that were handed in: to take reviewed records into the project of another schema version.
+    /// Each of the answers that were handed in, and of a record that is gold those that people agree on, where nobody gave just
+    /// these: to take reviewed records into the project of another schema version.
     All,
 }
 
@@ -123,12 +124,11 @@ pub fn model_version(schema: &CompiledSchema, suggestions: &SuggestionSet) -> St
 /// # Ok::<(), vllm_batch::curate::label_studio::TaskError>(())
 /// ```
 pub fn task(schema: &CompiledSchema, record: &Record, options: &TaskOptions) -> Result<Value, TaskError> {
-    let mut problems = check(schema, record);
-    let predictions: Vec<Value> =
-        record.latest_suggestions().filter_map(|set| prediction(schema, record, set, &mut problems)).collect();
-    let annotations = annotations(schema, record, options.annotations, &mut problems);
-    if !problems.is_empty() {
-        return Err(TaskError { record: record.id.clone(), problems });
+    let mut maker = Maker::new(schema, record);
+    let predictions: Vec<Value> = record.latest_suggestions().filter_map(|set| maker.prediction(set)).collect();
+    let annotations = maker.annotations(options.annotations);
+    if !maker.problems.is_empty() {
+        return Err(TaskError { record: record.id.clone(), problems: maker.problems });
     }
     let mut task = json!({
         "data": data(schema, record, options),
@@ -139,15 +139,6 @@ pub fn task(schema: &CompiledSchema, record: &Record, options: &TaskOptions) -> 
         task["annotations"] = annotations.into();
     }
     Ok(task)
-}
-
-fn check(schema: &CompiledSchema, record: &Record) -> Vec<TaskProblem> {
-    let fields = schema.check_record(record).into_iter().filter(super::super::FieldError::is_fatal);
-    let reserved = reserved_fields(schema.schema());
-    let reserved = reserved.map(|(_, field)| TaskProblem::ReservedField { field: field.id.to_string() });
-    let own = schema.schema().rendering.label_config.as_deref().and_then(|xml| OwnConfig::read(xml).err());
-    let own = own.map(|error| TaskProblem::LabelConfig { message: error.message });
-    fields.map(TaskProblem::Field).chain(reserved).chain(own).collect()
 }
 
 fn data(schema: &CompiledSchema, record: &Record, options: &TaskOptions) -> Value {
@@ -194,91 +185,102 @@ fn allowed(field: &Field, value: &Value) -> Option<Value> {
     }
 }
 
-fn prediction(
-    schema: &CompiledSchema,
-    record: &Record,
-    set: &SuggestionSet,
-    problems: &mut Vec<TaskProblem>,
-) -> Option<Value> {
-    let agent = &set.agent.name;
-    let result = shared(schema, record, (agent, AgentKind::Model), &set.suggestions, problems)?;
-    let weight = |region: &Region| schema.schema().question(&region.from_name).map_or(0.0, |question| question.weight);
-    let mut scores: Vec<(&str, f64, f64)> = Vec::new();
-    for region in &result {
-        if let Some(score) = region.score.filter(|_| scores.last().is_none_or(|last| last.0 != region.from_name)) {
-            scores.push((&region.from_name, score, weight(region)));
-        }
-    }
-    let total: f64 = scores.iter().map(|(_, _, weight)| weight).sum();
-    let mean = scores.iter().map(|(_, score, weight)| score * weight).sum::<f64>() / total;
-    let mut prediction = json!({
-        "model_version": model_version(schema, set),
-        "result": result.iter().map(Region::to_json).collect::<Vec<_>>(),
-    });
-    if mean.is_finite() {
-        prediction["score"] = json!(mean);
-    }
-    Some(prediction)
+/// Makes what is said about one record.
+struct Maker<'a> {
+    schema: &'a CompiledSchema,
+    record: &'a Record,
+    targets: Targets,
+    /// For which the record cannot be used.
+    problems: Vec<TaskProblem>,
 }
 
-/// The regions of answers that may be shared; `None` if some do not hold.
-fn shared(
-    schema: &CompiledSchema,
-    record: &Record,
-    (agent, kind): (&str, AgentKind),
-    suggestions: &[Suggestion],
-    problems: &mut Vec<TaskProblem>,
-) -> Option<Vec<Region>> {
-    let before = problems.len();
-    let answers = suggestions.iter().map(|one| (one.question.clone(), one.answer.clone())).collect();
-    let wrong = schema.check(kind, &record.fields, &answers);
-    let wrong = wrong.into_iter().filter(|error| error.kind != AnswerErrorKind::Missing);
-    problems.extend(wrong.map(|error| TaskProblem::Answer { agent: agent.to_owned(), error }));
-    for one in suggestions {
-        if let Some(score) = one.score.filter(|score| !(0.0..=1.0).contains(score)) {
-            let question = one.question.to_string();
-            problems.push(TaskProblem::Score { agent: agent.to_owned(), question, score });
-        }
+impl<'a> Maker<'a> {
+    fn new(schema: &'a CompiledSchema, record: &'a Record) -> Self {
+        let fields = schema.check_record(record).into_iter().filter(super::super::FieldError::is_fatal);
+        let reserved = reserved_fields(schema.schema());
+        let reserved = reserved.map(|(_, field)| TaskProblem::ReservedField { field: field.id.to_string() });
+        let mut problems: Vec<_> = fields.map(TaskProblem::Field).chain(reserved).collect();
+        let targets = Targets::read(schema).unwrap_or_else(|error| {
+            problems.push(TaskProblem::LabelConfig { message: error.message });
+            Targets::new(schema)
+        });
+        Self { schema, record, targets, problems }
     }
-    if problems.len() > before {
-        return None;
-    }
-    // The last of several answers to one question counts, as everywhere.
-    let of = |id: &str| suggestions.iter().rev().find(|one| one.question == *id).cloned();
-    let questions = schema.schema().questions.iter().filter(|question| is_shared(schema.schema(), question));
-    let shared: Vec<Suggestion> = questions.filter_map(|question| of(&question.id)).collect();
-    match regions(schema, &record.fields, &shared) {
-        Ok(regions) => Some(regions),
-        Err(error) => {
-            problems.push(TaskProblem::Answer { agent: agent.to_owned(), error });
-            None
-        }
-    }
-}
 
-fn annotations(
-    schema: &CompiledSchema,
-    record: &Record,
-    which: TaskAnnotations,
-    problems: &mut Vec<TaskProblem>,
-) -> Vec<Value> {
-    let mut sets: Vec<(String, Answers, Value)> = Vec::new();
-    if which != TaskAnnotations::None && record.gold == Some(true) {
-        let answers = schema.decide_gold(record).answers;
-        sets.push(("gold".to_owned(), answers, json!({"ground_truth": true})));
+    fn prediction(&mut self, set: &SuggestionSet) -> Option<Value> {
+        let result = self.shared((&set.agent.name, AgentKind::Model), &set.suggestions)?;
+        let schema = self.schema.schema();
+        let weight = |region: &Region| schema.question(&region.from_name).map_or(0.0, |question| question.weight);
+        let mut scores: Vec<(&str, f64, f64)> = Vec::new();
+        for region in &result {
+            if let Some(score) = region.score.filter(|_| scores.last().is_none_or(|last| last.0 != region.from_name)) {
+                scores.push((&region.from_name, score, weight(region)));
+            }
+        }
+        let total: f64 = scores.iter().map(|(_, _, weight)| weight).sum();
+        let mean = scores.iter().map(|(_, score, weight)| score * weight).sum::<f64>() / total;
+        let mut prediction = json!({
+            "model_version": model_version(self.schema, set),
+            "result": result.iter().map(Region::to_json).collect::<Vec<_>>(),
+        });
+        if mean.is_finite() {
+            prediction["score"] = json!(mean);
+        }
+        Some(prediction)
     }
-    if which == TaskAnnotations::All {
-        for response in record.responses.iter().filter(|response| response.status == ResponseStatus::Submitted) {
-            let annotation = response.lead_time.map_or_else(|| json!({}), |time| json!({"lead_time": time}));
-            sets.push((response.agent.name.clone(), response.answers.clone(), annotation));
+
+    /// The regions of answers that may be shared; `None` if some do not hold.
+    fn shared(&mut self, (agent, kind): (&str, AgentKind), suggestions: &[Suggestion]) -> Option<Vec<Region>> {
+        let (before, fields) = (self.problems.len(), &self.record.fields);
+        let answers = suggestions.iter().map(|one| (one.question.clone(), one.answer.clone())).collect();
+        let wrong = self.schema.check(kind, fields, &answers);
+        let wrong = wrong.into_iter().filter(|error| error.kind != AnswerErrorKind::Missing);
+        self.problems.extend(wrong.map(|error| TaskProblem::Answer { agent: agent.to_owned(), error }));
+        for one in suggestions {
+            if let Some(score) = one.score.filter(|score| !(0.0..=1.0).contains(score)) {
+                let question = one.question.to_string();
+                self.problems.push(TaskProblem::Score { agent: agent.to_owned(), question, score });
+            }
+        }
+        if self.problems.len() > before {
+            return None;
+        }
+        // The last of several answers to one question counts, as everywhere.
+        let of = |id: &str| suggestions.iter().rev().find(|one| one.question == *id).cloned();
+        let schema = self.schema.schema();
+        let questions = schema.questions.iter().filter(|question| is_shared(schema, question));
+        let shared: Vec<Suggestion> = questions.filter_map(|question| of(&question.id)).collect();
+        match self.targets.regions(self.schema, fields, &shared) {
+            Ok(regions) => Some(regions),
+            Err(error) => {
+                self.problems.push(TaskProblem::Answer { agent: agent.to_owned(), error });
+                None
+            }
         }
     }
-    let annotation = |(agent, answers, mut annotation): (String, Answers, Value)| {
-        let suggestions: Vec<Suggestion> =
-            answers.iter().map(|(id, answer)| Suggestion::new(id.clone(), answer.clone())).collect();
-        let result = shared(schema, record, (&agent, AgentKind::Human), &suggestions, problems)?;
-        annotation["result"] = result.iter().map(Region::to_json).collect();
-        Some(annotation)
-    };
-    sets.into_iter().filter_map(annotation).collect()
+
+    fn annotations(&mut self, which: TaskAnnotations) -> Vec<Value> {
+        let mut sets: Vec<(String, Answers, Value)> = Vec::new();
+        if which == TaskAnnotations::All {
+            for response in self.record.responses.iter().filter(|one| one.status == ResponseStatus::Submitted) {
+                let annotation = response.lead_time.map_or_else(|| json!({}), |time| json!({"lead_time": time}));
+                sets.push((response.agent.name.clone(), response.answers.clone(), annotation));
+            }
+        }
+        if which != TaskAnnotations::None && self.record.gold == Some(true) {
+            let answers = self.schema.decide_gold(self.record).answers;
+            match sets.iter_mut().find(|(_, given, _)| *given == answers) {
+                Some((_, _, annotation)) => annotation["ground_truth"] = json!(true),
+                None => sets.push(("gold".to_owned(), answers, json!({"ground_truth": true}))),
+            }
+        }
+        let annotation = |(agent, answers, mut annotation): (String, Answers, Value)| {
+            let suggestions: Vec<Suggestion> =
+                answers.iter().map(|(id, answer)| Suggestion::new(id.clone(), answer.clone())).collect();
+            let result = self.shared((&agent, AgentKind::Human), &suggestions)?;
+            annotation["result"] = result.iter().map(Region::to_json).collect();
+            Some(annotation)
+        };
+        sets.into_iter().filter_map(annotation).collect()
+    }
 }

@@ -414,7 +414,17 @@ fn gold_and_reviewed_answers_go_along() {
     let gold = json!({"ground_truth": true, "result": result});
     assert_eq!(annotations(TaskAnnotations::None), Value::Null);
     assert_eq!(annotations(TaskAnnotations::Gold), json!([gold]));
-    assert_eq!(annotations(TaskAnnotations::All), json!([gold, {"lead_time": 3.0, "result": result}]));
+    let both = json!([{"lead_time": 3.0, "ground_truth": true, "result": result}]);
+    assert_eq!(annotations(TaskAnnotations::All), both);
+    // What people agree on may be what nobody said as a whole.
+    let mut record = record.clone();
+    let bob = Answers::from_iter([(ident("one"), Answer::Option("b".into()))]);
+    record.responses = vec![Response::submitted("bob", bob), Response::submitted("cem", answers("a"))];
+    record.responses.push(Response::submitted("ann", answers("a")));
+    let all = task(&schema, &record, &TaskOptions::default().with_annotations(TaskAnnotations::All)).unwrap();
+    let of_bob = json!([region("one", "src_vb_record", "choices", json!({"choices": ["b"]}))]);
+    let expected = json!([{"result": of_bob}, {"ground_truth": true, "result": result}, {"result": result}]);
+    assert_eq!(all["annotations"], expected);
 }
 
 #[test]

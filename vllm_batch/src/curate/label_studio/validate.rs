@@ -6,6 +6,7 @@ use super::super::check::type_name;
 use super::super::{AgentKind, AnswerErrorKind, CompiledSchema};
 use super::error::{HarvestError, HarvestErrorKind};
 use super::read::read;
+use super::region::Targets;
 
 /// Checks a prediction as it is sent: what Label Studio 1.23 refuses in its strict mode, and what it takes and shows wrongly or not at
 /// all. Such are two choices where one is asked for, 0 stars, a number out of its bounds, places in the wrong text, answers to hidden
@@ -43,7 +44,7 @@ pub fn validate_prediction(
     };
     errors.extend(score("", prediction));
     errors.extend(result.iter().enumerate().filter_map(|(at, region)| score(&format!("/result/{at}"), region)));
-    let (said, wrong) = read(schema, fields, result);
+    let (said, wrong) = read(schema, &Targets::new(schema), fields, result);
     errors.extend(wrong.into_iter().map(|error| error.under("/result")));
     let answers = said.iter().map(|one| (one.question.id.clone(), one.answer.clone())).collect();
     for error in schema.check(AgentKind::Model, fields, &answers) {

@@ -22,6 +22,14 @@ pub enum PromptError {
         /// Why, in the template engine's words.
         message: String,
     },
+    /// The shortest answers are longer than the most tokens.
+    #[error("answers take {needed} tokens at least, and max_tokens is {max_tokens}")]
+    NoRoom {
+        /// The most tokens that there may be.
+        max_tokens: u32,
+        /// How many it takes, by an estimate that is on the safe side.
+        needed: usize,
+    },
 }
 
 impl PromptError {
@@ -30,6 +38,7 @@ impl PromptError {
         match self {
             Self::Fields { .. } => "invalid_fields",
             Self::Template { .. } => "template_error",
+            Self::NoRoom { .. } => "no_room",
         }
     }
 }

@@ -132,7 +132,8 @@ impl CompiledSchema {
             self.must_have_fields(&format!("example {index}"), &example.fields)?;
         }
         let form = if self.schema().prompt.assistant.is_some() { form } else { AnswerForm::Json };
-        let mut messages = vec![Message::system(self.system_message(form)?)];
+        let system = self.templates().cached_system(form, || self.system_message(form))?;
+        let mut messages = vec![Message::system(system)];
         for example in examples {
             messages.push(Message::user(self.user_message(&example.fields, &mut Vec::new())?));
             messages.push(Message::assistant(self.answer_text(&example.answers, form)?));

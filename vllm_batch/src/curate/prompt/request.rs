@@ -1,10 +1,11 @@
 //! A record as a request to an engine.
 
-use serde_json::Value;
-
-use super::super::{CompiledSchema, Record};
+use super::super::{CompiledSchema, Record, length};
 use super::{AnswerForm, Example, PromptError};
 use crate::request::{Request, SamplingParams, StructuredOutput};
+
+/// The most tokens of an answer, unless a number is given.
+const MAX_TOKENS: usize = 8_192;
 
 /// How a model is asked about records.
 ///
@@ -32,8 +33,11 @@ pub struct RequestOptions {
     pub temperature: Option<f32>,
     /// The seed of the random numbers.
     pub seed: Option<u64>,
-    /// The most tokens of an answer; absent: by the lengths that the schema allows.
+    /// The most tokens of an answer, which is cut off there; absent: as many as the longest answer takes that the format
+    /// allows, by an estimate that is on the safe side, and 8192 at most.
     pub max_tokens: Option<u32>,
+    /// Whether the format has texts and lists so short that every answer comes to its end within `max_tokens`.
+    pub whole_answers: bool,
 }
 
 impl Default for RequestOptions {
@@ -48,6 +52,7 @@ impl Default for RequestOptions {
             temperature: None,
             seed: None,
             max_tokens: None,
+            whole_answers: false,
         }
     }
 }
@@ -102,10 +107,32 @@ impl RequestOptions {
         self
     }
 
-    /// Sets the most tokens of an answer.
+    /// Sets the most tokens of an answer. Longer ones are cut off: what is complete of them is kept.
     #[must_use]
     pub fn with_max_tokens(mut self, max_tokens: u32) -> Self {
         self.max_tokens = Some(max_tokens);
+        self
+    }
+
+    /// Sets the most tokens of an answer, and holds texts and lists to lengths with which every answer fits: the limits of
+    /// [`decode_schema`](CompiledSchema::decode_schema) become shorter, all in the same proportion. It is counted as if each
+    /// character of a text were a token, so that answers are in fact much shorter; for texts that take more tokens than they
+    /// have characters, an answer may still be cut off. For models that go on and on.
+    ///
+    /// # Example
+    /// ```
+    /// use vllm_batch::curate::{PromptError, Record, RequestOptions, SchemaRegistry};
+    ///
+    /// let schema = SchemaRegistry::builtin().get("email_evaluation").expect("it is built in");
+    /// let mut mail = Record::new("1").with_field("from", "ann").with_field("to", "bob");
+    /// mail = mail.with_field("subject", "Lunch?").with_field("email_body", "At noon?");
+    /// let options = |max_tokens| RequestOptions::default().with_whole_answers(max_tokens);
+    /// assert!(schema.request(&mail, &options(300)).is_ok());
+    /// assert!(matches!(schema.request(&mail, &options(20)), Err(PromptError::NoRoom { max_tokens: 20, .. })));
+    /// ```
+    #[must_use]
+    pub fn with_whole_answers(mut self, max_tokens: u32) -> Self {
+        (self.max_tokens, self.whole_answers) = (Some(max_tokens), true);
         self
     }
 }
@@ -115,7 +142,7 @@ impl CompiledSchema {
     /// [`decode_schema_for`](Self::decode_schema_for) the record, unless it is not JSON.
     ///
     /// # Errors
-    /// As [`prompt`](Self::prompt).
+    /// As [`prompt`](Self::prompt), and [`PromptError::NoRoom`].
     ///
     /// # Example
     /// ```
@@ -134,79 +161,71 @@ impl CompiledSchema {
     pub fn request(&self, record: &Record, options: &RequestOptions) -> Result<Request, PromptError> {
         let messages = self.prompt(record, &options.examples, options.form)?.messages;
         let mut request =
-            Request::new(&*record.id, messages).with_sampling_params(self.sampling_params(record, options));
+            Request::new(&*record.id, messages).with_sampling_params(self.sampling_params(record, options)?);
         request.model.clone_from(&options.model);
         Ok(request)
     }
 
     /// The sampling parameters of [`request`](Self::request).
-    fn sampling_params(&self, record: &Record, options: &RequestOptions) -> SamplingParams {
+    fn sampling_params(&self, record: &Record, options: &RequestOptions) -> Result<SamplingParams, PromptError> {
         let temperature = options.temperature.unwrap_or(if options.n > 1 { 1.0 } else { 0.0 });
         let mut params = SamplingParams::default().with_n(options.n).with_temperature(temperature);
-        let format = self.decode_schema_for(record);
-        params.max_tokens = Some(options.max_tokens.unwrap_or_else(|| max_tokens(&format)));
+        let format = match options.max_tokens {
+            Some(max_tokens) if options.whole_answers => self.decode_schema_within(record, max_tokens)?,
+            _ => self.decode_schema_for(record),
+        };
+        let of_format = || length::max_tokens(&format).min(MAX_TOKENS) as u32;
+        params.max_tokens = Some(options.max_tokens.unwrap_or_else(of_format));
         params.seed = options.seed;
         params.logprobs = options.logprobs.then_some(0);
         let is_json = options.form == AnswerForm::Json || self.schema().prompt.assistant.is_none();
         params.structured_outputs = is_json.then(|| StructuredOutput::json_schema(format));
-        params
-    }
-}
-
-/// Tokens that the longest answer takes, at two characters a token, which is on the safe side for text; no more than
-/// 8192.
-fn max_tokens(schema: &Value) -> u32 {
-    const MAX_TOKENS: usize = 8192;
-    (longest(schema).div_ceil(2) + 16).min(MAX_TOKENS) as u32
-}
-
-/// Characters of the longest JSON text that a schema allows, as far as it has limits.
-fn longest(schema: &Value) -> usize {
-    /// Of what has no limit.
-    const OPEN: usize = 1000;
-    const NUMBER: usize = 24;
-    let count = |key: &str| schema[key].as_u64().map(|count| count as usize);
-    if let Some(values) = schema["enum"].as_array() {
-        return values.iter().map(|value| value.to_string().chars().count()).max().unwrap_or(0);
-    }
-    if let Some(options) = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()) {
-        return options.iter().map(longest).max().unwrap_or(0);
-    }
-    match schema["type"].as_str() {
-        Some("null" | "boolean") => 5,
-        Some("integer" | "number") => NUMBER,
-        Some("string") => {
-            count("maxLength").map_or(if schema["format"].is_string() { 40 } else { OPEN }, |max| max + 2)
-        }
-        Some("array") => count("maxItems").map_or(OPEN, |max| (longest(&schema["items"]) + 1).saturating_mul(max) + 2),
-        Some("object") if schema["properties"].is_object() => {
-            let properties = schema["properties"].as_object().into_iter().flatten();
-            properties.map(|(key, value)| key.len() + 4 + longest(value)).fold(2, usize::saturating_add)
-        }
-        _ => OPEN,
+        Ok(params)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
+    use super::super::super::{Question, QuestionKind, TaskSchema, TextQuestion, Version};
     use super::*;
+    use crate::request::OutputFormat;
+
+    fn schema() -> CompiledSchema {
+        let question = |id: &str, multiline| {
+            let text = TextQuestion { multiline, ..TextQuestion::default() };
+            Question::new(id.parse().unwrap(), QuestionKind::Text(text))
+        };
+        let schema = TaskSchema::new("notes".parse().unwrap(), Version::new(1, 0, 0));
+        schema.with_question(question("a", true)).with_question(question("b", false)).compile().unwrap()
+    }
+
+    fn asked(schema: &CompiledSchema, options: &RequestOptions) -> Result<(Option<u32>, Value), PromptError> {
+        let request = schema.request(&Record::new("r"), options)?;
+        let params = request.sampling_params().unwrap();
+        let OutputFormat::JsonSchema(format) = &params.structured_outputs.as_ref().unwrap().format else { panic!() };
+        let limits = ["a", "b"].map(|id| format["properties"][id]["maxLength"].clone());
+        Ok((params.max_tokens, limits.into_iter().collect()))
+    }
 
     #[test]
-    fn the_longest_answer_is_estimated() {
-        let cases = [
-            (json!({"type": "boolean"}), 5),
-            (json!({"type": "string", "enum": ["a", "long"]}), 6),
-            (json!({"anyOf": [{"type": "string", "maxLength": 8}, {"type": "null"}]}), 10),
-            (json!({"type": "array", "items": {"type": "integer"}, "maxItems": 2}), 52),
-            (json!({"type": "object", "properties": {"a": {"type": "boolean"}, "bc": {"type": "null"}}}), 23),
-            (json!({"type": "string", "format": "date"}), 40),
-            (json!(true), 1000),
-        ];
-        for (schema, expected) in cases {
-            assert_eq!(longest(&schema), expected, "{schema}");
+    fn tokens_follow_from_the_format_or_the_format_from_tokens() {
+        let schema = schema();
+        let options = RequestOptions::default();
+        let tokens = u32::try_from(length::max_tokens(schema.decode_schema())).unwrap();
+        assert_eq!(asked(&schema, &options).unwrap(), (Some(tokens), json!([2000, 400])));
+        assert_eq!(asked(&schema, &options.clone().with_max_tokens(9)).unwrap(), (Some(9), json!([2000, 400])));
+        for _ in 0..2 {
+            let (max_tokens, limits) = asked(&schema, &options.clone().with_whole_answers(300)).unwrap();
+            assert_eq!(max_tokens, Some(300));
+            let sum = limits[0].as_u64().unwrap() + limits[1].as_u64().unwrap();
+            assert!(
+                (250..300).contains(&sum) && limits[0].as_u64() > limits[1].as_u64().map(|limit| 4 * limit),
+                "{limits}"
+            );
         }
-        assert_eq!(max_tokens(&json!({"type": "string", "maxLength": 1_000_000})), 8192);
+        let error = asked(&schema, &options.with_whole_answers(30)).unwrap_err();
+        assert!(matches!(error, PromptError::NoRoom { max_tokens: 30, needed: 60..90 }), "{error}");
     }
 }

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use minijinja::{AutoEscape, Environment, Output, State, UndefinedBehavior, value::ValueKind};
 use serde_json::{Map, Value};
 
 use super::super::{Ident, LocalizedText, TaskSchema};
-use super::PromptError;
 use super::value::{bullets, shown};
+use super::{AnswerForm, PromptError};
 
 /// Steps that one rendering may take: far more than a template needs that ends.
 const FUEL: u64 = 5_000_000;
@@ -28,6 +29,8 @@ pub(in crate::curate) struct Templates {
     environment: Environment<'static>,
     constants: Map<String, Value>,
     places_questions: bool,
+    /// The system messages that ask for JSON and for the schema's own form, once they were made.
+    systems: [OnceLock<Result<String, PromptError>>; 2],
 }
 
 impl Templates {
@@ -42,7 +45,16 @@ impl Templates {
         }
         let places_questions =
             spec.system.as_deref().is_some_and(|system| names_in(system).is_ok_and(|names| names.contains(QUESTIONS)));
-        Self { environment, constants: constants(schema), places_questions }
+        Self { environment, constants: constants(schema), places_questions, systems: Default::default() }
+    }
+
+    /// The whole system message, which is the same for all records.
+    pub(super) fn cached_system(
+        &self,
+        form: AnswerForm,
+        make: impl FnOnce() -> Result<String, PromptError>,
+    ) -> Result<String, PromptError> {
+        self.systems[usize::from(form == AnswerForm::Template)].get_or_init(make).clone()
     }
 
     /// The system message with the questions, if the schema has a template for it.

@@ -191,7 +191,9 @@ fn deltas(outputs: &[CompletionOutput], usage: Usage) -> Vec<TextDelta> {
     let unknown = usage.completion_tokens.saturating_sub(known);
     let delta = |output: &CompletionOutput| {
         let more = if output.index == 0 { unknown } else { 0 };
-        TextDelta::new(output.text.clone(), output.token_ids.len() + more).with_index(output.index)
+        TextDelta::new(output.text.clone(), output.token_ids.len() + more)
+            .with_reasoning(output.reasoning.clone().unwrap_or_default())
+            .with_index(output.index)
     };
     outputs.iter().map(delta).collect()
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::batch::RunError;
+use crate::curate::RegistryError;
 
 /// Why a stage of a pipeline stopped. What it had done is kept: the same call goes on.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum CurationError {
     /// The engine's run stopped.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// Answers cannot become those of the other version.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The review server did not do what it was to do.
     #[cfg(feature = "label-studio")]
     #[error(transparent)]
@@ -40,6 +44,7 @@ impl CurationError {
             Self::MissingOption { .. } => "missing_option",
             Self::Io { .. } => "curation_io",
             Self::Run(error) => error.code(),
+            Self::Registry(error) => error.code(),
             #[cfg(feature = "label-studio")]
             Self::LabelStudio(error) => error.code(),
         }

@@ -7,11 +7,11 @@
 mod error;
 mod records;
 mod report;
-mod rows;
+pub(super) mod rows;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::error::at;
 use self::records::Records;
 use crate::batch::{BatchReport, BatchRequestOutput, BatchRunner, CancellationToken, Progress, RunError};
+use crate::curate::durable::rename_synced;
 use crate::curate::{AnswerError, CompiledSchema, Provenance, Record, RequestOptions};
 use crate::engine::BatchEngine;
 
@@ -174,6 +175,16 @@ impl<'a> CurationPipeline<'a> {
         Records::open(self.schema, path).map_err(at(path))
     }
 
+    /// The records that the schema can use.
+    #[cfg(feature = "label-studio")]
+    pub(super) fn usable_records(&self) -> Result<impl Iterator<Item = Result<Record>> + '_> {
+        let path = self.records_path()?;
+        Ok(self.open_records()?.filter_map(move |record| match record.map_err(at(path)) {
+            Ok((_, record)) => record.ok().map(Ok),
+            Err(error) => Some(Err(error)),
+        }))
+    }
+
     fn write_requests(&self) -> Result<()> {
         let path = self.records_path()?;
         let model = self.options.model.as_deref().unwrap_or_else(|| self.engine.spec().model());
@@ -198,6 +209,7 @@ impl<'a> CurationPipeline<'a> {
             records: 0,
             suggested: 0,
             rejected: 0,
+            cut_off: 0,
             unreadable_answers: 0,
             batch,
             suggestions_path,
@@ -209,6 +221,7 @@ impl<'a> CurationPipeline<'a> {
             match record {
                 Ok((record, errors)) => {
                     report.suggested += 1;
+                    report.cut_off += usize::from(is_cut_off(&record));
                     report.unreadable_answers += errors.len();
                     suggestions.write(&record)?;
                     errors.iter().try_for_each(|error| rejections.write(&rejected_answer(line, &record, error)))?;
@@ -287,8 +300,15 @@ struct Outcome {
     record: std::result::Result<(Record, Vec<AnswerError>), Rejection>,
 }
 
+/// Whether the answer that came last was cut off.
+fn is_cut_off(record: &Record) -> bool {
+    let last = record.suggestions.last();
+    last.and_then(|set| set.provenance.finish_reason.as_deref()) == Some("length")
+}
+
 fn rejected_answer(line: usize, record: &Record, error: &AnswerError) -> Rejection {
-    let (code, message) = (error.code().to_owned(), error.to_string());
+    let note = if is_cut_off(record) { " (what the model wrote was cut off)" } else { "" };
+    let (code, message) = (error.code().to_owned(), format!("{error}{note}"));
     Rejection { line, id: Some(record.id.clone()), stage: Stage::Answer, code, message }
 }
 
@@ -364,9 +384,8 @@ impl Replacement {
     }
 
     fn finish(mut self) -> Result<()> {
-        let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
-        synced.map_err(at(&self.part))?;
-        fs::rename(&self.part, &self.path).map_err(at(&self.path))
+        self.file.flush().map_err(at(&self.part))?;
+        rename_synced(self.file.get_ref(), &self.part, &self.path).map_err(at(&self.path))
     }
 }
 

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::batch::BatchReport;
 
 /// A record, or an answer about it, that does not go on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Rejection {
     /// The line of the record, from 1.
@@ -26,7 +26,7 @@ pub struct Rejection {
 }
 
 /// A stage of the pipeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Stage {
@@ -50,6 +50,10 @@ pub struct CurationReport {
     pub suggested: usize,
     /// Records that go no further. Reasons are in the file of rejections.
     pub rejected: usize,
+    /// Records whose answer was cut off at the most tokens, or where the context ended. What was complete of it was kept;
+    /// the others' [`finish_reason`](crate::curate::Provenance::finish_reason) is not `length`. Texts and lists that are
+    /// short enough prevent it: [`RequestOptions::with_whole_answers`](crate::curate::RequestOptions::with_whole_answers).
+    pub cut_off: usize,
     /// Questions whose answer could not be used. Their records go on. Reasons are in the same file.
     pub unreadable_answers: usize,
     /// The engine's part; absent if there was no record to ask about.
@@ -66,6 +70,7 @@ impl fmt::Display for CurationReport {
             f,
             "{} of {} records have suggestions, {} are rejected, {} answers could not be used",
             self.suggested, self.records, self.rejected, self.unreadable_answers
-        )
+        )?;
+        if self.cut_off > 0 { write!(f, ", {} were cut off", self.cut_off) } else { Ok(()) }
     }
 }

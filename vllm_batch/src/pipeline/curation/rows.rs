@@ -8,7 +8,7 @@ use crate::output::{CompletionOutput, FinishReason, RequestOutput, TokenLogprob,
 use crate::request::{OutputFormat, Prompt, Request, SamplingParams};
 
 /// The line of a request that [`CompiledSchema::request`](crate::curate::CompiledSchema::request) made. Read as a line of a batch file, it is that request.
-pub(super) fn line(request: &Request, model: &str) -> BatchRequestInput {
+pub(in crate::pipeline) fn line(request: &Request, model: &str) -> BatchRequestInput {
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(model));
     if let Prompt::Messages(messages) = &request.prompt {
@@ -38,7 +38,7 @@ fn add_params(body: &mut Map<String, Value>, params: &SamplingParams) {
 }
 
 /// The answer of a row and the model that gave it.
-pub(super) fn answer(row: BatchRequestOutput, line: usize) -> Result<(RequestOutput, String), Rejection> {
+pub(in crate::pipeline) fn answer(row: BatchRequestOutput, line: usize) -> Result<(RequestOutput, String), Rejection> {
     let id = row.custom_id.clone();
     let reject = |code: &str, message: &str| Rejection {
         line,

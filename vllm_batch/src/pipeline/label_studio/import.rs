@@ -21,6 +21,9 @@ pub struct ImportOptions {
     pub max_tasks: usize,
     /// The most bytes in a request, unless one task alone has more. Default 8 MiB: proxies limit bodies and time.
     pub max_bytes: usize,
+    /// A request of so many bytes is too long for the server: a task that makes one alone is not sent, but rejected. Default
+    /// 250 MiB, as Label Studio's `DATA_UPLOAD_MAX_MEMORY_SIZE`; it answers longer requests with 500, as if it had failed.
+    pub max_task_bytes: usize,
     /// A file that says what is there, so that an import that was killed goes on where it stopped. Without one, a project that
     /// has tasks already is searched for each batch before it is sent. What was refused once is not sent again: to try it once
     /// more, remove the file.
@@ -29,7 +32,7 @@ pub struct ImportOptions {
 
 impl Default for ImportOptions {
     fn default() -> Self {
-        Self { max_tasks: 500, max_bytes: 8 << 20, cursor: None }
+        Self { max_tasks: 500, max_bytes: 8 << 20, max_task_bytes: 250 << 20, cursor: None }
     }
 }
 
@@ -52,6 +55,13 @@ impl ImportOptions {
     #[must_use]
     pub fn with_max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
+        self
+    }
+
+    /// Sets how many bytes are too long for the server.
+    #[must_use]
+    pub fn with_max_task_bytes(mut self, max_task_bytes: usize) -> Self {
+        self.max_task_bytes = max_task_bytes;
         self
     }
 }
@@ -124,7 +134,7 @@ impl LabelStudio {
         let mut import = Import { server: self, project, cursor, report, doubtful: HashSet::new() };
         let (mut batch, mut bytes, mut seen) = (Vec::new(), 0, HashSet::new());
         for (index, task) in tasks.into_iter().enumerate() {
-            let Some(pending) = import.admit(index, &task, &mut seen) else { continue };
+            let Some(pending) = import.admit(index, &task, &mut seen, options) else { continue };
             let is_full = batch.len() >= options.max_tasks || bytes + pending.json.len() > options.max_bytes;
             if is_full && !batch.is_empty() {
                 import.deliver(std::mem::take(&mut batch))?;
@@ -141,27 +151,37 @@ impl LabelStudio {
 
 impl Import<'_> {
     /// A task that is to be sent, if it can be and is not known to be there.
-    fn admit(&mut self, index: usize, task: &Value, seen: &mut HashSet<String>) -> Option<Pending> {
+    fn admit(
+        &mut self,
+        index: usize,
+        task: &Value,
+        seen: &mut HashSet<String>,
+        options: &ImportOptions,
+    ) -> Option<Pending> {
         let key = task["data"]["vb_key"].as_str().unwrap_or_default().to_owned();
         let problem = if key.is_empty() {
-            Some("it has no text data.vb_key")
+            "it has no text data.vb_key".to_owned()
         } else if !seen.insert(key.clone()) {
-            Some("an earlier task has the same vb_key")
+            "an earlier task has the same vb_key".to_owned()
         } else {
-            None
-        };
-        if let Some(message) = problem {
-            self.report.rejected.push(RejectedTask { key, index, message: message.to_owned() });
-            return None;
-        }
-        match self.cursor.state(&key) {
-            Some(TaskState::Done) => self.report.present += 1,
-            Some(TaskState::Rejected(message)) => {
-                let message = message.clone();
-                self.report.rejected.push(RejectedTask { key, index, message });
+            match self.cursor.state(&key) {
+                Some(TaskState::Done) => {
+                    self.report.present += 1;
+                    return None;
+                }
+                Some(TaskState::Rejected(message)) => message.clone(),
+                Some(TaskState::Sent) | None => {
+                    let (json, limit) = (task.to_string(), options.max_task_bytes);
+                    // With the brackets around it.
+                    let length = json.len() + 2;
+                    if length < limit {
+                        return Some(Pending { key, index, json });
+                    }
+                    format!("a request of {length} bytes is too long for the server, which takes less than {limit}")
+                }
             }
-            Some(TaskState::Sent) | None => return Some(Pending { key, index, json: task.to_string() }),
-        }
+        };
+        self.report.rejected.push(RejectedTask { key, index, message: problem });
         None
     }
 

@@ -67,7 +67,7 @@ impl Chat {
         roles.into_iter().collect()
     }
 
-    fn check_message<'v>(&self, checker: &mut Checker, path: &str, message: &'v Value) -> Option<&'v str> {
+    pub(super) fn check_message<'v>(&self, checker: &mut Checker, path: &str, message: &'v Value) -> Option<&'v str> {
         let Value::Object(message) = message else {
             checker.problem(path, "not_a_message", self.effect, format!("this is {}", type_name(message)));
             return None;

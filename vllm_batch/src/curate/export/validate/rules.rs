@@ -26,7 +26,9 @@ pub(super) fn check_row(checker: &mut Checker, row: &Row) {
         }
         ExportFormat::TrlMessages => trl_messages(checker, row),
         ExportFormat::Alpaca => alpaca(checker, row),
+        ExportFormat::AlpacaPreference => alpaca_preference(checker, row),
         ExportFormat::ShareGpt => sharegpt(checker, row),
+        ExportFormat::ShareGptPreference => sharegpt_preference(checker, row),
         ExportFormat::Axolotl => axolotl(checker, row),
         ExportFormat::Distilabel => {
             for key in ["prompt", "prompt_id"] {
@@ -180,8 +182,21 @@ fn ends_with_assistant(checker: &mut Checker, row: &Row, chat: &Chat, effect: Ef
 
 /// LLaMA-Factory drops what has no answer in text.
 fn alpaca(checker: &mut Checker, row: &Row) {
-    text(checker, row, "instruction", Effect::Skipped);
     text(checker, row, "output", Effect::Skipped);
+    alpaca_prompt(checker, row);
+}
+
+/// With `ranking`, it drops what has not two answers in text.
+fn alpaca_preference(checker: &mut Checker, row: &Row) {
+    for key in ["chosen", "rejected"] {
+        text(checker, row, key, Effect::Skipped);
+    }
+    alpaca_prompt(checker, row);
+    equal_pair(checker, row, "chosen", "rejected");
+}
+
+fn alpaca_prompt(checker: &mut Checker, row: &Row) {
+    text(checker, row, "instruction", Effect::Skipped);
     if row.get("input").is_some_and(|input| !input.is_string() && !input.is_null()) {
         checker.problem("/input", "not_a_text", Effect::Refused, "a text is expected");
     }
@@ -191,18 +206,44 @@ fn alpaca(checker: &mut Checker, row: &Row) {
 }
 
 fn sharegpt(checker: &mut Checker, row: &Row) {
+    if sharegpt_turns(checker, row).is_some_and(|turns| turns % 2 == 1) {
+        checker.problem("/conversations", "odd_turns", Effect::Skipped, "the last turn has no answer");
+    }
+}
+
+/// With `ranking`, the two answers stand beside the conversation.
+fn sharegpt_preference(checker: &mut Checker, row: &Row) {
+    if sharegpt_turns(checker, row).is_some_and(|turns| turns % 2 == 0) {
+        checker.problem("/conversations", "even_turns", Effect::Skipped, "the last turn has an answer already");
+    }
+    for key in ["chosen", "rejected"] {
+        let path = format!("/{key}");
+        let Some(message) = row.get(key) else {
+            checker.problem(path, "missing_key", Effect::Skipped, "the row has no such key");
+            continue;
+        };
+        let role = SHAREGPT.check_message(checker, &path, message);
+        if role.is_some_and(|role| !["gpt", "function_call"].contains(&role)) {
+            checker.problem(path, "role_order", Effect::Skipped, "an answer is the assistant's");
+        }
+    }
+    equal_pair(checker, row, "chosen", "rejected");
+}
+
+/// How many turns there are, if they come in the order that the reader wants.
+fn sharegpt_turns(checker: &mut Checker, row: &Row) -> Option<usize> {
     if row.get("system").is_some_and(|system| !system.is_string() && !system.is_null()) {
         checker.problem("/system", "not_a_text", Effect::Refused, "a text is expected");
     }
-    let Some(roles) = SHAREGPT.check(checker, "/conversations", row.get("conversations")) else { return };
+    let roles = SHAREGPT.check(checker, "/conversations", row.get("conversations"))?;
     let turns = roles.strip_prefix(&["system"]).unwrap_or(&roles);
     let allowed = |at: usize| if at.is_multiple_of(2) { ["human", "observation"] } else { ["gpt", "function_call"] };
     if let Some(at) = (0..turns.len()).find(|at| !allowed(*at).contains(&turns[*at])) {
         let message = format!("turn {} is {:?}, not {}", at + 1, turns[at], allowed(at).join(" or "));
         checker.problem("/conversations", "role_order", Effect::Skipped, message);
-    } else if turns.len() % 2 == 1 {
-        checker.problem("/conversations", "odd_turns", Effect::Skipped, "the last turn has no answer");
+        return None;
     }
+    Some(turns.len())
 }
 
 fn axolotl(checker: &mut Checker, row: &Row) {

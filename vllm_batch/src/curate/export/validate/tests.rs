@@ -71,6 +71,21 @@ const CASES: &[(ExportFormat, &str, &[&str])] = &[
         &["1 /conversations odd_turns Skipped"],
     ),
     (
+        ExportFormat::ShareGptPreference,
+        r#"{"conversations":[{"from":"human","value":"x"},{"from":"gpt","value":"y"}],"chosen":{"from":"human","value":"a"},"rejected":"b"}"#,
+        &["1 /conversations even_turns Skipped", "1 /chosen role_order Skipped", "1 /rejected not_a_message Skipped"],
+    ),
+    (
+        ExportFormat::ShareGptPreference,
+        r#"{"conversations":[{"from":"human","value":"x"}],"chosen":{"from":"gpt","value":"a"},"rejected":{"from":"gpt","value":"a"}}"#,
+        &["1 /rejected equal_pair Misread"],
+    ),
+    (
+        ExportFormat::AlpacaPreference,
+        r#"{"instruction":"x","input":"","chosen":{"a":1}}"#,
+        &["1 /chosen not_a_text Skipped", "1 /rejected missing_key Skipped"],
+    ),
+    (
         ExportFormat::Axolotl,
         r#"{"messages":[{"role":"user","content":"x","train":false},{"role":"assistant","content":"y","train":false}]}"#,
         &["1 /messages nothing_to_learn Skipped"],

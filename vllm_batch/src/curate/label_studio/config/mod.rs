@@ -68,13 +68,7 @@ pub struct LabelConfig {
 /// ```
 pub fn label_config(schema: &CompiledSchema, options: &LabelConfigOptions) -> Result<LabelConfig, InvalidSchema> {
     let schema = schema.schema();
-    let mut errors: Vec<Diagnostic> = reserved_fields(schema).map(|(at, field)| reserved(at, field)).collect();
-    if let Some(xml) = &schema.rendering.label_config {
-        match OwnConfig::read(xml) {
-            Ok(own) => errors.extend(own.check(schema)),
-            Err(error) => errors.push(error),
-        }
-    }
+    let errors = page_problems(schema);
     if !errors.is_empty() {
         return Err(InvalidSchema::new(errors));
     }
@@ -82,6 +76,18 @@ pub fn label_config(schema: &CompiledSchema, options: &LabelConfigOptions) -> Re
         Some(xml) => LabelConfig { xml: xml.clone(), warnings: Vec::new() },
         None => generate(schema, &options.locale),
     })
+}
+
+/// Why a schema can have no page.
+pub(in super::super) fn page_problems(schema: &TaskSchema) -> Vec<Diagnostic> {
+    let mut errors: Vec<Diagnostic> = reserved_fields(schema).map(|(at, field)| reserved(at, field)).collect();
+    if let Some(xml) = &schema.rendering.label_config {
+        match OwnConfig::read(xml) {
+            Ok(own) => errors.extend(own.check(schema)),
+            Err(error) => errors.push(error),
+        }
+    }
+    errors
 }
 
 /// Fields that have the name of something else in a task's data.

@@ -1,0 +1,74 @@
+"""What can go wrong, and whose it is. Every error has a stable ``code``; docs/errors.md lists them all."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+__all__ = ["EngineError", "FailedRequestsWarning", "Interrupted", "LoadError", "RequestError", "RunError", "VllmBatchError"]
+
+_T = TypeVar("_T")
+
+
+class VllmBatchError(Exception):
+    """Everything that this package raises of its own, but :class:`Interrupted`."""
+
+    def __init__(self, message: str, code: str, *rest: Any) -> None:
+        super().__init__(message, code, *rest)
+        self.message = message
+        """What happened, and what to do."""
+        self.code = code
+        """A stable name for programs to branch on."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class LoadError(VllmBatchError):
+    """The model could not be loaded, or an option does not fit it."""
+
+
+class EngineError(VllmBatchError, RuntimeError):
+    """There is no engine any more: ``engine_closed`` after ``close``, ``engine_forked`` in a forked process."""
+
+
+class RequestError(VllmBatchError, ValueError):
+    """One request cannot be answered; the engine and the other requests are fine.
+
+    It is the ``error`` of a request's output, and is raised where parameters are made of wrong values, and by calls with
+    ``raise_on_error=True``.
+    """
+
+    def __init__(
+        self, message: str, code: str, param: str | None = None, status_code: int = 400, is_retryable: bool = False
+    ) -> None:
+        super().__init__(message, code, param, status_code, is_retryable)
+        self.param = param
+        """The parameter at fault, as a path: ``messages[1].role``."""
+        self.status_code = status_code
+        """What a server that speaks OpenAI's API answers with."""
+        self.is_retryable = is_retryable
+        """Whether the same request may succeed when it is sent again unchanged."""
+        self.index: int | None = None
+        """Which prompt of the call it was, if it was one."""
+
+
+class RunError(VllmBatchError):
+    """A batch run could not start, or had to stop. What was written is kept."""
+
+    def __init__(self, message: str, code: str, problems: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(message, code, problems)
+        self.problems: list[dict[str, Any]] = problems or []
+        """With ``validation_failed``: ``code``, ``message``, ``param`` and ``line`` of each problem in the file."""
+
+
+class Interrupted(KeyboardInterrupt, Generic[_T]):
+    """Ctrl-C, or the stop button of a notebook. What was done until then is in ``partial``; the engine goes on."""
+
+    def __init__(self, message: str, partial: _T) -> None:
+        super().__init__(message)
+        self.partial = partial
+        """The outputs, those of unfinished prompts with the error ``request_aborted``; or the report of a batch run."""
+
+
+class FailedRequestsWarning(UserWarning):
+    """Some outputs of a call have an ``error``."""

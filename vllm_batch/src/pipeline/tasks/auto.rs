@@ -1,0 +1,142 @@
+//! Which batches are taken over by themselves?
+
+use std::time::Duration;
+
+use super::import::{BatchFiles, ImportReport};
+use super::{Result, TaskStore, TaskStoreError};
+use crate::batch::CancellationToken;
+use crate::curate::SchemaRef;
+use crate::jobs::{Batch, BatchQuery, ByteStream, FileKey, JobError, JobService, Order};
+
+/// The key of a batch's metadata that names the schema by which its answers are taken over, as `id` or `id@version`.
+pub const CURATION_SCHEMA: &str = "curation_schema";
+/// Batches that are looked at in one go.
+const PAGE: usize = 100;
+
+impl TaskStore {
+    /// As [`import_batch`](Self::import_batch), with the files of the batch from where the jobs have them.
+    ///
+    /// # Errors
+    /// As [`import_batch`](Self::import_batch).
+    pub async fn import_from(&self, jobs: &JobService, batch: &Batch, schema: &SchemaRef) -> Result<ImportReport> {
+        let files = BatchFiles {
+            input: content(jobs, Some(&batch.input_file_id)).await?,
+            output: content(jobs, batch.output_file_id.as_deref()).await?,
+            errors: content(jobs, batch.error_file_id.as_deref()).await?,
+        };
+        self.import_batch(batch, schema, files, jobs.now()).await
+    }
+}
+
+/// A file of a batch, if there is one, and it was not deleted.
+async fn content(jobs: &JobService, id: Option<&str>) -> Result<Option<ByteStream>> {
+    let Some(id) = id else { return Ok(None) };
+    if jobs.store().file(id).await?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(jobs.files_store().get(&FileKey::of_file(id)?).await?))
+}
+
+/// Takes over the answers of batches that ask for it: those with [`CURATION_SCHEMA`] in their metadata, once they have ended. What
+/// was taken over is noted in the database, so that it does not matter how often, where and in how many processes this runs.
+#[derive(Debug)]
+pub struct AutoImport {
+    tasks: TaskStore,
+    jobs: JobService,
+    /// All batches up to this one have ended and were looked at.
+    done: Option<String>,
+}
+
+impl AutoImport {
+    /// From these jobs, into these tasks.
+    pub fn new(tasks: TaskStore, jobs: JobService) -> Self {
+        Self { tasks, jobs, done: None }
+    }
+
+    /// Looks for batches again and again, until `shutdown` is cancelled. What fails because something cannot be reached is tried the
+    /// next time.
+    pub async fn run(mut self, interval: Duration, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            if let Err(error) = self.run_once().await {
+                tracing::warn!(%error, "answers of batches wait to be taken over");
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(interval) => {}
+            }
+        }
+    }
+
+    /// Looks through the batches once, and gives a report of each that was taken over or cannot be.
+    ///
+    /// # Errors
+    /// The database or a file does not answer.
+    pub async fn run_once(&mut self) -> Result<Vec<ImportReport>> {
+        let mut reports = Vec::new();
+        let mut query = BatchQuery {
+            owner: None,
+            status: Vec::new(),
+            after: self.done.clone(),
+            limit: PAGE,
+            order: Order::Ascending,
+        };
+        let mut all_ended = true;
+        loop {
+            let page = match self.jobs.batches(&query).await {
+                // The batch where it stopped was forgotten.
+                Err(JobError::NotFound { .. }) if query.after.is_some() => {
+                    (query.after, self.done) = (None, None);
+                    continue;
+                }
+                page => page?,
+            };
+            for batch in &page.data {
+                if batch.status.is_terminal() {
+                    reports.extend(self.take(batch).await?);
+                }
+                all_ended &= batch.status.is_terminal();
+                if all_ended {
+                    self.done = Some(batch.id.clone());
+                }
+            }
+            query.after = page.data.last().map(|batch| batch.id.clone()).or(query.after);
+            if !page.has_more {
+                return Ok(reports);
+            }
+        }
+    }
+
+    /// Takes a batch over that asks for it and was not before.
+    async fn take(&self, batch: &Batch) -> Result<Option<ImportReport>> {
+        let Some(wanted) = batch.metadata.get(CURATION_SCHEMA) else { return Ok(None) };
+        let id = wanted.split_once('@').map_or(wanted.as_str(), |(id, _)| id);
+        if self.tasks.import_report(&batch.id, id).await?.is_some() {
+            return Ok(None);
+        }
+        let schema = match self.tasks.find_schema(wanted).await {
+            Ok(schema) => schema.schema().reference(),
+            Err(TaskStoreError::Job(error)) => return Err(error.into()),
+            // It is noted, so that nobody tries again and again.
+            Err(error) => {
+                let error = Some(error.to_string());
+                let report = ImportReport {
+                    batch_id: batch.id.clone(),
+                    schema: wanted.clone(),
+                    error,
+                    ..ImportReport::default()
+                };
+                self.tasks.finish_import(&report, id, self.jobs.now()).await?;
+                tracing::warn!(batch = batch.id, schema = wanted, error = report.error, "answers are not taken over");
+                return Ok(Some(report));
+            }
+        };
+        let report = self.tasks.import_from(&self.jobs, batch, &schema).await?;
+        tracing::info!(
+            batch = batch.id,
+            schema = report.schema,
+            suggested = report.suggested,
+            "answers were taken over"
+        );
+        Ok(Some(report))
+    }
+}
