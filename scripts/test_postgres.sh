@@ -15,7 +15,9 @@ VLLM_BATCH_TEST_POSTGRES="$(sed -n 's/^url=//p' <<<"$started")"
 export VLLM_BATCH_TEST_POSTGRES
 
 cargo test --release --workspace --test job_store "$@" -- --include-ignored | tee "$dir/tests.log"
-if ! grep --quiet '^test postgres_keeps_to_the_contract \.\.\. ok$' "$dir/tests.log"; then
+cargo test --release --workspace --test jobs "$@" postgresql | tee --append "$dir/tests.log"
+if ! grep --quiet '^test postgres_keeps_to_the_contract \.\.\. ok$' "$dir/tests.log" ||
+    ! grep --quiet '^test .*_in_postgresql \.\.\. ok$' "$dir/tests.log"; then
     echo 'the tests did not reach PostgreSQL' >&2
     exit 1
 fi
