@@ -11,7 +11,7 @@ use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use super::Worker;
 use super::folder::journals;
 use super::run::Order;
-use super::task::{Ended, Failure, Held, blocking};
+use super::task::{Ended, Held, blocking};
 use crate::jobs::files::{ChunkRows, FileKey, FileStore, read_file};
 use crate::jobs::id::{FILE, new_id};
 use crate::jobs::{Batch, FileObject, FilePurpose, JobError, NewChunk, RequestCounts, TaskOutcome};
@@ -47,7 +47,7 @@ impl Worker {
                 self.delete_content(&key).await;
             }
             let message = format!("{} rows of {expected} are in the file store", completed + failed);
-            return Ok(Ended::Failed(Failure { message, is_of_engine: false, is_final: false }));
+            return Ok(Ended::Failed(message.into()));
         }
         let counts = RequestCounts { total: expected, completed, failed };
         // The lease's may be old.

@@ -131,14 +131,14 @@ impl Worker {
         let targets = folder.ordered();
         let ordered = match work.write().await? {
             Ok(ordered) => ordered,
-            Err(message) => return Ok(Ended::Failed(Failure { message, is_of_engine: false, is_final: false })),
+            Err(message) => return Ok(Ended::Failed(message.into())),
         };
         if let Some(failure) = failure.filter(|_| ordered.missing > 0 || ordered.completed == 0) {
             return Ok(Ended::Failed(failure));
         }
         if ordered.retryable > 0 && !is_last_try {
             let message = format!("the engine failed at {} rows", ordered.retryable);
-            return Ok(Ended::Failed(Failure { message, is_of_engine: false, is_final: false }));
+            return Ok(Ended::Failed(message.into()));
         }
         let rows = ChunkRows::new(&batch.id, chunk.index, held.lease.task.attempt);
         let contents = [(rows.answers(), ordered.completed), (rows.errors(), ordered.failed)];

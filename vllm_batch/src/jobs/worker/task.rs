@@ -49,9 +49,15 @@ pub(super) struct Failure {
     pub(super) is_final: bool,
 }
 
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { message, is_of_engine: false, is_final: false }
+    }
+}
+
 impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
-        Self { message: error.to_string(), is_of_engine: false, is_final: false }
+        error.to_string().into()
     }
 }
 
@@ -102,25 +108,29 @@ impl Worker {
         let kind = kind_name(&held.lease.task.kind);
         let is_told = match &outcome {
             Some(outcome) => self.finish(&held, outcome).await,
-            None => false,
+            None => Some(false),
         };
-        metrics::note_task(kind, if is_told { label } else { "lost" });
-        if is_told {
-            self.clean_up(&held, outcome.as_ref()).await;
-        } else {
-            for key in contents {
-                self.delete_content(&key).await;
+        metrics::note_task(kind, if is_told == Some(true) { label } else { "lost" });
+        match is_told {
+            Some(true) => self.clean_up(&held, outcome.as_ref()).await,
+            Some(false) => {
+                for key in contents {
+                    self.delete_content(&key).await;
+                }
             }
+            // The contents may count; those that do not are found as orphans.
+            None => {}
         }
         end
     }
 
-    /// Tells the store how the task ended, until it answers. False if the task belongs to another worker.
-    async fn finish(&self, held: &Held, outcome: &TaskOutcome) -> bool {
+    /// Tells the store how the task ended, until it answers. False if the task belongs to another worker, and `None` if it is not
+    /// known whether the store has heard it.
+    async fn finish(&self, held: &Held, outcome: &TaskOutcome) -> Option<bool> {
         let lease = &held.lease;
         loop {
             match self.service().store().finish(lease, outcome, self.service().now()).await {
-                Ok(is_told) => return is_told,
+                Ok(is_told) => return Some(is_told),
                 Err(error @ JobError::Store { is_transient: true, .. }) if held.heart.state() != LeaseState::Lost => {
                     tracing::warn!(%error, batch = lease.batch.id, "the end of a task was not heard");
                     tokio::time::sleep(TELL_AGAIN_AFTER).await;
@@ -128,7 +138,7 @@ impl Worker {
                 Err(error) => {
                     // Its lease will be over, and another try is made.
                     tracing::error!(%error, batch = lease.batch.id, "the end of a task was refused");
-                    return false;
+                    return None;
                 }
             }
         }

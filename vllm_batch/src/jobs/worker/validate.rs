@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Worker;
-use super::task::{Ended, Failure, Held};
+use super::task::{Ended, Held};
 use crate::batch::{Endpoint, RunError, ValidatedFile, ValidationErrors, validate_file};
 use crate::engine::EngineSpec;
 use crate::jobs::files::FileKey;
@@ -35,7 +35,7 @@ impl Worker {
         let _ = tokio::fs::remove_file(path).await;
         Ok(match outcome {
             Ok(outcome) => Ended::Done(outcome, Vec::new()),
-            Err(message) => Ended::Failed(Failure { message, is_of_engine: false, is_final: false }),
+            Err(message) => Ended::Failed(message.into()),
         })
     }
 
