@@ -249,8 +249,8 @@ impl TlsConfig {
         match (certificate, key) {
             (Some(certificate), Some(key)) => Some(Self { certificate, key }),
             (None, None) => None,
-            (Some(_), None) => refuse(reader, "tls.certificate", "tls.key is missing"),
-            (None, Some(_)) => refuse(reader, "tls.key", "tls.certificate is missing"),
+            (Some(_), None) => reader.refuse("tls.certificate", "tls.key is missing"),
+            (None, Some(_)) => reader.refuse("tls.key", "tls.certificate is missing"),
         }
     }
 }
@@ -405,9 +405,4 @@ fn time(reader: &mut Reader, key: &str, default: Duration) -> Duration {
     let time = reader.get(key, default);
     reader.check(key, !time.is_zero(), "it must not be 0");
     time
-}
-
-fn refuse<T>(reader: &mut Reader, key: &str, message: &str) -> Option<T> {
-    reader.problem(key, message);
-    None
 }

@@ -106,7 +106,7 @@ impl Reader {
     pub(super) fn secret(&mut self, key: &str) -> Option<Secret> {
         let file_key = format!("{key}_file");
         let given = self.optional::<Secret>(key);
-        let file = self.optional::<std::path::PathBuf>(&file_key)?;
+        let Some(file) = self.optional::<std::path::PathBuf>(&file_key) else { return given };
         self.check(&file_key, given.is_none(), &format!("{key} is given, too: give one of them"));
         match std::fs::read_to_string(&file).map(|text| Secret::parse(text.trim())) {
             Ok(Ok(secret)) => given.or(Some(secret)),
@@ -157,7 +157,7 @@ impl Reader {
 
     /// Notes a problem with a setting.
     pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
-        let source = self.layers.root.find_ref(key).map(|value| self.layers.source(value.tag()));
+        let source = self.source_of(key);
         self.problems.push(Problem { key: key.to_owned(), source, message: message.into() });
     }
 
@@ -183,7 +183,8 @@ impl Reader {
         if self.problems.is_empty() { Ok(self.settings) } else { Err(self.problems) }
     }
 
-    fn refuse<T>(&mut self, key: &str, message: String) -> Option<T> {
+    /// Notes a problem with a setting, which has no value then.
+    pub(super) fn refuse<T>(&mut self, key: &str, message: impl Into<String>) -> Option<T> {
         self.problem(key, message);
         None
     }

@@ -19,6 +19,9 @@ pub(super) trait Field: Sized {
     fn to_toml(&self) -> String;
 }
 
+/// What is printed instead of a secret.
+const HIDDEN: &str = "***";
+
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
@@ -42,11 +45,15 @@ impl fmt::Debug for Secret {
 
 impl Field for Secret {
     fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(Self::new(text)) }
+        match text {
+            "" => Err("it is empty".to_owned()),
+            HIDDEN => Err("it was hidden where it was printed: give the secret itself".to_owned()),
+            _ => Ok(Self::new(text)),
+        }
     }
 
     fn to_toml(&self) -> String {
-        quoted("***")
+        quoted(HIDDEN)
     }
 }
 

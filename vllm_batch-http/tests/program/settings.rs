@@ -195,6 +195,12 @@ fn secrets_are_read_and_not_shown() {
         assert!(!output.contains(hidden), "{hidden} is in {output}");
     }
     assert!(output.contains("database = \"postgres://me:***@db/jobs\""), "{output}");
+    // A secret that is given counts, without a file as well.
+    for wrong in ["wrong", "***"] {
+        let given = [("VLLM_BATCH_WEBHOOKS__SECRET", wrong)];
+        let (code, _, errors) = run(program(&["serve", "--print-config"]).envs(given));
+        assert!(code == 2 && errors.contains("webhooks.secret (from VLLM_BATCH_WEBHOOKS__SECRET)"), "{errors}");
+    }
     let both = [("VLLM_BATCH_WEBHOOKS__SECRET", secret), variables[0]];
     let (code, _, errors) = run(program(&["serve", "--print-config"]).envs(both));
     assert!(code == 2 && errors.contains("webhooks.secret is given, too") && !errors.contains(secret), "{errors}");
