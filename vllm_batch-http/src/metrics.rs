@@ -23,7 +23,8 @@ pub const HTTP_LIVE: &str = "vllm_batch_http_live_requests";
 const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
 
 /// Installs the recorder of this process, whose measurements [`ServiceConfig::prometheus`](crate::ServiceConfig) shows at
-/// `/metrics`. For programs of their own: one that has a recorder already gives the handle of that one.
+/// `/metrics`. For programs of their own: one that has a recorder already gives the handle of that one. Whoever installs it
+/// calls [`run_upkeep`](PrometheusHandle::run_upkeep) at intervals: samples take memory until then.
 ///
 /// # Errors
 /// If there is one already.

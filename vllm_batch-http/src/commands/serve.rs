@@ -8,6 +8,7 @@ use axum::Router;
 use axum::http::HeaderValue;
 use axum_server::tls_rustls::RustlsAcceptor;
 use axum_server::{Handle, Server};
+use metrics_exporter_prometheus::PrometheusHandle;
 use vllm_batch::CancellationToken;
 use vllm_batch::curate::{SchemaFolder, SchemaRegistry};
 use vllm_batch::pipeline::label_studio::WebhookReceiver;
@@ -24,6 +25,8 @@ use crate::tls;
 /// Streams of a connection of HTTP/2 at a time.
 const MAX_STREAMS: u32 = 256;
 
+/// Between two times that samples of metrics are put together.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two looks for batches whose answers are to be reviewed.
 const IMPORT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -68,7 +71,9 @@ fn router(config: &Config, jobs: &Jobs, tasks: &TaskStore, engine: Option<Engine
     options.allowed_origins =
         config.allowed_origins.iter().map(|origin| HeaderValue::from_str(origin)).collect::<Result<_, _>>()?;
     options.page = config.server.page;
-    options.prometheus = Some(install_prometheus()?);
+    let prometheus = install_prometheus()?;
+    tokio::spawn(upkeep(prometheus.clone()));
+    options.prometheus = Some(prometheus);
     options.allow_register_schemas = config.curation.allow_register;
     let mut service = Service::new(jobs.service.clone(), options).with_tasks(tasks.clone());
     if let Some(slot) = engine {
@@ -79,6 +84,14 @@ fn router(config: &Config, jobs: &Jobs, tasks: &TaskStore, engine: Option<Engine
         service = service.with_label_studio(WebhookReceiver::new(header, secret.reveal()));
     }
     Ok(service.router())
+}
+
+/// Puts the samples of metrics together, also where nobody asks for them.
+async fn upkeep(prometheus: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP_INTERVAL).await;
+        prometheus.run_upkeep();
+    }
 }
 
 /// The built-in schemas and those of the folder, all of which must be right.
