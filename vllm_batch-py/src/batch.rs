@@ -13,7 +13,7 @@ use vllm_batch::batch::{Contract, PlanPolicy};
 use vllm_batch::{BatchEngine, BatchReport, BatchRunner, CancellationToken, Progress, RunError};
 
 use crate::errors::raise_run;
-use crate::llm::Engine;
+use crate::llm::{Engine, named, set};
 use crate::outputs::{progress, report};
 
 /// How often a run looks whether it was interrupted.
@@ -54,11 +54,9 @@ pub(crate) struct RunOptions {
     created: Option<u64>,
 }
 
-fn named<T: Copy>(option: &str, name: &str, names: &[(&str, T)]) -> PyResult<T> {
-    names.iter().find(|(other, _)| *other == name).map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<_> = names.iter().map(|(name, _)| *name).collect();
-        PyValueError::new_err(format!("invalid value for `{option}`: expected {}, found `{name}`", names.join(", ")))
-    })
+fn chosen<T: Copy>(option: &str, name: &str, names: &[(&str, T)]) -> PyResult<T> {
+    let refused = |message| PyValueError::new_err(format!("invalid value for `{option}`: {message}"));
+    named(name, names).map_err(refused)
 }
 
 /// Takes a batch file through an engine. Returns the report, and what `on_progress` or a signal handler raised, which ends
@@ -72,8 +70,8 @@ pub(crate) fn run_batch(
     on_progress: Option<Py<PyAny>>,
 ) -> PyResult<(Py<PyAny>, Option<Py<PyBaseException>>)> {
     let contracts = [("lenient", Contract::Lenient), ("openai", Contract::open_ai()), ("vllm", Contract::Vllm)];
-    let contract = named("contract", &options.contract, &contracts)?;
-    let plan = named("plan", &options.plan, &[("prefix", PlanPolicy::Prefix), ("fifo", PlanPolicy::Fifo)])?;
+    let contract = chosen("contract", &options.contract, &contracts)?;
+    let plan = chosen("plan", &options.plan, &[("prefix", PlanPolicy::Prefix), ("fifo", PlanPolicy::Fifo)])?;
     let (engine, token) = (engine.shared.engine(py)?, cancellation.0.clone());
     let (sender, told) = channel();
     let (result, raised) = py.detach(move || {
@@ -94,6 +92,7 @@ fn run(
     (contract, plan, token): (Contract, PlanPolicy, CancellationToken),
     told: &Sender<Progress>,
 ) -> Result<BatchReport, RunError> {
+    let seconds = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
     let mut runner = BatchRunner::new(&**engine)
         .input(options.input)
         .output(options.output)
@@ -102,25 +101,15 @@ fn run(
         .plan(plan)
         .deduplicate(options.deduplicate)
         .cancellation(token)
-        .progress_interval(Duration::try_from_secs_f64(options.progress_interval).unwrap_or(Duration::ZERO))
+        .progress_interval(seconds(options.progress_interval))
         // Nobody listens any more only if the process ends.
         .on_progress(|progress| drop(told.send(progress.clone())));
-    if let Some(errors) = options.errors {
-        runner = runner.errors(errors);
-    }
-    if let Some(seconds) = options.deadline {
-        runner = runner.deadline(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO));
-    }
-    if let Some(window) = options.window {
-        runner = runner.window(window);
-    }
-    if let Some(max_line_bytes) = options.max_line_bytes {
-        runner = runner.max_line_bytes(max_line_bytes);
-    }
-    if let Some(created) = options.created {
-        runner = runner.clock(move || UNIX_EPOCH + Duration::from_secs(created));
-    }
-    runner.run()
+    runner = set(runner, options.errors, BatchRunner::errors);
+    runner = set(runner, options.deadline.map(seconds), BatchRunner::deadline);
+    runner = set(runner, options.window, BatchRunner::window);
+    runner = set(runner, options.max_line_bytes, BatchRunner::max_line_bytes);
+    let clock = options.created.map(|created| move || UNIX_EPOCH + Duration::from_secs(created));
+    set(runner, clock, BatchRunner::clock).run()
 }
 
 /// Until the run has ended: tells Python of its progress, and cancels it at the first thing that is raised.

@@ -20,7 +20,6 @@ use vllm_batch::{OutputEvent, OutputStream, RequestError};
 use crate::llm::Shared;
 use crate::outputs::ended;
 use crate::requests::Request;
-use crate::wake::Notifier;
 
 /// The number that the caller gave a request, and how it ended.
 type End = (usize, OutputEvent);
@@ -102,7 +101,7 @@ impl InFlight {
 
     /// The same without waiting. If nothing has ended, `notify` is called, on another thread, when something does.
     fn poll(&self, py: Python<'_>, into: &Bound<'_, PyList>, notify: Py<PyAny>) -> PyResult<()> {
-        let waker = self.shared.notifier(|notifier: &Notifier| notifier.waker(notify));
+        let waker = self.shared.notifier().waker(notify);
         py.detach(|| self.look(&waker));
         self.tell(into)
     }

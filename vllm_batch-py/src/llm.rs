@@ -50,8 +50,8 @@ impl Shared {
     }
 
     /// The one who calls functions of Python; started when it is first needed.
-    pub(crate) fn notifier<T>(&self, with: impl FnOnce(&Notifier) -> T) -> T {
-        with(self.notifier.get_or_init(Notifier::start))
+    pub(crate) fn notifier(&self) -> &Notifier {
+        self.notifier.get_or_init(Notifier::start)
     }
 
     /// Ends the engine's threads and gives its memory back. In a forked process there are no threads to wait for.
@@ -119,12 +119,6 @@ impl Engine {
         self.spec.served_model_names.clone()
     }
 
-    /// The names among them that stand for the model with an adapter.
-    #[getter]
-    fn adapters(&self) -> Vec<String> {
-        self.spec.adapters.clone()
-    }
-
     /// Identifies weights, tokenizer, template and options: engines with equal revisions give equal answers.
     #[getter]
     fn revision(&self) -> &str {
@@ -135,12 +129,6 @@ impl Engine {
     #[getter]
     fn max_model_len(&self) -> usize {
         self.spec.max_model_len
-    }
-
-    /// Number of tokens in the vocabulary.
-    #[getter]
-    fn vocab_size(&self) -> usize {
-        self.spec.vocab_size
     }
 
     /// How many requests are worked on at the same time.
@@ -212,7 +200,7 @@ pub(crate) struct LocalOptions {
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct Speculation {
-    num_speculative_tokens: usize,
+    num_speculative_tokens: Option<usize>,
     #[pyo3(default)]
     prompt_lookup_min: Option<usize>,
     #[pyo3(default)]
@@ -223,7 +211,7 @@ impl From<Speculation> for SpeculativeConfig {
     fn from(given: Speculation) -> Self {
         let default = Self::default();
         let (min, max) = (default.prompt_lookup_min, default.prompt_lookup_max);
-        Self::ngram(given.num_speculative_tokens)
+        Self::ngram(given.num_speculative_tokens.unwrap_or(default.num_speculative_tokens))
             .with_prompt_lookup(given.prompt_lookup_min.unwrap_or(min), given.prompt_lookup_max.unwrap_or(max))
     }
 }
@@ -239,8 +227,10 @@ impl LocalOptions {
         let pooling_type = self.pooling_type.as_deref().map(str::parse::<PoolingType>).transpose();
         let pooling_type = pooling_type.map_err(|error| invalid("pooling_type", &error))?;
         let mut builder = LocalEngine::builder(source(model, self.revision, self.gguf_file, self.download_dir))
-            .dtype(named("dtype", &self.dtype, &dtypes)?)
-            .kv_cache_dtype(named("kv_cache_dtype", &self.kv_cache_dtype, &cache_dtypes)?)
+            .dtype(named(&self.dtype, &dtypes).map_err(|message| invalid("dtype", &message))?)
+            .kv_cache_dtype(
+                named(&self.kv_cache_dtype, &cache_dtypes).map_err(|message| invalid("kv_cache_dtype", &message))?,
+            )
             .auto_tune(self.auto_tune)
             .enable_prefix_caching(self.enable_prefix_caching)
             .speculative_config(self.speculative_config.map(SpeculativeConfig::from))
@@ -281,11 +271,8 @@ impl RemoteOptions {
         let timeout = self.timeout.map(Duration::try_from_secs_f64).transpose();
         let timeout = timeout.map_err(|error| invalid("timeout", &error))?;
         let flavours = [("openai", Flavour::OpenAi), ("vllm", Flavour::Vllm), ("llama_cpp", Flavour::LlamaCpp)];
-        let builder = RemoteEngine::builder(url).discover(self.model.is_none()).flavour(named(
-            "flavour",
-            &self.flavour,
-            &flavours,
-        )?);
+        let flavour = named(&self.flavour, &flavours).map_err(|message| invalid("flavour", &message))?;
+        let builder = RemoteEngine::builder(url).discover(self.model.is_none()).flavour(flavour);
         let builder = set(builder, self.model, RemoteEngineBuilder::model);
         let builder = set(builder, self.api_key, RemoteEngineBuilder::api_key);
         let builder = set(builder, self.max_model_len, RemoteEngineBuilder::max_model_len);
@@ -308,14 +295,15 @@ fn source(model: &str, revision: Option<String>, gguf_file: Option<String>, cach
     }
 }
 
-fn named<T: Copy>(option: &'static str, name: &str, names: &[(&str, T)]) -> Result<T, LoadError> {
+/// What a name stands for, or which names there are.
+pub(crate) fn named<T: Copy>(name: &str, names: &[(&str, T)]) -> Result<T, String> {
     names.iter().find(|(other, _)| *other == name).map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = names.iter().map(|(name, _)| *name).collect();
-        invalid(option, &format!("expected {}, found `{name}`", names.join(", ")))
+        format!("expected {}, found `{name}`", names.join(", "))
     })
 }
 
-fn set<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
+pub(crate) fn set<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
     match value {
         Some(value) => set(builder, value),
         None => builder,

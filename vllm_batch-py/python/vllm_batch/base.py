@@ -94,7 +94,7 @@ class BaseLLM:
 
         Returns:
             What yields ``(index, output)`` as prompts are done, to ``for`` and to ``async for``. At most ``window`` prompts are
-            under way; by default four times ``max_num_seqs``.
+            under way; by default four times ``max_num_seqs``, at least 64.
         """
         task = (sampling_params or SamplingParams()).to_task()
         rows = (self._rows.text(prompt, task, 0, lora_request) for prompt in prompts)
@@ -270,7 +270,7 @@ class BaseLLM:
             output_column: The new column without a ``schema``, and with one that is no object.
             error_column: What went wrong with a row, as ``code: message``, else ``None``.
             resume: A file for the answers, so that a call that was killed goes on where it was when it is made again.
-            window: The most rows under way. By default four times ``max_num_seqs``.
+            window: The most rows under way. By default four times ``max_num_seqs``, at least 64.
             use_tqdm: Whether to show a bar, or the class of bars to show.
 
         Raises:

@@ -107,7 +107,7 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="how keys and values are kept in memory [default: %(default)s]",
     )
     add("--no-enable-prefix-caching", action="store_true", help="compute every prompt anew")
-    add("--num-speculative-tokens", type=int, default=0, metavar="N", help="the most tokens that are guessed ahead; 0 for none")
+    add("--num-speculative-tokens", type=int, metavar="N", help="the most tokens that are guessed ahead; 0 for none [default: 7]")
     add("--prompt-lookup-max", type=int, metavar="N", help="the most tokens that are looked up for a guess")
     add("--prompt-lookup-min", type=int, metavar="N", help="the fewest tokens that must match")
     add("--pooling-type", choices=["LAST", "MEAN", "CLS"], help="which hidden states embeddings are made of")
@@ -165,7 +165,7 @@ def _engine(options: argparse.Namespace) -> dict[str, Any]:
         "kv_cache_memory_bytes": options.kv_cache_memory << 20,
         "kv_cache_dtype": options.kv_cache_dtype,
         "enable_prefix_caching": not options.no_enable_prefix_caching,
-        "speculative_config": guesses if options.num_speculative_tokens else None,
+        "speculative_config": None if options.num_speculative_tokens == 0 else guesses,
         "pooling_type": options.pooling_type,
         "tool_call_parser": options.tool_call_parser,
         "reasoning_parser": options.reasoning_parser,

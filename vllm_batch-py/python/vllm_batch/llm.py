@@ -38,6 +38,10 @@ _DTYPES = {"float": "float32", "half": "float16"}
 """vLLM's other names of dtypes."""
 
 
+_GUESSES: Mapping[str, Any] = {}
+"""Tokens are guessed ahead as the library does by default."""
+
+
 class LLM(BaseLLM):
     """A model in this process, with the names of ``vllm.LLM``.
 
@@ -52,7 +56,8 @@ class LLM(BaseLLM):
         kv_cache_memory_bytes: Memory for keys and values. By default 512 MiB.
         enable_prefix_caching: Whether prompts that begin alike share their keys and values.
         speculative_config: ``{"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_min": 2,
-            "prompt_lookup_max": 4}``: how tokens are guessed ahead where few prompts run. Answers do not depend on it.
+            "prompt_lookup_max": 4}``: how tokens are guessed ahead where few prompts run. By default 7
+            tokens after matches of 3 to 5; ``None`` for no guesses. Answers do not depend on it.
         threads: Threads that compute. By default one for each processor.
         auto_tune: Chooses ``max_num_seqs`` and ``max_num_batched_tokens``, where they are not given, by measuring the machine.
         served_model_name: Names that batch files may use for the model, the first of which answers carry.
@@ -92,7 +97,7 @@ class LLM(BaseLLM):
         kv_cache_dtype: str = "auto",
         kv_cache_memory_bytes: int | None = None,
         enable_prefix_caching: bool = True,
-        speculative_config: Mapping[str, Any] | None = None,
+        speculative_config: Mapping[str, Any] | None = _GUESSES,
         threads: int | None = None,
         auto_tune: bool = False,
         served_model_name: str | Sequence[str] | None = None,
@@ -193,7 +198,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
 def _speculation(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if config is None:
         return None
-    given = {"method": "ngram", **config}
+    given = {"method": "ngram", "num_speculative_tokens": None, **config}
     method = given.pop("method")
     unknown = given.keys() - {"num_speculative_tokens", "prompt_lookup_min", "prompt_lookup_max"}
     if method != "ngram" or unknown:

@@ -45,6 +45,21 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
+class _Counted:
+    """What the outputs of all requests have in common."""
+
+    __slots__ = ()
+    usage: Usage
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """Tokens of the prompt that the prefix cache held."""
+        return self.usage.cached_tokens
+
+    def _repr_html_(self) -> str:
+        return notebook.outputs_table([self])
+
+
 @dataclass(slots=True)
 class Logprob:
     """How likely the model found a token."""
@@ -89,7 +104,7 @@ class CompletionOutput:
 
 
 @dataclass(slots=True)
-class RequestOutput:
+class RequestOutput(_Counted):
     """The answers to one prompt."""
 
     request_id: str
@@ -113,17 +128,9 @@ class RequestOutput:
         return cls(request_id, prompt, None, finished=True, error=error)
 
     @property
-    def num_cached_tokens(self) -> int:
-        """Tokens of the prompt that the prefix cache held."""
-        return self.usage.cached_tokens
-
-    @property
     def metrics(self) -> Usage:
         """What the request cost, under vLLM's name."""
         return self.usage
-
-    def _repr_html_(self) -> str:
-        return notebook.outputs_table([self])
 
 
 @dataclass(slots=True)
@@ -143,7 +150,7 @@ class EmbeddingOutput:
 
 
 @dataclass(slots=True)
-class EmbeddingRequestOutput:
+class EmbeddingRequestOutput(_Counted):
     """The embedding of one prompt."""
 
     request_id: str
@@ -163,14 +170,6 @@ class EmbeddingRequestOutput:
     def failed(cls, request_id: str, prompt: str | None, error: RequestError) -> EmbeddingRequestOutput:
         """The output of a request without an embedding."""
         return cls(request_id, EmbeddingOutput([]), [], prompt=prompt, error=error)
-
-    @property
-    def num_cached_tokens(self) -> int:
-        """Tokens of the prompt that the prefix cache held."""
-        return self.usage.cached_tokens
-
-    def _repr_html_(self) -> str:
-        return notebook.outputs_table([self])
 
 
 @dataclass(slots=True)
@@ -201,7 +200,7 @@ class ScoringOutput:
 
 
 @dataclass(slots=True)
-class ScoringRequestOutput:
+class ScoringRequestOutput(_Counted):
     """How likely labels are after one prompt, or how well one text answers another."""
 
     request_id: str
@@ -224,14 +223,6 @@ class ScoringRequestOutput:
     def failed(cls, request_id: str, prompt: str | None, error: RequestError) -> ScoringRequestOutput:
         """The output of a request without scores."""
         return cls(request_id, ScoringOutput(math.nan), [], prompt=prompt, error=error)
-
-    @property
-    def num_cached_tokens(self) -> int:
-        """Tokens of the prompt that the prefix cache held."""
-        return self.usage.cached_tokens
-
-    def _repr_html_(self) -> str:
-        return notebook.outputs_table([self])
 
 
 class OutputList(list[Any]):

@@ -32,10 +32,10 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def _set(params: Any, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+def _set(params: Any) -> dict[str, Any]:
     """The fields of parameters that say something."""
     named = ((entry.name, getattr(params, entry.name)) for entry in fields(params))
-    return {name: value for name, value in named if value is not None and name not in without}
+    return {name: value for name, value in named if value is not None}
 
 
 @dataclass(slots=True)
