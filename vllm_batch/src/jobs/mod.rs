@@ -13,7 +13,7 @@ mod batch;
 mod error;
 mod estimate;
 mod file;
-mod files;
+pub(crate) mod files;
 mod id;
 mod limits;
 pub mod metrics;

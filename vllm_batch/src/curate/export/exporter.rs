@@ -108,7 +108,7 @@ pub struct ExportReport {
 
 impl ExportReport {
     /// Counts what people said differently.
-    pub(super) fn count_conflicts(&mut self, conflicts: &[Conflict]) {
+    pub fn count_conflicts(&mut self, conflicts: &[Conflict]) {
         for conflict in conflicts {
             *self.conflicts.entry(conflict.question.clone()).or_default() += 1;
         }

@@ -7,7 +7,7 @@ use super::ByteStream;
 use crate::jobs::JobError;
 
 /// The lines of a content. It holds one of them, and a piece of the content.
-pub(in crate::jobs) struct Lines {
+pub(crate) struct Lines {
     content: Fuse<ByteStream>,
     buffer: Vec<u8>,
     /// What of the buffer was given out.
@@ -17,7 +17,7 @@ pub(in crate::jobs) struct Lines {
 }
 
 impl Lines {
-    pub(in crate::jobs) fn new(content: ByteStream) -> Self {
+    pub(crate) fn new(content: ByteStream) -> Self {
         Self { content: content.fuse(), buffer: Vec::new(), start: 0, searched: 0 }
     }
 
@@ -25,7 +25,7 @@ impl Lines {
     ///
     /// # Errors
     /// [`JobError::Files`].
-    pub(in crate::jobs) async fn next(&mut self) -> Result<Option<&[u8]>, JobError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<&[u8]>, JobError> {
         loop {
             if let Some(length) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
                 let line = self.start..self.searched + length;

@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::key::FileKey;
 pub(super) use self::key::{ChunkRows, batch_of};
-pub(super) use self::lines::Lines;
+pub(crate) use self::lines::Lines;
 pub(super) use self::transfer::read_file;
 use super::JobError;
 

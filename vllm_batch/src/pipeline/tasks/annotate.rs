@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::stored::{ExternalAnnotation, ReviewTask};
 use super::{Result, TaskStore, TaskStoreError};
-use crate::curate::{AgentKind, Answers, CompiledSchema, Response, ResponseStatus};
+use crate::curate::{AgentKind, AnswerError, AnswerErrorKind, Answers, CompiledSchema, Response, ResponseStatus};
 
 /// Characters of the longest name of a person.
 const MAX_NAME_CHARS: usize = 256;
@@ -149,8 +149,8 @@ impl NewResponse {
         let (answers, mut errors) = schema.read_answers(&self.answers);
         let wrong = schema.check(AgentKind::Human, &task.record.fields, &answers);
         // A question whose answer could not be read has an error already.
-        let is_new = |one: &crate::curate::AnswerError, all: &[crate::curate::AnswerError]| {
-            let is_missing = one.code() == "missing_answer";
+        let is_new = |one: &AnswerError, all: &[AnswerError]| {
+            let is_missing = one.kind == AnswerErrorKind::Missing;
             !is_missing
                 || self.status == ResponseStatus::Submitted && all.iter().all(|other| other.question != one.question)
         };

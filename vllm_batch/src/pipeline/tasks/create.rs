@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::stored::{ReviewTask, task_id};
 use super::{Result, Stop, TaskStore};
 use crate::curate::{
-    Agent, AgentKind, CompiledSchema, Provenance, Record, ResponseStatus, SchemaRef, ScoreKind, Suggestion,
-    SuggestionSet,
+    Agent, AgentKind, AnswerErrorKind, CompiledSchema, Provenance, Record, ResponseStatus, SchemaRef, ScoreKind,
+    Suggestion, SuggestionSet,
 };
 use crate::jobs::sql::{Statement, Tx};
 use crate::pipeline::{Rejection, Stage};
@@ -144,7 +144,7 @@ fn read(
     for said in &new.suggestions {
         let (mut answers, mut errors) = schema.read_answers(&said.answers);
         let wrong = schema.check(AgentKind::Model, &record.fields, &answers);
-        for error in wrong.into_iter().filter(|error| error.code() != "missing_answer") {
+        for error in wrong.into_iter().filter(|error| error.kind != AnswerErrorKind::Missing) {
             answers.remove(&error.question);
             errors.push(error);
         }

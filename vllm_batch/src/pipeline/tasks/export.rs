@@ -59,11 +59,10 @@ impl TaskStore {
         let schema = self.schema(&export.schema).await?;
         // What is wrong with the options is told before the first row.
         Exporter::new(&schema, export.options.clone())?;
-        let (pages, read) = mpsc::channel(2);
+        let pages = self.pages(&export.schema);
         let (sender, lines) = mpsc::channel(4);
-        tokio::spawn(self.clone().send_pages(export.schema.clone(), pages));
         let export = export.clone();
-        tokio::task::spawn_blocking(move || export.write(&schema, read, &sender));
+        tokio::task::spawn_blocking(move || export.write(&schema, pages, &sender));
         Ok(ExportLines { lines })
     }
 
@@ -73,10 +72,16 @@ impl TaskStore {
     /// As [`export`](Self::export), and those of [`ExportLines::next`].
     pub async fn export_report(&self, export: &TaskExport) -> Result<ExportReport> {
         let schema = self.schema(&export.schema).await?;
-        let (pages, read) = mpsc::channel(2);
-        tokio::spawn(self.clone().send_pages(export.schema.clone(), pages));
+        let pages = self.pages(&export.schema);
         let export = export.clone();
-        super::stats::blocking(move || export.count(&schema, read)).await?
+        super::stats::blocking(move || export.count(&schema, pages)).await?
+    }
+
+    /// All tasks of one version of a schema, by the names of the records, a page at a time.
+    pub(super) fn pages(&self, schema: &SchemaRef) -> Pages {
+        let (sender, pages) = mpsc::channel(2);
+        tokio::spawn(self.clone().send_pages(schema.clone(), sender));
+        pages
     }
 
     async fn send_pages(self, schema: SchemaRef, pages: mpsc::Sender<Result<Vec<ReviewTask>>>) {
@@ -95,7 +100,7 @@ impl TaskStore {
     }
 }
 
-type Pages = mpsc::Receiver<Result<Vec<ReviewTask>>>;
+pub(super) type Pages = mpsc::Receiver<Result<Vec<ReviewTask>>>;
 
 impl TaskExport {
     /// Sends the rows of all pages, until there are no more or nobody wants them.
@@ -130,7 +135,10 @@ impl TaskExport {
         while let Some(tasks) = pages.blocking_recv() {
             for task in tasks? {
                 match self.rows(&mut exporter, &task)? {
-                    Some(exported) => report.count(&exported),
+                    Some(exported) => {
+                        report.count(&exported);
+                        report.count_conflicts(&exporter.conflicts(&task.record));
+                    }
                     None => *report.skipped.entry("not_wanted").or_default() += 1,
                 }
             }

@@ -181,8 +181,6 @@ struct Import<'a> {
 /// What became of a row.
 enum Taken {
     Suggested(Vec<AnswerError>),
-    /// An earlier try took it over.
-    Before(Vec<AnswerError>),
     Rejected(Rejection),
 }
 
@@ -233,7 +231,7 @@ impl Import<'_> {
                 let (mut suggested, mut rejected) = (0, Vec::new());
                 for row in rows {
                     match self.take_row(&mut tx, row).await? {
-                        Taken::Suggested(errors) | Taken::Before(errors) => {
+                        Taken::Suggested(errors) => {
                             suggested += 1;
                             rejected.extend(errors.iter().map(|error| row.reject(Stage::Answer, error.code(), error)));
                         }
@@ -279,7 +277,8 @@ impl Import<'_> {
             of.batch_id == suggested.set.provenance.batch_id && of.custom_id == suggested.set.provenance.custom_id
         };
         if task.record.suggestions.iter().any(|set| is_same(&set.provenance)) {
-            return Ok(Taken::Before(suggested.errors));
+            // An earlier try took it over.
+            return Ok(Taken::Suggested(suggested.errors));
         }
         task.record.suggestions.push(suggested.set);
         task.save(tx, self.schema, self.now).await?;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::stored::{ExternalAnnotation, ReviewTask, task_id};
 use super::{Result, TaskStore, TaskStoreError};
-use crate::curate::CompiledSchema;
 use crate::curate::label_studio::{harvest, schema_of};
+use crate::curate::{CompiledSchema, RegistryError};
 use crate::jobs::sql::{Statement, text};
 
 /// What became of an annotation that an event told of.
@@ -91,7 +91,13 @@ impl TaskStore {
 
     async fn take_annotation(&self, task: &Value, annotation: &Value, now: i64) -> Result<EventOutcome> {
         let Some(named) = schema_of(task) else { return Ok(ignored(IgnoredEvent::ForeignTask)) };
-        let Ok(schema) = self.schema(&named).await else { return Ok(ignored(IgnoredEvent::ForeignTask)) };
+        let schema = match self.schema(&named).await {
+            Ok(schema) => schema,
+            Err(TaskStoreError::Registry(RegistryError::UnknownSchema { .. })) => {
+                return Ok(ignored(IgnoredEvent::ForeignTask));
+            }
+            Err(error) => return Err(error),
+        };
         let whole =
             json!({"id": task["id"], "project": task["project"], "data": task["data"], "annotations": [annotation]});
         let harvested = harvest(&schema, &whole);

@@ -1,51 +1,26 @@
 //! Lines of a file that comes in parts.
 
-use futures::StreamExt as _;
-
 use crate::jobs::{ByteStream, JobError};
 
-/// Its lines, one by one. What is in memory is one part, and one line that is not over.
+/// Its lines that are not blank, one by one, with their numbers.
 pub(super) struct Lines {
-    parts: ByteStream,
-    buffer: Vec<u8>,
-    /// Where the next line begins in the buffer.
-    start: usize,
+    lines: crate::jobs::files::Lines,
     /// How many lines there were.
     number: usize,
 }
 
 impl Lines {
     pub(super) fn new(parts: ByteStream) -> Self {
-        Self { parts, buffer: Vec::new(), start: 0, number: 0 }
+        Self { lines: crate::jobs::files::Lines::new(parts), number: 0 }
     }
 
     /// The next line that is not blank, without its end, and its number from 1.
     pub(super) async fn next(&mut self) -> Result<Option<(usize, Vec<u8>)>, JobError> {
         loop {
-            let Some(line) = self.read().await? else { return Ok(None) };
+            let Some(line) = self.lines.next().await? else { return Ok(None) };
             self.number += 1;
             if !line.trim_ascii().is_empty() {
-                return Ok(Some((self.number, line)));
-            }
-        }
-    }
-
-    async fn read(&mut self) -> Result<Option<Vec<u8>>, JobError> {
-        let mut searched = self.start;
-        loop {
-            if let Some(length) = self.buffer[searched..].iter().position(|byte| *byte == b'\n') {
-                let end = searched + length;
-                let line = self.buffer[self.start..end].to_vec();
-                self.start = end + 1;
-                return Ok(Some(line));
-            }
-            self.buffer.drain(..self.start);
-            self.start = 0;
-            searched = self.buffer.len();
-            match self.parts.next().await {
-                Some(part) => self.buffer.extend_from_slice(&part?),
-                None if self.buffer.is_empty() => return Ok(None),
-                None => return Ok(Some(std::mem::take(&mut self.buffer))),
+                return Ok(Some((self.number, line.to_vec())));
             }
         }
     }
@@ -53,6 +28,7 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
     use futures::executor::block_on;
     use futures::stream;
     use proptest::prelude::*;

@@ -97,10 +97,8 @@ impl TaskStore {
 
 /// A part of all tasks, and its order.
 enum Part {
-    /// By how little the model is sure: behind a task, or all.
-    Uncertain(Option<TaskPlace>),
-    /// By how much models differ.
-    Disputed(Option<TaskPlace>),
+    /// From the largest number in a column down: behind a number and a place, or all.
+    Ranked(&'static str, Option<(f64, i64)>),
     /// From this place on in the random order.
     From(i64),
     /// Before this place.
@@ -133,13 +131,13 @@ const OTHERS: &str = "SELECT COUNT(*) AS n FROM curation_people p WHERE p.annota
 impl NextQuery {
     /// In which order tasks are looked through.
     fn parts(&self, after: Option<TaskPlace>) -> Vec<Part> {
-        let all_after = |part: fn(Option<TaskPlace>) -> Part| match after {
-            Some(_) => vec![part(after), part(None)],
-            None => vec![part(None)],
+        let ranked = |column, number: fn(TaskPlace) -> f64| {
+            let behind = after.map(|at| Part::Ranked(column, Some((number(at), at.lot))));
+            behind.into_iter().chain([Part::Ranked(column, None)]).collect()
         };
         match self.strategy {
-            Strategy::Uncertainty => all_after(Part::Uncertain),
-            Strategy::Disagreement => all_after(Part::Disputed),
+            Strategy::Uncertainty => ranked("uncertainty", |at| at.uncertainty),
+            Strategy::Disagreement => ranked("disagreement", |at| at.disagreement),
             Strategy::Random => {
                 let start = after.map_or_else(|| place(&self.annotator, self.seed), |after| after.lot + 1);
                 vec![Part::From(start), Part::Before(start)]
@@ -169,13 +167,12 @@ impl NextQuery {
             select.push(" = ").push_value(value).push(" AND t.lot > ").push_value(lot).push("))")
         };
         match part {
-            Part::Uncertain(None) => select.push(" ORDER BY t.uncertainty DESC, t.lot"),
-            Part::Uncertain(Some(at)) => {
-                behind(select, "uncertainty", at.uncertainty, at.lot).push(" ORDER BY t.uncertainty DESC, t.lot")
-            }
-            Part::Disputed(None) => select.push(" ORDER BY t.disagreement DESC, t.lot"),
-            Part::Disputed(Some(at)) => {
-                behind(select, "disagreement", at.disagreement, at.lot).push(" ORDER BY t.disagreement DESC, t.lot")
+            Part::Ranked(column, at) => {
+                let select = match at {
+                    Some((number, lot)) => behind(select, column, *number, *lot),
+                    None => select,
+                };
+                select.push(" ORDER BY t.").push(column).push(" DESC, t.lot")
             }
             Part::From(start) => select.push(" AND t.lot >= ").push_value(*start).push(" ORDER BY t.lot"),
             Part::Before(start) => select.push(" AND t.lot < ").push_value(*start).push(" ORDER BY t.lot"),

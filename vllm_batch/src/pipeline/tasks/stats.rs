@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::query::TaskQuery;
 use super::{Result, Stop, TaskStore};
 use crate::curate::agreement::{AgreementOptions, AgreementReport, agreement};
 use crate::curate::{Record, SchemaRef};
@@ -83,15 +82,9 @@ impl TaskStore {
     pub async fn agreement(&self, schema: &SchemaRef, options: &AgreementOptions) -> Result<AgreementReport> {
         let compiled = self.schema(schema).await?;
         let mut records = Vec::new();
-        let mut query = TaskQuery::of_schema(schema.id.as_str(), PAGE);
-        query.schema_version = Some(schema.version.to_string());
-        loop {
-            let page = self.tasks(&query).await?;
-            query.after = page.data.last().map(|task| task.id.clone());
-            records.extend(page.data.into_iter().map(|task| without_fields(task.record)));
-            if !page.has_more {
-                break;
-            }
+        let mut pages = self.pages(schema);
+        while let Some(tasks) = pages.recv().await {
+            records.extend(tasks?.into_iter().map(|task| without_fields(task.record)));
         }
         let options = options.clone();
         // Intervals of many records take seconds.

@@ -219,21 +219,19 @@ impl ReviewTask {
     /// A task of a record that fits the schema.
     pub(super) fn new(schema: &CompiledSchema, record: Record, now: i64) -> Self {
         let named = schema.schema().reference();
-        let mut task = Self {
+        Self {
             id: task_id(&named.id, &record.id),
             schema: named,
             decision: schema.decide_gold(&record),
+            uncertainty: Strategy::Uncertainty.priority(schema.schema(), &record),
+            disagreement: Strategy::Disagreement.priority(schema.schema(), &record),
             record,
             notes: BTreeMap::new(),
             gold_by: None,
-            uncertainty: 0.0,
-            disagreement: 0.0,
             version: 1,
             created_at: now,
             updated_at: now,
-        };
-        task.derive(schema);
-        task
+        }
     }
 
     /// Makes all that follows from the record.
@@ -272,9 +270,6 @@ pub(super) fn task_id(schema: &str, record: &str) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hasher.finalize()[..16].iter().fold("task_".to_owned(), |mut id, byte| {
-        use std::fmt::Write as _;
-        let _ = write!(id, "{byte:02x}");
-        id
-    })
+    let digest = format!("{:x}", hasher.finalize());
+    format!("task_{}", &digest[..32])
 }
