@@ -15,9 +15,9 @@ use crate::state::AppState;
 #[derive(Debug)]
 pub(crate) struct Id(pub(crate) String);
 
-/// The name of a schema in a path, or its name and version.
+/// A name in a path: of a model, or of a schema with or without its version.
 #[derive(Debug)]
-pub(crate) struct SchemaName(pub(crate) String);
+pub(crate) struct Name(pub(crate) String);
 
 /// The query of a list, with errors in the envelope.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl FromRequestParts<AppState> for Id {
     }
 }
 
-impl FromRequestParts<AppState> for SchemaName {
+impl FromRequestParts<AppState> for Name {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
@@ -55,7 +55,7 @@ impl FromRequestParts<AppState> for SchemaName {
 }
 
 /// What is wrong with a path's parameter: it can only be bytes that are no text.
-pub(crate) fn path_error(rejection: &PathRejection) -> ApiError {
+fn path_error(rejection: &PathRejection) -> ApiError {
     match rejection {
         PathRejection::FailedToDeserializePathParams(error)
             if matches!(error.kind(), ErrorKind::InvalidUtf8InPathParam { .. }) =>

@@ -13,6 +13,8 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{MethodRouter, get};
 use sha2::{Digest as _, Sha256};
 
+use crate::ranges::is_known;
+
 /// What the page may do: run and show what comes from here, ask this server, and nothing else. Scripts cannot make elements
 /// from text.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -108,7 +110,7 @@ impl File {
 
     /// The file, or that the browser has it.
     fn answer(&self, asked: &HeaderMap) -> Response {
-        let mut response = if self.is_known_to(asked) {
+        let mut response = if is_known(asked, &self.entity_tag) {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             ([(header::CONTENT_TYPE, self.content_type)], self.content).into_response()
@@ -120,13 +122,6 @@ impl File {
             response.headers_mut().insert(header::ETAG, tag);
         }
         response
-    }
-
-    /// Whether `If-None-Match` has the entity tag (RFC 9110, 13.1.2: weak comparison, or a star).
-    fn is_known_to(&self, asked: &HeaderMap) -> bool {
-        let values = asked.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
-        let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
-        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.entity_tag)
     }
 }
 

@@ -27,10 +27,7 @@ pub(crate) fn entity_tag(file: &FileObject) -> String {
 pub(crate) fn wanted_part(headers: &HeaderMap, file: &FileObject) -> Part {
     let tag = entity_tag(file);
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_known = text(header::IF_NONE_MATCH).is_some_and(|tags| {
-        tags.split(',').map(str::trim).any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
-    });
-    if is_known {
+    if is_known(headers, &tag) {
         return Part::Unchanged;
     }
     let is_same = text(header::IF_RANGE).is_none_or(|known| known.trim() == tag);
@@ -39,6 +36,13 @@ pub(crate) fn wanted_part(headers: &HeaderMap, file: &FileObject) -> Part {
         Some(range) if range.is_empty() => Part::Nothing,
         Some(range) => Part::Of(range),
     }
+}
+
+/// Whether `If-None-Match` has the entity tag (RFC 9110, 13.1.2: weak comparison, or a star).
+pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let values = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
+    let mut known = values.flat_map(|value| value.split(',')).map(str::trim);
+    known.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 /// The range in a header, cut off at the end of the file; empty if nothing of it is in the file. `None` if the header says

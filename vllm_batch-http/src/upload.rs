@@ -36,7 +36,7 @@ pub(crate) async fn receive(state: &AppState, caller: &Caller, request: Request)
     };
     match (read.and_then(|()| form.check()), form.file) {
         (Ok(()), Some(file)) => Ok(file),
-        (Ok(()), None) => Err(missing("file")),
+        (Ok(()), None) => Err(ApiError::missing("file")),
         (Err(error), Some(file)) => {
             // If this fails, too, its owner finds the file in the list.
             let _ = state.jobs().delete_file(caller.owner(), &file.id).await;
@@ -70,7 +70,7 @@ impl Form<'_> {
             self.read_field(field).await?;
         }
         match multipart.next_field().await? {
-            Some(_) => Err(invalid("file", format!("the form has more than {MAX_FIELDS} fields"))),
+            Some(_) => Err(ApiError::invalid("file", format!("the form has more than {MAX_FIELDS} fields"))),
             None => Ok(()),
         }
     }
@@ -82,13 +82,13 @@ impl Form<'_> {
             "purpose" => &mut self.purpose,
             "expires_after[anchor]" => &mut self.expires_after.anchor,
             "expires_after[seconds]" => &mut self.expires_after.seconds,
-            _ => return Err(invalid(&name, "the form has no such field".to_owned())),
+            _ => return Err(ApiError::invalid(&name, "the form has no such field".to_owned())),
         };
         if self.file.is_some() && name != "purpose" {
-            return Err(invalid(&name, "it must come before the file".to_owned()));
+            return Err(ApiError::invalid(&name, "it must come before the file".to_owned()));
         }
         if place.is_some() {
-            return Err(invalid(&name, "it is there twice".to_owned()));
+            return Err(ApiError::invalid(&name, "it is there twice".to_owned()));
         }
         *place = Some(text(field, &name, &self.unread).await?);
         Ok(())
@@ -96,10 +96,10 @@ impl Form<'_> {
 
     async fn read_file(&mut self, field: Field<'_>) -> Result<(), ApiError> {
         if self.file.is_some() {
-            return Err(invalid("file", "it is there twice".to_owned()));
+            return Err(ApiError::invalid("file", "it is there twice".to_owned()));
         }
         let Some(filename) = field.file_name() else {
-            return Err(invalid("file", "it must be a file, with a filename".to_owned()));
+            return Err(ApiError::invalid("file", "it must be a file, with a filename".to_owned()));
         };
         let new = NewFile {
             filename: filename.to_owned(),
@@ -119,7 +119,7 @@ impl Form<'_> {
     }
 
     fn check(&self) -> Result<(), ApiError> {
-        purpose(self.purpose.as_deref().ok_or_else(|| missing("purpose"))?).map(drop)
+        purpose(self.purpose.as_deref().ok_or_else(|| ApiError::missing("purpose"))?).map(drop)
     }
 }
 
@@ -128,14 +128,14 @@ impl ExpiresAfter {
         let (anchor, seconds) = match (&self.anchor, &self.seconds) {
             (None, None) => return Ok(None),
             (Some(anchor), Some(seconds)) => (anchor, seconds),
-            (None, Some(_)) => return Err(missing("expires_after[anchor]")),
-            (Some(_), None) => return Err(missing("expires_after[seconds]")),
+            (None, Some(_)) => return Err(ApiError::missing("expires_after[anchor]")),
+            (Some(_), None) => return Err(ApiError::missing("expires_after[seconds]")),
         };
         if anchor != "created_at" {
-            return Err(invalid("expires_after[anchor]", "it must be `created_at`".to_owned()));
+            return Err(ApiError::invalid("expires_after[anchor]", "it must be `created_at`"));
         }
         let seconds =
-            seconds.parse().map_err(|_| invalid("expires_after[seconds]", "it must be an integer".to_owned()))?;
+            seconds.parse().map_err(|_| ApiError::invalid("expires_after[seconds]", "it must be an integer"))?;
         Ok(Some(seconds))
     }
 }
@@ -146,14 +146,6 @@ fn purpose(name: &str) -> Result<FilePurpose, ApiError> {
     FilePurpose::from_name(name).filter(|purpose| *purpose == FilePurpose::Batch).ok_or_else(unknown)
 }
 
-fn missing(field: &str) -> ApiError {
-    ApiError::missing(field)
-}
-
-fn invalid(field: &str, message: String) -> ApiError {
-    ApiError::invalid(field, message)
-}
-
 /// A short value.
 async fn text(mut field: Field<'_>, name: &str, unread: &AtomicU64) -> Result<String, ApiError> {
     let mut bytes = Vec::new();
@@ -161,10 +153,10 @@ async fn text(mut field: Field<'_>, name: &str, unread: &AtomicU64) -> Result<St
         unread.store(0, Ordering::Relaxed);
         bytes.extend_from_slice(&chunk);
         if bytes.len() > MAX_FIELD_BYTES {
-            return Err(invalid(name, format!("it has more than {MAX_FIELD_BYTES} bytes")));
+            return Err(ApiError::invalid(name, format!("it has more than {MAX_FIELD_BYTES} bytes")));
         }
     }
-    String::from_utf8(bytes).map_err(|_| invalid(name, "it is not valid UTF-8".to_owned()))
+    String::from_utf8(bytes).map_err(|_| ApiError::invalid(name, "it is not valid UTF-8"))
 }
 
 /// The content of a file, as it comes in. Why it broke off is kept: stores only say that it did.

@@ -1,12 +1,11 @@
 //! Models that requests may name.
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 
 use crate::error::ApiError;
-use crate::extract::path_error;
+use crate::extract::Name;
 use crate::state::AppState;
 use crate::wire::{ModelList, ModelObject};
 
@@ -26,11 +25,7 @@ pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<ModelList
 /// A model. Its name may have slashes in it.
 #[utoipa::path(get, path = "/v1/models/{id}", tag = "models", operation_id = "retrieve_model", params(("id" = String, Path)),
     responses((status = 200, description = "The model", body = ModelObject)))]
-pub(crate) async fn retrieve(
-    State(state): State<AppState>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<ModelObject>, ApiError> {
-    let Path(id) = id.map_err(|rejection| path_error(&rejection))?;
+pub(crate) async fn retrieve(State(state): State<AppState>, Name(id): Name) -> Result<Json<ModelObject>, ApiError> {
     let found = models(&state).await?.data.into_iter().find(|model| model.id == id);
     found.map(Json).ok_or_else(|| {
         let message = format!("The model `{id}` does not exist here.");

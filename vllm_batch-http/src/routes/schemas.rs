@@ -12,7 +12,7 @@ use vllm_batch::curate::{AnswerForm, CompiledSchema, FieldKind, Record, TaskSche
 
 use super::curation::Reply;
 use crate::error::ApiError;
-use crate::extract::{JsonBody, Params, SchemaName};
+use crate::extract::{JsonBody, Name, Params};
 use crate::state::AppState;
 
 /// A schema in a list.
@@ -82,7 +82,7 @@ pub(crate) async fn list(State(state): State<AppState>) -> Reply<SchemaList> {
 /// A schema's document, by `id` (its newest release) or `id@version`.
 #[utoipa::path(get, path = "/v1/schemas/{id}", tag = "schemas", operation_id = "retrieve_schema",
     params(("id" = String, Path, description = "`id` or `id@version`")), responses((status = 200, body = Object)))]
-pub(crate) async fn retrieve(State(state): State<AppState>, SchemaName(id): SchemaName) -> Reply<Value> {
+pub(crate) async fn retrieve(State(state): State<AppState>, Name(id): Name) -> Reply<Value> {
     let schema = state.schema(&id).await?;
     Ok(Json(json!(schema.schema())))
 }
@@ -90,7 +90,7 @@ pub(crate) async fn retrieve(State(state): State<AppState>, SchemaName(id): Sche
 /// All versions of a schema, the oldest first.
 #[utoipa::path(get, path = "/v1/schemas/{id}/versions", tag = "schemas", operation_id = "list_schema_versions",
     params(("id" = String, Path)), responses((status = 200, body = SchemaList)))]
-pub(crate) async fn versions(State(state): State<AppState>, SchemaName(id): SchemaName) -> Reply<SchemaList> {
+pub(crate) async fn versions(State(state): State<AppState>, Name(id): Name) -> Reply<SchemaList> {
     let newest = state.schema(&id).await?;
     let all = state.schemas().await?;
     Ok(SchemaList::of(all.iter().map(|schema| &**schema).filter(|schema| schema.schema().id == newest.schema().id)))
@@ -119,7 +119,7 @@ enum Form {
     params(("id" = String, Path), FormQuery), responses((status = 200, body = Object)))]
 pub(crate) async fn json_schema(
     State(state): State<AppState>,
-    SchemaName(id): SchemaName,
+    Name(id): Name,
     Params(wanted): Params<FormQuery>,
 ) -> Reply<Value> {
     let (schema, FormQuery { form }) = (state.schema(&id).await?, wanted);
@@ -154,7 +154,7 @@ pub(crate) struct LabelConfigObject {
     params(("id" = String, Path), LocaleQuery), responses((status = 200, body = LabelConfigObject)))]
 pub(crate) async fn label_studio_config(
     State(state): State<AppState>,
-    SchemaName(id): SchemaName,
+    Name(id): Name,
     Params(wanted): Params<LocaleQuery>,
 ) -> Reply<LabelConfigObject> {
     let (schema, LocaleQuery { locale }) = (state.schema(&id).await?, wanted);
@@ -181,7 +181,7 @@ pub(crate) struct DiffQuery {
     params(("id" = String, Path), DiffQuery), responses((status = 200, body = Object)))]
 pub(crate) async fn diff(
     State(state): State<AppState>,
-    SchemaName(id): SchemaName,
+    Name(id): Name,
     Params(wanted): Params<DiffQuery>,
 ) -> Reply<Value> {
     let DiffQuery { from, to } = wanted;
@@ -226,7 +226,7 @@ pub(crate) struct PromptObject {
 /// What a model reads, with the names of the fields in the place of their values.
 #[utoipa::path(get, path = "/v1/schemas/{id}/prompt", tag = "schemas", operation_id = "schema_prompt",
     params(("id" = String, Path)), responses((status = 200, body = PromptObject)))]
-pub(crate) async fn prompt(State(state): State<AppState>, SchemaName(id): SchemaName) -> Reply<PromptObject> {
+pub(crate) async fn prompt(State(state): State<AppState>, Name(id): Name) -> Reply<PromptObject> {
     let schema = state.schema(&id).await?;
     let mut record = Record::new("example");
     for field in &schema.schema().fields {
@@ -249,7 +249,7 @@ pub(crate) async fn prompt(State(state): State<AppState>, SchemaName(id): Schema
     params(("id" = String, Path)), request_body = PromptRequest, responses((status = 200, body = PromptObject)))]
 pub(crate) async fn prompt_of_record(
     State(state): State<AppState>,
-    SchemaName(id): SchemaName,
+    Name(id): Name,
     JsonBody(request): JsonBody<PromptRequest>,
 ) -> Reply<PromptObject> {
     let schema = state.schema(&id).await?;

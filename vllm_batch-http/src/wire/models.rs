@@ -42,15 +42,7 @@ impl ModelList {
         for worker in workers {
             for model in &worker.models {
                 if !data.iter().any(|known| known.id == *model) {
-                    let (id, created) = (model.clone(), worker.started_at);
-                    data.push(ModelObject {
-                        id,
-                        created,
-                        root: None,
-                        max_model_len: None,
-                        is_live: false,
-                        ..template()
-                    });
+                    data.push(of_worker(model, worker.started_at));
                 }
             }
         }
@@ -60,21 +52,20 @@ impl ModelList {
 
 fn of_engine(spec: &EngineSpec, now: i64) -> Vec<ModelObject> {
     let model = |name: &String| ModelObject {
-        id: name.clone(),
-        created: now,
         root: Some(spec.model().to_owned()),
         max_model_len: Some(spec.max_model_len),
         is_live: true,
-        ..template()
+        ..of_worker(name, now)
     };
     spec.served_model_names.iter().map(model).collect()
 }
 
-fn template() -> ModelObject {
+/// A model of which a worker says no more than its name.
+fn of_worker(name: &str, created: i64) -> ModelObject {
     ModelObject {
-        id: String::new(),
+        id: name.to_owned(),
         object: "model",
-        created: 0,
+        created,
         owned_by: "vllm_batch",
         root: None,
         max_model_len: None,

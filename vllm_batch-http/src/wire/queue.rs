@@ -158,12 +158,12 @@ pub(crate) struct History {
     has_more: bool,
 }
 
-/// A batch that has ended, in numbers.
+/// A batch in numbers, also one that waits or runs.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct HistoryEntry {
     /// The batch.
     batch_id: String,
-    /// How it ended.
+    /// How far it is, or how it ended.
     status: &'static str,
     /// The url of its lines.
     endpoint: String,

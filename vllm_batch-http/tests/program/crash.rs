@@ -6,40 +6,29 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::support::{Client, Running, by_custom_id, lines, model, row};
+use crate::support::{Client, answers, lines, model, row, with_model};
 
 /// How often the server is killed.
 fn kills() -> u64 {
     std::env::var("VLLM_BATCH_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5)
 }
 
-/// What rows answer, by `custom_id`.
-fn answers(client: &Client, batch: &Value) -> BTreeMap<String, Value> {
-    let rows = by_custom_id(&client.content(&batch["output_file_id"]));
-    rows.into_iter().map(|(id, row)| (id, row["response"]["body"]["choices"].clone())).collect()
+/// What the rows of a batch answer, by `custom_id`.
+fn answers_of(client: &Client, batch: &Value) -> BTreeMap<String, Value> {
+    answers(&client.content(&batch["output_file_id"]))
 }
 
 #[test]
 fn killed_at_random_points_it_loses_nothing_and_does_nothing_twice() {
     const ROWS: usize = 300;
     let (folder, model) = (tempfile::tempdir().unwrap(), model());
-    let model = model.path().display().to_string();
-    let options = [
-        "--model",
-        &model,
-        "--served-model-name",
-        "tiny",
-        "--set",
-        "worker.lease_time=3s",
-        "--set",
-        "worker.chunk_size=40",
-    ];
-    let start = || Running::start(folder.path(), &options);
+    let options = ["--set", "worker.lease_time=3s", "--set", "worker.chunk_size=40"];
+    let start = || with_model(folder.path(), model.path(), &options);
     let input = lines((0..ROWS).map(|i| row(&format!("row-{i}"), 1 + i % 7)));
 
     let server = start();
     let id = server.client().create_batch(&server.client().upload(&input));
-    let expected = answers(&server.client(), &server.client().ended(&id));
+    let expected = answers_of(&server.client(), &server.client().ended(&id));
     assert_eq!(expected.len(), ROWS);
 
     let id = server.client().create_batch(&server.client().upload(&input));
@@ -63,7 +52,7 @@ fn killed_at_random_points_it_loses_nothing_and_does_nothing_twice() {
     let server = server.unwrap_or_else(start);
     let batch = server.client().ended(&id);
     assert_eq!(batch["request_counts"], json!({"total": ROWS, "completed": ROWS, "failed": 0}), "{batch}");
-    assert_eq!(answers(&server.client(), &batch), expected);
+    assert_eq!(answers_of(&server.client(), &batch), expected);
 }
 
 /// The memory that a process holds, in KiB.
@@ -77,18 +66,8 @@ fn resident(id: u32) -> u64 {
 fn memory_stays_flat_over_many_requests_and_batches() {
     const ROUNDS: usize = 6;
     let (folder, model) = (tempfile::tempdir().unwrap(), model());
-    let model = model.path().display().to_string();
-    let options = [
-        "--model",
-        &model,
-        "--served-model-name",
-        "tiny",
-        "--kv-cache-memory",
-        "8",
-        "--log-level",
-        "warn,vllm_batch_http=info",
-    ];
-    let server = Running::start(folder.path(), &options);
+    let options = ["--kv-cache-memory", "8", "--log-level", "warn,vllm_batch_http=info"];
+    let server = with_model(folder.path(), model.path(), &options);
     server.logged("ready");
     let client = server.client();
     let input = lines((0..10).map(|i| row(&format!("row-{i}"), 2)));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Upstream, by_custom_id, json as parsed, lines, model, program, row, run};
+use crate::support::{Upstream, answers, by_custom_id, json as parsed, lines, model, program, row, run};
 use vllm_batch::testing::ScriptedEngine;
 
 /// A folder with an input file.
@@ -161,12 +161,6 @@ fn it_goes_on_where_it_was() {
     let torn = first.lines().take(7).collect::<Vec<_>>().join("\n") + "\n{\"id\": \"torn";
     std::fs::write(job.path("out.jsonl"), torn).unwrap();
     let (code, errors, second) = report(&[]);
-    let answers = |text: &str| {
-        by_custom_id(text)
-            .into_iter()
-            .map(|(id, row)| (id, row["response"]["body"]["choices"].clone()))
-            .collect::<Vec<_>>()
-    };
     assert_eq!((code, answers(&second)), (0, answers(&first)), "{errors}");
     let (code, errors, _) = report(&["--resume=false"]);
     assert!(code == 1 && errors.contains("out.jsonl"), "{errors}");

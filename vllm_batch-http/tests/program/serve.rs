@@ -3,13 +3,9 @@
 use serde_json::{Value, json};
 use vllm_batch::testing::ScriptedEngine;
 
-use crate::support::{Client, Running, Upstream, by_custom_id, json as parsed, lines, model, program, row, run};
-
-fn with_model(folder: &std::path::Path, model: &std::path::Path, args: &[&str]) -> Running {
-    let model = model.display().to_string();
-    let fixed = ["--model", &model, "--served-model-name", "tiny"];
-    Running::start(folder, &[&fixed, args].concat())
-}
+use crate::support::{
+    Client, Running, Upstream, by_custom_id, json as parsed, lines, model, program, row, run, with_model,
+};
 
 #[test]
 fn it_starts_answers_and_stops() {

@@ -57,6 +57,18 @@ pub(crate) fn lines(rows: impl IntoIterator<Item = Value>) -> String {
     rows.into_iter().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect()
 }
 
+/// What rows answer, by `custom_id`.
+pub(crate) fn answers(text: &str) -> BTreeMap<String, Value> {
+    by_custom_id(text).into_iter().map(|(id, row)| (id, row["response"]["body"]["choices"].clone())).collect()
+}
+
+/// A server with the tiny model, as `tiny`.
+pub(crate) fn with_model(folder: &Path, model: &Path, args: &[&str]) -> Running {
+    let model = model.display().to_string();
+    let fixed = ["--model", &model, "--served-model-name", "tiny"];
+    Running::start(folder, &[&fixed, args].concat())
+}
+
 /// The rows of a file by `custom_id`; panics if one is there twice.
 pub(crate) fn by_custom_id(text: &str) -> BTreeMap<String, Value> {
     let mut rows = BTreeMap::new();
