@@ -173,7 +173,7 @@ fn beside(target: &Path, ending: &str) -> PathBuf {
 }
 
 /// Makes a new or renamed file's name survive a power cut.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
         _ => Ok(()),

@@ -13,7 +13,7 @@ use super::contract::Shape;
 use super::key::{Keyer, RowKey};
 use super::line::BatchLine;
 use super::open::OpenRow;
-use super::parts::{PartEvent, PartOutput, RowForm, RowRequests};
+use super::parts::{PartEvent, PartOutput, RowForm, RowRequests, wrong_kind};
 use super::row::{BatchResponse, ResponseBody, Work};
 use crate::engine::{BatchEngine, EngineSpec};
 use crate::error::RequestError;
@@ -74,7 +74,7 @@ impl LiveRequest {
         if stream.is_some() {
             requests.iter().try_for_each(StreamOptions::check)?;
         }
-        let model = form.adapter.clone().unwrap_or_else(|| spec.model().to_owned());
+        let model = form.model(spec).to_owned();
         Ok(Self { name: name.to_owned(), key, endpoint, requests, form, model, stream })
     }
 
@@ -148,10 +148,6 @@ async fn run(mut row: OpenRow, engine: &dyn BatchEngine) -> OpenRow {
 fn refused(key: RowKey, form: &RowForm, (index, error): (usize, RequestError)) -> BatchResponse {
     let (error, param) = form.in_body(error, index);
     BatchResponse::refused(key, &error, param)
-}
-
-fn wrong_kind() -> RequestError {
-    RequestError::EngineFailed { message: "it answered in another kind than was asked for".to_owned() }
 }
 
 impl Stream for LiveStream {

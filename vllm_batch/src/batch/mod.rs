@@ -68,15 +68,19 @@ pub use contract::{Contract, OpenAiLimits};
 pub use embeddings::{Embedding, EmbeddingList, EmbeddingVector, PoolingUsage};
 pub use endpoint::Endpoint;
 pub use error::{LineError, LineErrorKind, RunError};
+#[cfg(feature = "jobs")]
+pub(crate) use files::sync_folder;
 pub use line::BatchLine;
 pub use live::{LiveRequest, LiveStream};
 pub use logprobs::{
     ChatLogprobs, ChatTokenLogprob, LEAST_LOGPROB, PromptLogprob, PromptLogprobs, TextLogprobs, TopLogprob,
 };
 #[cfg(feature = "jobs")]
-pub(crate) use order::{OrderedRows, RowOrder, Unfinished};
+pub(crate) use order::{OrderedRows, RowOrder, Unfinished, name_of};
 pub use plan::PlanPolicy;
 pub use progress::Progress;
+#[cfg(feature = "jobs")]
+pub(crate) use recover::end_line;
 pub use report::{BatchReport, RunStatus};
 pub use row::{
     AssistantMessage, BatchError, BatchRequestInput, BatchRequestOutput, BatchResponse, ChatChoice, ChatCompletion,

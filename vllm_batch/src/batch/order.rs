@@ -119,7 +119,7 @@ impl OrderedRows {
 }
 
 /// The name of a request, as far as the line has one.
-fn name_of(line: &[u8]) -> Option<String> {
+pub(crate) fn name_of(line: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Named {
         custom_id: String,

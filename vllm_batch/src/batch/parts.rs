@@ -9,6 +9,7 @@ use super::embeddings::EncodingFormat;
 use super::format::as_written;
 use super::json::{string, token_ids, wrong_type};
 use super::score::LabelName;
+use crate::engine::EngineSpec;
 use crate::error::RequestError;
 use crate::output::{EmbeddingRequestOutput, OutputEvent, RequestOutput, ScoringRequestOutput, TextDelta, Usage};
 use crate::request::{Prompt, Request};
@@ -48,6 +49,11 @@ pub(super) struct PromptPath {
     pub(super) param: &'static str,
     /// Whether that is a list with one entry for each part.
     pub(super) is_list: bool,
+}
+
+/// Says of an engine that it misunderstood.
+pub(super) fn wrong_kind() -> RequestError {
+    RequestError::EngineFailed { message: "it answered in another kind than was asked for".to_owned() }
 }
 
 /// News about one part.
@@ -104,6 +110,11 @@ impl RowRequests {
 impl RowForm {
     pub(super) fn new(answer: AnswerForm, prompts: PromptPath) -> Self {
         Self { answer, format_param: None, prompts, adapter: None }
+    }
+
+    /// The name that the answer carries.
+    pub(super) fn model<'a>(&'a self, spec: &'a EngineSpec) -> &'a str {
+        self.adapter.as_deref().unwrap_or_else(|| spec.model())
     }
 
     /// What an engine says of a request, said of the body that it is a part of; and the path at fault.

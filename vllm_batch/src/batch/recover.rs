@@ -212,7 +212,7 @@ fn append_rows(path: &Path, rows: &[Range<u64>], stale: &Path) -> io::Result<()>
 }
 
 /// Adds a line feed if the file has content and does not end with one.
-fn end_line(file: &mut File) -> io::Result<()> {
+pub(crate) fn end_line(file: &mut File) -> io::Result<()> {
     let length = file.seek(SeekFrom::End(0))?;
     if length == 0 {
         return Ok(());

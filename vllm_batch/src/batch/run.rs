@@ -20,7 +20,7 @@ use super::journal::Journal;
 use super::key::RowKey;
 use super::line::ParsedLine;
 use super::open::{OpenRow, Part};
-use super::parts::{PartEvent, PartOutput, RowForm};
+use super::parts::{PartEvent, PartOutput, RowForm, wrong_kind};
 use super::progress::{Counts, Reporter};
 use super::report::RunStatus;
 use super::row::{BatchRequestOutput, Work};
@@ -247,12 +247,11 @@ impl<'a> Run<'a> {
         };
         let created = (self.settings.clock)().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let shape = self.settings.contract.shape();
-        let model = form.adapter.as_deref().unwrap_or_else(|| self.settings.engine.spec().model());
+        let model = form.model(self.settings.engine.spec());
         let work = Work { key, custom_id: &custom_id, form, shape, model, created };
         let usage = outputs.iter().map(PartOutput::usage).sum();
         let Some(answer) = BatchRequestOutput::answered(&work, outputs) else {
-            let message = "it answered in another kind than was asked for".to_owned();
-            return self.fail((key, custom_id), &RequestError::EngineFailed { message }, None);
+            return self.fail((key, custom_id), &wrong_kind(), None);
         };
         self.journal.write(&answer)?;
         self.counts.completed += 1;

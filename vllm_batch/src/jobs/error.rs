@@ -43,7 +43,7 @@ pub enum JobError {
     /// The queue holds as much as it may.
     #[error("the queue is full: {what} would be {value}, and the limit is {limit}")]
     QueueFull {
-        /// What there are too many of: `batches`, `requests`.
+        /// What there are too many of: `batches`, `batches of this owner`.
         what: &'static str,
         /// How many there would be.
         value: u64,

@@ -4,12 +4,11 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use futures::stream::{Stream, try_unfold};
-use serde::Deserialize;
 
 use super::files::Lines;
 use super::limits::invalid;
 use super::{Batch, FileObject, JobError, JobService, NewBatch, NewFile, Page};
-use crate::batch::BatchRequestOutput;
+use crate::batch::{BatchRequestOutput, name_of};
 
 /// In the metadata of a batch: the batch whose failed rows it tries again.
 pub const RETRY_OF: &str = "retry_of";
@@ -108,15 +107,6 @@ fn lines_with(lines: Lines, names: HashSet<String>) -> impl Stream<Item = Result
         }
         Ok(None)
     })
-}
-
-/// The name of a request or a row.
-fn name_of(line: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Named {
-        custom_id: String,
-    }
-    serde_json::from_slice::<Named>(line).ok().map(|named| named.custom_id)
 }
 
 fn read_row(line: &[u8], file: &str) -> Result<BatchRequestOutput, JobError> {

@@ -49,7 +49,7 @@ pub struct ServiceOptions {
 impl Default for ServiceOptions {
     fn default() -> Self {
         Self {
-            clock: Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)),
+            clock: Arc::new(system_time),
             limits: OpenAiLimits::default(),
             queue: QueueLimits::default(),
             webhook_check: Arc::new(|_| Err(invalid("webhook", "no messages are sent from here".to_owned()))),
@@ -326,9 +326,7 @@ impl JobService {
     /// # Errors
     /// [`JobError::NotFound`]; [`JobError::Store`].
     pub async fn replay(&self, owner: &str, id: &str) -> Result<Delivery, JobError> {
-        let unknown = || not_found("message", id);
-        let mut delivery = self.store().delivery(id).await?.ok_or_else(unknown)?;
-        self.batch(owner, &delivery.batch_id).await.map_err(|_| unknown())?;
+        let mut delivery = self.message(owner, id).await?;
         delivery.state = DeliveryState::Pending;
         delivery.attempts = 0;
         delivery.next_attempt_at = self.now();
@@ -341,10 +339,16 @@ impl JobService {
     /// # Errors
     /// [`JobError::NotFound`]; [`JobError::Store`].
     pub async fn delete_message(&self, owner: &str, id: &str) -> Result<(), JobError> {
+        self.message(owner, id).await?;
+        if self.store().delete_delivery(id).await? { Ok(()) } else { Err(not_found("message", id)) }
+    }
+
+    /// A message about a batch of this owner.
+    async fn message(&self, owner: &str, id: &str) -> Result<Delivery, JobError> {
         let unknown = || not_found("message", id);
-        let delivery = self.store().delivery(id).await?.ok_or_else(unknown)?;
-        self.batch(owner, &delivery.batch_id).await.map_err(|_| unknown())?;
-        if self.store().delete_delivery(id).await? { Ok(()) } else { Err(unknown()) }
+        let found = self.store().delivery(id).await?.ok_or_else(unknown)?;
+        let batch = self.store().batch(&found.batch_id).await?;
+        batch.filter(|batch| batch.owner == owner).map(|_| found).ok_or_else(unknown)
     }
 
     /// What there is.
@@ -365,6 +369,11 @@ pub struct JobStats {
     pub batches: Vec<(BatchStatus, u64)>,
     /// The workers that were heard of lately.
     pub workers: Vec<WorkerInfo>,
+}
+
+/// The system's clock.
+pub(super) fn system_time() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
 }
 
 pub(super) fn not_found(what: &'static str, id: &str) -> JobError {

@@ -12,6 +12,7 @@ use url::{Host, Url};
 use super::host::is_public;
 use super::{AllowedHost, WebhookConfig, WebhookSecret};
 use crate::jobs::JobError;
+use crate::jobs::limits::invalid;
 
 /// Where messages may go, and by which secrets they are signed.
 ///
@@ -77,7 +78,6 @@ pub enum WebhookUrlError {
 /// assert_eq!(validate_webhook(&webhook, &WebhookPolicy::default()).unwrap_err().code(), "invalid_parameter");
 /// ```
 pub fn validate_webhook(config: &WebhookConfig, policy: &WebhookPolicy) -> Result<(), JobError> {
-    let invalid = |param, message: String| JobError::InvalidParameter { param, message };
     policy.check_url(&config.url).map_err(|error| invalid("webhook.url", error.to_string()))?;
     match &config.secret {
         Some(secret) => {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::task::JoinSet;
@@ -11,7 +11,8 @@ use super::post::{Attempt, Poster};
 use super::{Delivery, DeliveryState, WebhookEvent, WebhookPolicy};
 use crate::batch::CancellationToken;
 use crate::http;
-use crate::jobs::{BatchStatus, JobError, JobStore};
+use crate::jobs::service::system_time;
+use crate::jobs::{BatchStatus, Clock, JobError, JobStore};
 
 /// A receiver that asks for a pause gets one of at most a day.
 const MAX_PAUSE: Duration = Duration::from_hours(24);
@@ -36,7 +37,7 @@ pub struct SenderOptions {
     /// The least time between two progress messages of a batch.
     pub progress_interval: Duration,
     /// The time, in Unix seconds.
-    pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    pub clock: Clock,
 }
 
 impl Default for SenderOptions {
@@ -53,11 +54,6 @@ impl Default for SenderOptions {
             clock: Arc::new(system_time),
         }
     }
-}
-
-fn system_time() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    since.as_secs() as i64
 }
 
 impl fmt::Debug for SenderOptions {

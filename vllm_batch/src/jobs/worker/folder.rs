@@ -5,10 +5,12 @@
 //! then removes it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::batch::{end_line, sync_folder};
 
 /// The journal of a run: its answers and its errors.
 const JOURNAL: [&str; 2] = ["out.jsonl", "out.errors.jsonl"];
@@ -99,7 +101,7 @@ fn adopt(others: &[PathBuf], path: &Path) -> io::Result<()> {
         target.sync_all()?;
     }
     fs::rename(&new, path)?;
-    sync(path.parent())
+    sync_folder(path)
 }
 
 /// Appends whole lines: a row that a crash cut off is a line of its own, which the runner moves aside.
@@ -108,15 +110,8 @@ fn append(source: &Path, target: &mut File) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
-    if io::copy(&mut source, target)? > 0 {
-        let mut last = [0];
-        target.seek(SeekFrom::End(-1))?;
-        target.read_exact(&mut last)?;
-        if last != *b"\n" {
-            target.write_all(b"\n")?;
-        }
-    }
-    Ok(())
+    io::copy(&mut source, target)?;
+    end_line(target)
 }
 
 fn count_lines(path: &Path) -> io::Result<u64> {
@@ -131,14 +126,6 @@ fn count_lines(path: &Path) -> io::Result<u64> {
             0 => return Ok(lines),
             length => lines += super::count_lines(&piece[..length]) as u64,
         }
-    }
-}
-
-/// Makes a new name survive a power cut.
-fn sync(folder: Option<&Path>) -> io::Result<()> {
-    match folder {
-        Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
-        _ => Ok(()),
     }
 }
 
