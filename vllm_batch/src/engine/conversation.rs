@@ -53,16 +53,11 @@ impl Conversation {
         let chat = &request.chat;
         let prompt = templates.render(messages, chat)?;
         let calls = call_format(request, (templates, parsers))?;
-        let reasoning = match &parsers.reasoning {
-            // The opening is a part of the prompt: without the mark in all of it, there is none to look for.
-            Some(format)
-                if prompt.contains(&*format.end) && format.is_over(opening(messages, chat, (templates, &prompt))) =>
-            {
-                None
-            }
-            Some(format) => Some(format.clone()),
-            None => None,
+        // The opening is a part of the prompt: without the mark in all of it, there is none to look for.
+        let is_over = |format: &&ReasoningFormat| {
+            prompt.contains(&*format.end) && format.is_over(opening(messages, chat, (templates, &prompt)))
         };
+        let reasoning = parsers.reasoning.as_ref().filter(|format| !is_over(format)).cloned();
         Ok(Self { prompt, format: AnswerFormat::new(calls, reasoning) })
     }
 }

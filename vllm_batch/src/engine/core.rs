@@ -274,7 +274,7 @@ impl EngineCore {
         for (index, some) in of_logits.chunks(MAX_LOGIT_ROWS).enumerate() {
             let hidden = hidden.narrow(0, index * MAX_LOGIT_ROWS, some.len())?;
             let (network, team, work) = (&self.network, &self.team, &mut self.work);
-            let logits = self.threads.install(|| team.install(|| network.logits(&hidden, work)))?;
+            let logits = team.install(|| network.logits(&hidden, work))?;
             self.take_logits(some, &logits, &mut events)?;
         }
         if !of_hidden.is_empty() {

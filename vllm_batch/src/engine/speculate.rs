@@ -111,7 +111,7 @@ pub(super) struct Drafter {
     last_pause: usize,
 }
 
-/// Reading the weights takes as long as the work for so many tokens: about 4 with the quantised demo model on two cores with
+/// Reading the weights takes as long as the work for so many tokens: about 5 with the quantised demo model on two cores with
 /// AVX-512, 9 with its weights as f32, and more where weights do not fit the processor's caches.
 const READING: f64 = 3.0;
 /// How often guesses are taken to come true before any was tried; it counts as much as one try.

@@ -133,15 +133,9 @@ unsafe fn call<F: Fn(usize)>(work: *const (), index: usize) {
 
 impl Shared {
     fn new(threads: usize) -> Self {
-        let nothing: fn(usize) = |_| {};
         Self {
             state: AtomicU64::new(0),
-            job: UnsafeCell::new(Job {
-                call: call::<fn(usize)>,
-                work: (&raw const nothing).cast(),
-                count: 0,
-                chunk: 1,
-            }),
+            job: UnsafeCell::new(Job { call: |_, _| {}, work: std::ptr::null(), count: 0, chunk: 1 }),
             cursors: (0..threads).map(|_| Cursor::default()).collect(),
             busy: AtomicBool::new(false),
             panic: Mutex::new(None),
