@@ -19,7 +19,7 @@ use vllm_batch::jobs::{
 use vllm_batch::testing::ScriptedEngine;
 use vllm_batch::{BatchEngine, BatchRunner};
 
-/// Rows a second of the demo model on two cores, as `docs/performance.md` has it: the share of a row is told for this.
+/// About the rows a second of the demo model on two cores, with answers of some length: the share of a row is told for this.
 const DEMO_ROWS_PER_SECOND: f64 = 10.0;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -81,7 +81,7 @@ def run(options, rows, prompt, answer, common=0, max_num_seqs=64):
         file = pathlib.Path(folder) / "in.jsonl"
         file.write_text("".join(json.dumps(line(row, prompt, answer, common)) + "\n" for row in range(rows)), encoding="utf-8")
         command = [options.run_batch, "--served-model-name", "demo", "-i", str(file), "-o", f"{folder}/out.jsonl", "--report", "json",
-                   "--threads", str(options.threads), "--max-num-seqs", str(max_num_seqs)]
+                   "--threads", str(options.threads), "--max-num-seqs", str(max_num_seqs), "--num-speculative-tokens", "0"]
         report = workload.measured(command)
     assert report["prompt_tokens"] == rows * prompt and report["generated_tokens"] == rows * answer, report
     return {"seconds": report["elapsed_seconds"], "prompt_tokens": report["prompt_tokens"],
