@@ -19,7 +19,8 @@ while (($#)); do
 done
 readonly KEY=test-key-0123456789
 
-cargo build --release --locked --package vllm_batch-http
+# As the tests build it: built alone, its dependencies would have other features.
+cargo test --release --locked --workspace --no-run
 server="${CARGO_TARGET_DIR:-target}/release/vllm_batch-http"
 data="$(mktemp -d)"
 log="${log:-$data/log}"

@@ -9,8 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # One build for all: compiled apart, the example would have other features.
-cargo build --release --features label-studio --example curate
-cargo test --release --test curate --test label_studio --no-run
+cargo test --release --workspace --no-run
 VLLM_BATCH_LABEL_STUDIO_WORK="$(mktemp -d)"
 trap 'scripts/start_label_studio.sh stop "$@"; rm -rf "$VLLM_BATCH_LABEL_STUDIO_WORK"' EXIT
 for mode in --lenient ''; do
@@ -24,8 +23,8 @@ for mode in --lenient ''; do
     export VLLM_BATCH_LABEL_STUDIO_WORK VLLM_BATCH_LABEL_STUDIO_URL VLLM_BATCH_LABEL_STUDIO_TOKEN
     export VLLM_BATCH_LABEL_STUDIO_PID VLLM_BATCH_LABEL_STUDIO_ENV VLLM_BATCH_LABEL_STUDIO_START
     # One at a time: imports on SQLite get into each other's way.
-    cargo test --release --test curate label_studio -- --ignored --test-threads 1
-    cargo test --release --test label_studio real:: -- --ignored --test-threads 1 --skip last_
+    cargo test --release --workspace --test curate label_studio -- --ignored --test-threads 1
+    cargo test --release --workspace --test label_studio real:: -- --ignored --test-threads 1 --skip last_
     if [[ -n "${VLLM_BATCH_EXPORTS_PYTHON:-}" ]]; then
         "$VLLM_BATCH_EXPORTS_PYTHON" scripts/check_exports.py "$VLLM_BATCH_LABEL_STUDIO_WORK/exports" --partial --require datasets,trl
     fi
@@ -42,5 +41,5 @@ for mode in --lenient ''; do
         curl --silent --show-error --fail --request DELETE --header "Authorization: Token $VLLM_BATCH_LABEL_STUDIO_TOKEN" \
             "$VLLM_BATCH_LABEL_STUDIO_URL/api/projects/$project/"
     fi
-    cargo test --release --test label_studio real::last_ -- --ignored
+    cargo test --release --workspace --test label_studio real::last_ -- --ignored
 done

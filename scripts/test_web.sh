@@ -63,7 +63,8 @@ check
 
 node "$tools/node_modules/typescript/bin/tsc" --project vllm_batch-http/tests/web/tsconfig.json
 
-cargo build --release --locked --package vllm_batch-http
+# As the tests build it: built alone, its dependencies would have other features.
+cargo test --release --locked --workspace --no-run
 data="$(mktemp -d)"
 port="$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })')"
 "${CARGO_TARGET_DIR:-target}/release/vllm_batch-http" serve --host 127.0.0.1 --port "$port" --data "$data" \

@@ -146,10 +146,13 @@ function problems({ errors }) {
  */
 async function failedRows({ id }, signal) {
     const { data, has_more: hasMore } = await api.failedRows(id, signal);
+    // Only what is found wrong before a row runs has a line.
+    const hasLines = data.some(({ line }) => line);
     const rows = data.map(({ line, custom_id: customId, code, message }) =>
-        [lineNumber(line), h('span', { class: 'id' }, customId ?? ''), h('code', {}, code ?? ''), message]);
+        [...(hasLines ? [lineNumber(line)] : []), h('span', { class: 'id' }, customId ?? ''), h('code', {}, code ?? ''), message]);
     return rows.length > 0 && h('section', { class: 'card' }, h('h2', {}, 'Failed rows'),
-        table(hasMore ? `The first ${count(rows.length)}; the file of errors has all` : 'All of them', ['Line', 'Request', 'Code', 'Message'], rows));
+        table(hasMore ? `The first ${count(rows.length)}; the file of errors has all` : 'All of them',
+            [...(hasLines ? ['Line'] : []), 'Request', 'Code', 'Message'], rows));
 }
 
 /** @param {number | null | undefined} line */

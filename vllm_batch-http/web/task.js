@@ -130,10 +130,16 @@ class Review {
     showState() {
         const { status, gold } = this.task;
         fill(this.status, statusBadge(status));
-        this.gold.setAttribute('aria-pressed', String(gold.is_gold));
+        this.gold.setAttribute('aria-pressed', String(this.isMarked()));
         this.gold.title = gold.reasons.join('; ');
         this.gold.hidden = !this.schema.gold.manual;
         this.showSuggestions();
+    }
+
+    /** Whether somebody said that the record is gold, even if it cannot be yet; without anyone's word, whether it is. */
+    isMarked() {
+        const { manual, is_gold: isGold } = this.task.gold;
+        return manual ?? isGold;
     }
 
     /** Whether the schema and the reviewer want what models say to be seen. */
@@ -254,10 +260,14 @@ class Review {
     }
 
     async toggleGold() {
-        await api.setGold([this.task.id], !this.task.gold.is_gold, reviewer.get('name'));
+        await api.setGold([this.task.id], !this.isMarked(), reviewer.get('name'));
         this.task = await api.task(this.task.id);
         this.showState();
-        announce(this.task.gold.is_gold ? 'This record is gold.' : 'This record is not gold.');
+        if (this.isMarked() && !this.task.gold.is_gold) {
+            notify('Marked as gold, which it will be with answers that hold.');
+        } else {
+            announce(this.task.gold.is_gold ? 'This record is gold.' : 'This record is not gold.');
+        }
     }
 
     /** @param {Element | undefined} element */

@@ -207,9 +207,9 @@ fn keep_what_may_leave(schema: &CompiledSchema, record: &mut Record) {
 }
 
 /// Records with predictions go in, are corrected, and come out with typed answers that equal those that went in.
-fn round_trip(server: &Server, schema: &CompiledSchema) -> u64 {
+fn round_trip(server: &Server, schema: &CompiledSchema, num_records: usize) -> u64 {
     let project = server.project(schema);
-    let records: Vec<Record> = (0..4).map(|turn| record(schema, turn)).collect();
+    let records: Vec<Record> = (0..num_records).map(|turn| record(schema, turn)).collect();
     let options = TaskOptions::default().with_batch_id("batch-1");
     let tasks: Vec<Value> = records.iter().map(|record| task(schema, record, &options).unwrap()).collect();
     for (record, task) in records.iter().zip(&tasks) {
@@ -257,7 +257,7 @@ fn round_trip(server: &Server, schema: &CompiledSchema) -> u64 {
 fn the_schemas_of_the_library_go_there_and_back() {
     let server = Server::new();
     for schema in SchemaRegistry::builtin().iter() {
-        server.delete(round_trip(&server, schema));
+        server.delete(round_trip(&server, schema, 50));
     }
 }
 
@@ -322,7 +322,7 @@ fn compile(document: &Value) -> CompiledSchema {
 fn answers_of_all_kinds_go_there_and_back_and_the_page_can_grow() {
     let server = Server::new();
     let mut document = all_kinds();
-    let project = round_trip(&server, &compile(&document));
+    let project = round_trip(&server, &compile(&document), 4);
 
     document["version"] = json!("1.1.0");
     document["questions"][0]["options"].as_array_mut().unwrap().push(json!({"value": "new", "label": "New"}));
