@@ -271,7 +271,8 @@ fn prompt_of(schema: &CompiledSchema, record: &Record) -> Reply<PromptObject> {
 
 /// Registers a schema, if this server lets its callers do that. One that is there already, word for word, is given back.
 #[utoipa::path(post, path = "/v1/schemas", tag = "schemas", operation_id = "register_schema", request_body = Object,
-    responses((status = 201, body = SchemaSummary)))]
+    responses((status = 201, body = SchemaSummary),
+        (status = 403, description = "Callers may not add schemas", body = ref("#/components/schemas/ErrorEnvelope"))))]
 pub(crate) async fn register(
     State(state): State<AppState>,
     JsonBody(document): JsonBody<Value>,

@@ -61,7 +61,7 @@ pub(crate) struct FileListQuery {
     limit: Option<i64>,
     /// By when they were created.
     #[serde(default)]
-    #[param(inline, default = "desc")]
+    #[param(inline)]
     order: ListOrder,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct BatchListQuery {
     status: Option<String>,
     /// By when they were created; an extension.
     #[serde(default)]
-    #[param(inline, default = "desc")]
+    #[param(inline)]
     order: ListOrder,
 }
 

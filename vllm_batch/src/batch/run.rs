@@ -34,6 +34,8 @@ pub(super) struct Settings<'a> {
     pub(super) engine: &'a dyn BatchEngine,
     /// The most requests in flight, at least 1.
     pub(super) window: usize,
+    /// Is added to that of each row.
+    pub(super) priority: i32,
     pub(super) cancellation: CancellationToken,
     /// Once it is cancelled, no other row is begun.
     pub(super) drain: CancellationToken,
@@ -148,7 +150,10 @@ impl<'a> Run<'a> {
             return Ok(false);
         };
         match result {
-            Ok(line) => {
+            Ok(mut line) => {
+                for request in &mut line.requests {
+                    request.priority = request.priority.saturating_add(self.settings.priority);
+                }
                 self.open.insert(number, OpenRow::new(key, line));
                 self.filling = Some(number);
                 self.counts.running += 1;

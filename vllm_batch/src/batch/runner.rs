@@ -63,6 +63,7 @@ pub struct BatchRunner<'a> {
     resume: bool,
     deadline: Option<Instant>,
     window: usize,
+    priority: i32,
     max_line_bytes: usize,
     plan: PlanOptions,
     sync: SyncPolicy,
@@ -85,6 +86,7 @@ impl<'a> BatchRunner<'a> {
             resume: false,
             deadline: None,
             window: engine.spec().max_num_seqs.saturating_mul(2).max(MIN_WINDOW),
+            priority: 0,
             max_line_bytes: MAX_LINE_BYTES,
             plan: PlanOptions { policy: PlanPolicy::default(), deduplicate: true },
             sync: SyncPolicy::default(),
@@ -143,6 +145,13 @@ impl<'a> BatchRunner<'a> {
     /// The most requests in flight, of which a row may have several; 0 counts as 1. Default: twice the engine's `max_num_seqs`, at least 64.
     pub fn window(mut self, window: usize) -> Self {
         self.window = window.max(1);
+        self
+    }
+
+    /// Is added to the priority of each row, of which the lower number is served first: with a positive one, requests of others
+    /// to the same engine go before rows that name no priority. Default 0. It changes no answer.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
         self
     }
 
@@ -252,6 +261,7 @@ impl<'a> BatchRunner<'a> {
         let settings = Settings {
             engine: self.engine,
             window: self.window,
+            priority: self.priority,
             cancellation: self.cancellation,
             drain: self.drain,
             deadline: Deadline::start(self.deadline),

@@ -28,7 +28,10 @@
 //!   the room it is 0 to 16 %, for 1 to 10 % more steps. The output so far is the measure because it is the best guess of
 //!   what is to come, and it follows the work at hand without a setting.
 //! * **When the blocks run out, the last by rank is preempted**: it loses its blocks, keeps its tokens, and waits at its
-//!   old rank. In a step with a preemption nobody is admitted.
+//!   old rank. In a step with such a preemption nobody is admitted.
+//! * **A higher priority makes way.** If the first one that waits finds no seat or no blocks, those that run with a lower
+//!   priority are preempted for it, the last by rank first: one that is wanted at once does not wait for answers of a
+//!   batch to end. Equal priorities never do that.
 //! * **Every sequence ends.** The first by rank is never preempted while another runs, and alone it always has room,
 //!   because [`Scheduler::add`] refuses what could outgrow the cache. So each step brings the first one forward.
 

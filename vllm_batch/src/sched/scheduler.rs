@@ -168,8 +168,12 @@ impl Scheduler {
         let mut output = SchedulerOutput::default();
         let mut budget = self.config.max_num_batched_tokens;
         self.make_room(&mut output.preempted);
+        let has_room = output.preempted.is_empty();
+        if has_room {
+            self.make_way(&mut output.preempted);
+        }
         self.schedule_running(&mut budget, &mut output.scheduled);
-        if output.preempted.is_empty() {
+        if has_room {
             self.admit(&mut budget, &mut output.scheduled);
         }
         output
@@ -356,6 +360,30 @@ impl Scheduler {
         }
     }
 
+    /// Preempts sequences of a lower priority than the first that waits, the last by rank first, until that one has a seat and
+    /// blocks. What it may find in the prefix cache is not counted.
+    fn make_way(&mut self, preempted: &mut Vec<SequenceId>) {
+        let Some((rank, first)) = self.waiting.first_key_value() else { return };
+        let (priority, num_blocks) = (rank.priority, self.config.min_blocks_for(first.num_tokens()));
+        while self.running.last().is_some_and(|last| priority < last.rank.priority) && !self.has_room_for(num_blocks) {
+            if let Some(last) = self.running.pop() {
+                preempted.push(last.id);
+                self.preempt(last);
+            }
+        }
+    }
+
+    /// Whether a sequence that needs so many blocks would be admitted.
+    fn has_room_for(&self, num_blocks: usize) -> bool {
+        let reserve = self.expected_growth() / self.config.block_size;
+        self.running.len() < self.config.max_num_seqs && num_blocks + reserve <= self.pool.num_free_blocks()
+    }
+
+    /// Tokens by which those that run are expected to outgrow their blocks.
+    fn expected_growth(&self) -> usize {
+        self.running.iter().map(|sequence| sequence.expected_growth(self.config.block_size)).sum()
+    }
+
     fn preempt(&mut self, mut sequence: Sequence) {
         self.release_blocks(&mut sequence);
         sequence.num_computed_tokens = 0;
@@ -394,7 +422,7 @@ impl Scheduler {
     /// Spends the rest of the budget on waiting sequences, by rank, until one finds no room.
     fn admit(&mut self, budget: &mut usize, scheduled: &mut Vec<ScheduledSequence>) {
         let block_size = self.config.block_size;
-        let mut growth: usize = self.running.iter().map(|sequence| sequence.expected_growth(block_size)).sum();
+        let mut growth = self.expected_growth();
         while *budget > 0 && self.running.len() < self.config.max_num_seqs {
             let Some(mut sequence) = self.take_admissible(growth / block_size, *budget) else { return };
             growth += sequence.expected_growth(block_size);

@@ -1,5 +1,6 @@
 //! Rows that ask for the same run once, and the order in which rows run changes none of them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -185,4 +186,20 @@ fn rows_run_in_the_order_of_the_plan() {
         job.runner(&engine).window(1).plan(policy).run().expect("the run completes");
         assert_eq!(*seen.lock().expect("nobody panics"), expected);
     }
+}
+
+#[test]
+fn the_runner_s_priority_comes_on_top_of_the_rows_own() {
+    let rows = [-3, 0, i32::MAX]
+        .map(|priority| row(&priority.to_string(), "/v1/completions", json!({"prompt": "x", "priority": priority})));
+    let job = Job::new(rows.concat());
+    let seen = Arc::new(Mutex::new(BTreeMap::new()));
+    let log = Arc::clone(&seen);
+    let engine = ScriptedEngine::new(move |request| {
+        log.lock().expect("nobody panics").insert(request.request_id.clone(), request.priority);
+        Ok("done".to_owned())
+    });
+    job.runner(&engine).priority(10).run().expect("the run completes");
+    let seen: Vec<i32> = seen.lock().expect("nobody panics").values().copied().collect();
+    assert_eq!(seen, [7, 10, i32::MAX]);
 }

@@ -16,6 +16,9 @@ use crate::jobs::{
     Batch, BatchStatus, BatchUsage, ChunkProgress, JobError, LeaseState, NewChunk, RequestCounts, TaskOutcome, metrics,
 };
 
+/// What is added to the priority of rows: live requests of the same engine are served before them.
+const PRIORITY: i32 = 1_000_000;
+
 impl Worker {
     /// Runs what is left of a chunk, and sends its rows to the file store.
     pub(super) async fn run_chunk(
@@ -74,6 +77,7 @@ impl Worker {
                 .output(output)
                 .errors(errors)
                 .contract(Contract::Lenient)
+                .priority(PRIORITY)
                 .resume(true)
                 .drain(drain)
                 .cancellation(end)

@@ -268,12 +268,36 @@ fn the_lower_priority_number_runs_first_and_is_preempted_last() {
         vec![with(0, 1), with(1, 5), with(2, 0), with(3, 1)],
         &[(vec![(2, 0, 3, true), (0, 0, 3, true), (3, 0, 3, true)], vec![])],
     );
-    // One that waits displaces no running one, whatever its priority.
-    scheduler.add(with(4, -1)).expect("it fits");
     assert_eq!(step(&mut scheduler, 5), (vec![(2, 3, 1, true), (0, 3, 1, true), (3, 3, 1, true)], vec![]));
     assert_eq!(step(&mut scheduler, 5), (vec![(2, 4, 1, true), (0, 4, 1, true)], vec![3]));
+}
+
+#[test]
+fn a_higher_priority_takes_the_seat_of_a_lower_one() {
+    let config = SchedulerConfig { max_num_seqs: 2, ..CONFIG };
+    let with = |id, priority| NewSequence { priority, ..sequence(id, 3, 9) };
+    let sequences = vec![with(0, 0), with(1, 7), with(2, 7)];
+    let mut scheduler = check(config, sequences, &[(vec![(0, 0, 3, true), (1, 0, 3, true)], vec![])]);
+    for (id, priority) in [(3, 0), (4, 0)] {
+        scheduler.add(with(id, priority)).expect("it fits");
+    }
+    // The second newcomer has the priority of all that run, and waits.
+    assert_eq!(step(&mut scheduler, 5), (vec![(0, 3, 1, true), (3, 0, 3, true)], vec![1]));
+    assert_eq!(step(&mut scheduler, 5), (vec![(0, 4, 1, true), (3, 3, 1, true)], vec![]));
     scheduler.finish(SequenceId(0)).expect("it runs");
-    assert_eq!(step(&mut scheduler, 5).0, [(2, 5, 1, true), (4, 0, 3, true)]);
+    scheduler.finish(SequenceId(3)).expect("it runs");
+    assert_eq!(step(&mut scheduler, 5), (vec![(4, 0, 3, true), (1, 0, 4, true)], vec![]));
+}
+
+#[test]
+fn a_higher_priority_takes_the_blocks_of_lower_ones_and_no_more_than_it_needs() {
+    let config = SchedulerConfig { block_size: 4, num_blocks: 6, ..CONFIG };
+    let with = |id, num_prompt_tokens, priority| NewSequence { priority, ..sequence(id, num_prompt_tokens, 16) };
+    let sequences = vec![with(0, 4, 1), with(1, 4, 1), with(2, 4, 1)];
+    let mut scheduler = check(config, sequences, &[(vec![(0, 0, 4, true), (1, 0, 4, true), (2, 0, 4, true)], vec![])]);
+    scheduler.add(with(3, 8, 0)).expect("it fits");
+    let (scheduled, preempted) = step(&mut scheduler, 5);
+    assert_eq!((scheduled, preempted), (vec![(0, 4, 1, true), (3, 0, 8, true)], vec![2, 1]));
 }
 
 #[test]
