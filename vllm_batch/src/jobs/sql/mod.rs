@@ -13,7 +13,7 @@ mod lease;
 mod migrate;
 mod statement;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod workers;
 
 use sqlx::AnyPool;
