@@ -27,6 +27,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use self::care::Caretaker;
 use self::heart::{Heart, HeldUntil};
@@ -182,7 +183,13 @@ impl Shift<'_> {
             let (worker, stop) = (self.worker.clone(), self.stop.clone());
             let heart = Heart::start(&worker, &lease);
             self.held.push(heart.held_until());
-            self.tasks.spawn(async move { worker.do_task(lease, heart, &stop).await });
+            let span = tracing::info_span!(
+                "task",
+                batch = lease.batch.id,
+                task = lease.task.id.0,
+                attempt = lease.task.attempt
+            );
+            self.tasks.spawn(async move { worker.do_task(lease, heart, &stop).await }.instrument(span));
         }
         Ok(())
     }
