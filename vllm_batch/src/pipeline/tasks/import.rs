@@ -294,7 +294,12 @@ impl Import<'_> {
             let why = format!("the record is one of {}, not of {named}: migrate it first", found.schema);
             return Ok(Taken::Rejected(row.reject(Stage::Read, "other_version", &why)));
         }
-        let mut task = found.open(self.schema)?;
+        let mut task = match found.open(self.schema) {
+            Err(error @ TaskStoreError::Damaged { .. }) => {
+                return Ok(Taken::Rejected(row.reject(Stage::Read, error.code(), &error)));
+            }
+            opened => opened?,
+        };
         let mut provenance = Provenance { model: model.clone(), ..Provenance::default() };
         provenance.batch_id = Some(self.batch_id.to_owned());
         provenance.custom_id = Some(output.request_id.clone());

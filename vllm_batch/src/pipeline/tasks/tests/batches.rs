@@ -117,6 +117,21 @@ fn records_that_a_try_made_before_a_crash_are_counted() {
     });
 }
 
+#[test]
+fn a_record_that_is_damaged_is_left_out_and_others_are_not() {
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
+        tasks.create(&named(), &[record("a")], NOW).await.unwrap();
+        let mut tx = tasks.database.begin().await.unwrap();
+        Statement::new("UPDATE curation_tasks SET document = '{'").execute(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let report = tasks.import_batch(&batch(), &named(), files(), NOW).await.unwrap();
+        assert_eq!((report.created, report.suggested), (3, 2));
+        let rejections = tasks.rejections("batch_1", "mail", 0, 1).await.unwrap();
+        assert_eq!((rejections[0].line, &*rejections[0].code), (1, "damaged_task"));
+    });
+}
+
 /// A batch that has ended, asks to be taken over, and has this output; `None` for one that is lost.
 async fn ended(store: &SqlStore, service: &JobService, id: &str, output: Option<&[Value]>) {
     let content = futures::stream::iter([Ok::<_, JobError>(format!("{}\n", asked("a")).into())]);
