@@ -12,7 +12,7 @@ use super::*;
 
 /// A store that hears no heartbeat while it is deaf, and does everything else.
 #[derive(Debug)]
-struct Deaf {
+struct HardOfHearing {
     inner: SqlStore,
     is_deaf: AtomicBool,
     /// Heartbeats that were not heard.
@@ -21,7 +21,7 @@ struct Deaf {
     taken: Mutex<Vec<(TaskId, String)>>,
 }
 
-impl Deaf {
+impl HardOfHearing {
     /// Whom each task was given to, in the order of the tasks.
     fn taken(&self) -> Vec<(TaskId, String)> {
         let mut taken = self.taken.lock().unwrap().clone();
@@ -38,7 +38,9 @@ macro_rules! passed_on {
     };
 }
 
-impl JobStore for Deaf {
+// Some of the methods need them, and all are written by one macro.
+#[allow(clippy::elidable_lifetime_names)]
+impl JobStore for HardOfHearing {
     passed_on! {
         insert_file(file: &'a FileObject) -> ();
         file(id: &'a str) -> Option<FileObject>;
@@ -96,10 +98,10 @@ impl JobStore for Deaf {
 }
 
 /// A house whose store may become deaf.
-async fn house() -> (House, Arc<Deaf>) {
+async fn house() -> (House, Arc<HardOfHearing>) {
     let mut house = House::new().await;
     let url = format!("sqlite://{}", house.folder.path().join("jobs.db").display());
-    let store = Deaf {
+    let store = HardOfHearing {
         inner: SqlStore::connect(&url).await.unwrap(),
         is_deaf: AtomicBool::new(false),
         unheard: AtomicUsize::new(0),

@@ -74,7 +74,7 @@ impl Worker {
     pub(super) async fn do_task(self, lease: Lease, heart: Heart, stop: &CancellationToken) -> End {
         let lease = Arc::new(lease);
         let history = History::read(&self.history_path(&lease));
-        let mut held = Held { heart, lease, history };
+        let mut held = Held { lease, heart, history };
         let ended = match held.lease.task.kind {
             TaskKind::Validate => self.validate(&held).await,
             TaskKind::Run(chunk) => self.run_chunk(&mut held, chunk, stop).await,
