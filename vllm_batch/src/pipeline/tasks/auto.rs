@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::import::{BatchFiles, ImportReport};
 use super::{Result, TaskStore, TaskStoreError};
 use crate::batch::CancellationToken;
-use crate::curate::SchemaRef;
+use crate::curate::{RegistryError, SchemaRef};
 use crate::jobs::{Batch, BatchQuery, ByteStream, FileKey, JobError, JobService, Order};
 
 /// The key of a batch's metadata that names the schema by which its answers are taken over, as `id` or `id@version`.
@@ -129,14 +129,17 @@ impl AutoImport {
         }
         let schema = match self.tasks.find_schema(wanted).await {
             Ok(schema) => schema.schema().reference(),
-            Err(TaskStoreError::Job(error)) => return Err(error.into()),
             // It is noted, so that nobody tries again and again.
-            Err(error) => {
+            Err(
+                error @ (TaskStoreError::InvalidParameter { .. }
+                | TaskStoreError::Registry(RegistryError::UnknownSchema { .. })),
+            ) => {
                 let report = ImportReport::failed(batch, wanted, &error);
                 self.tasks.finish_import(&report, id, self.jobs.now()).await?;
                 tracing::warn!(batch = batch.id, schema = wanted, error = report.error, "answers are not taken over");
                 return Ok(Some(report));
             }
+            Err(error) => return Err(error),
         };
         let report = self.tasks.import_from(&self.jobs, batch, &schema).await?;
         tracing::info!(
