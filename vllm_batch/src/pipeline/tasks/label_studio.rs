@@ -12,10 +12,13 @@ use super::stored::{ExternalAnnotation, ReviewTask, task_id};
 use super::{Result, Stop, TaskStore, TaskStoreError};
 use crate::curate::label_studio::{harvest, schema_of};
 use crate::curate::{CompiledSchema, RegistryError};
-use crate::jobs::sql::{Statement, Tx, text};
+use crate::jobs::sql::{Statement, Tx, integer, text};
 
 /// The key of the lock under which PostgreSQL takes events over, one at a time.
 const EVENTS_LOCK: i64 = 0x0076_6c6c_6d5f_6576;
+
+/// How far the server's clock may be from that of the caller.
+const CLOCK_SECONDS: i64 = 3600;
 
 /// What became of an annotation that an event told of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -132,8 +135,7 @@ impl TaskStore {
         let taken = self.with_schemas(|| {
             self.transaction(|| async {
                 let mut tx = self.begin_event().await?;
-                let select = "SELECT deleted_at FROM curation_deleted WHERE external_id = $1";
-                if Statement::new(select).bind(external.id.as_str()).row(&mut tx).await?.is_some() {
+                if was_deleted(&mut tx, &external).await? {
                     return Ok(Err(IgnoredEvent::Deleted));
                 }
                 let (_, taken) = self.change_in(&mut tx, &id, now, &change).await?;
@@ -157,7 +159,7 @@ impl TaskStore {
             self.transaction(|| async {
                 let mut tx = self.begin_event().await?;
                 let note = "INSERT INTO curation_deleted (external_id, deleted_at) VALUES ($1, $2) \
-                            ON CONFLICT (external_id) DO NOTHING";
+                            ON CONFLICT (external_id) DO UPDATE SET deleted_at = excluded.deleted_at";
                 Statement::new(note).bind(external.as_str()).bind(now).execute(&mut tx).await?;
                 let outcome = self.drop_response(&mut tx, &external, now).await?;
                 tx.commit().await?;
@@ -195,6 +197,15 @@ impl TaskStore {
         self.database.dialect().exclusive(&mut tx, EVENTS_LOCK).await?;
         Ok(tx)
     }
+}
+
+/// Whether an annotation was deleted after this was said of it. What is much younger is another one: a server that was set up
+/// anew counts from the beginning.
+async fn was_deleted(tx: &mut Tx, said: &ExternalAnnotation) -> std::result::Result<bool, Stop> {
+    let select = "SELECT deleted_at FROM curation_deleted WHERE external_id = $1";
+    let Some(row) = Statement::new(select).bind(said.id.as_str()).row(tx).await? else { return Ok(false) };
+    let deleted_at = integer(&row, "deleted_at")?.saturating_add(CLOCK_SECONDS).saturating_mul(1_000_000);
+    Ok(said.updated_at <= deleted_at)
 }
 
 fn ignored(reason: IgnoredEvent) -> EventOutcome {

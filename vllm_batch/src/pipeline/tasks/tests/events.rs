@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// When events come: some seconds after what they tell of.
+const HEARD: i64 = 1_769_860_810;
+
 /// An event of Label Studio about an annotation of the record.
 fn event(action: &str, record: &str, tone: &str, updated_at: &str) -> Value {
     let result =
@@ -53,7 +56,7 @@ fn events_of_label_studio_count_by_their_own_time_and_once() {
             ),
         ];
         for (event, outcome, tone) in cases {
-            assert_eq!(tasks.apply_label_studio(&event, NOW).await.unwrap(), [outcome], "{event}");
+            assert_eq!(tasks.apply_label_studio(&event, HEARD).await.unwrap(), [outcome], "{event}");
             let task = tasks.task(&id("a")).await.unwrap();
             let said = task.record.responses.first().map(|response| json!(response.answers)["tone"].clone());
             assert_eq!(said, tone.map(Value::from), "{event}");
@@ -80,9 +83,14 @@ fn an_annotation_that_is_deleted_before_it_was_heard_of_does_not_come() {
         ];
         for (event, reason) in cases {
             let outcome = EventOutcome::Ignored { reason };
-            assert_eq!(tasks.apply_label_studio(&event, NOW).await.unwrap(), [outcome], "{event}");
+            assert_eq!(tasks.apply_label_studio(&event, HEARD).await.unwrap(), [outcome], "{event}");
         }
         assert_eq!(tasks.task(&id("a")).await.unwrap().record.responses, []);
+
+        // A server that was set up anew counts from the beginning.
+        let made = event("ANNOTATION_CREATED", "a", "formal", "2026-02-01T12:00:00Z");
+        let outcome = EventOutcome::Saved { task: id("a"), left_out: Vec::new() };
+        assert_eq!(tasks.apply_label_studio(&made, HEARD + 86_400).await.unwrap(), [outcome]);
     });
 }
 
@@ -92,10 +100,10 @@ fn what_a_person_said_here_since_stays_when_the_annotation_is_deleted() {
         let tasks = store(&jobs).await;
         tasks.create(&named(), &[record("a")], NOW).await.unwrap();
         let made = event("ANNOTATION_CREATED", "a", "formal", "2026-01-31T12:00:00Z");
-        tasks.apply_label_studio(&made, NOW).await.unwrap();
+        tasks.apply_label_studio(&made, HEARD).await.unwrap();
         let here = NewResponse::submitted("ann@example.org", answers(json!({"tone": "casual"})));
         tasks.respond(&id("a"), &here, NOW + 1).await.unwrap();
-        tasks.apply_label_studio(&deleted(), NOW + 2).await.unwrap();
+        tasks.apply_label_studio(&deleted(), HEARD).await.unwrap();
         let task = tasks.task(&id("a")).await.unwrap();
         assert_eq!(json!(task.record.responses[0].answers), json!({"tone": "casual"}));
     });
@@ -116,7 +124,8 @@ fn events_that_come_at_once_end_as_if_they_came_one_by_one() {
             events.push(made);
             events.push(json!({"action": "ANNOTATIONS_DELETED", "annotations": [{"id": number}]}));
         }
-        let results = futures::future::join_all(events.iter().map(|event| tasks.apply_label_studio(event, NOW))).await;
+        let results =
+            futures::future::join_all(events.iter().map(|event| tasks.apply_label_studio(event, HEARD))).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         for name in &names {
             assert_eq!(tasks.task(&id(name)).await.unwrap().record.responses, [], "{name}");
