@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use vllm_batch::jobs::QueueLimits;
 
 use crate::error::ApiError;
 use crate::metrics::LiveGauge;
@@ -53,6 +54,11 @@ impl KeyLimits {
     pub fn with_max_file_bytes(mut self, bytes: u64) -> Self {
         self.max_file_bytes = Some(bytes);
         self
+    }
+
+    /// What of them the queue keeps, in the transaction that adds a batch.
+    pub(crate) fn of_queue(&self) -> QueueLimits {
+        QueueLimits { max_batches: None, max_batches_per_owner: self.max_batches }
     }
 }
 

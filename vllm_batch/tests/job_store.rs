@@ -156,6 +156,16 @@ fn what_was_answered_is_there_for_the_next_process() {
     });
 }
 
+/// PostgreSQL stores no zero byte. Whoever asks for one has made a mistake, and the database none.
+#[test]
+fn a_name_that_no_database_knows_is_the_callers_fault() {
+    on_each(|url| async move {
+        let store = SqlStore::connect(&url).await.unwrap();
+        let found = store.file("file-\0").await.map_err(|error| error.code());
+        assert!(matches!(found, Ok(None) | Err("invalid_parameter")), "{found:?}");
+    });
+}
+
 #[test]
 fn a_database_that_is_not_there_is_told() {
     block_on(async {

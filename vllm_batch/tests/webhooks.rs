@@ -162,10 +162,14 @@ async fn progress_is_told_once_in_an_interval_and_a_message_that_failed_is_dropp
     assert_eq!(setup.sender.send_due().await.unwrap(), 1);
     setup.now.store(1_040, Ordering::SeqCst);
     assert_eq!(setup.sender.enqueue_progress().await.unwrap(), 1);
-    assert_eq!(setup.store.deliveries(DeliveryState::Delivered, 10).await.unwrap(), [], "the new one takes its place");
+    assert_eq!(
+        setup.store.deliveries(None, DeliveryState::Delivered, 10).await.unwrap(),
+        [],
+        "the new one takes its place"
+    );
     assert_eq!(setup.sender.send_due().await.unwrap(), 1);
     for state in [DeliveryState::Pending, DeliveryState::Dead, DeliveryState::Delivered] {
-        assert_eq!(setup.store.deliveries(state, 10).await.unwrap(), []);
+        assert_eq!(setup.store.deliveries(None, state, 10).await.unwrap(), []);
     }
 }
 
@@ -187,5 +191,5 @@ async fn the_loop_sends_what_is_due_and_ends_when_it_is_told() {
     received.sort_unstable();
     wanted.sort_unstable();
     assert_eq!(received, wanted);
-    assert_eq!(setup.store.deliveries(DeliveryState::Delivered, 10).await.unwrap().len(), 4);
+    assert_eq!(setup.store.deliveries(None, DeliveryState::Delivered, 10).await.unwrap().len(), 4);
 }

@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use serde_json::Value;
-use vllm_batch::jobs::{Batch, JobError};
+use vllm_batch::jobs::Batch;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -23,18 +23,10 @@ pub(crate) async fn create(
     caller: Caller,
     JsonBody(wanted): JsonBody<CreateBatch>,
 ) -> Result<Json<Value>, ApiError> {
-    check_room(&state, &caller).await?;
-    let batch = state.jobs().create_batch(wanted.into_new_batch(caller.owner())).await?;
+    let batch = wanted.into_new_batch(caller.owner());
+    let batch = state.jobs().create_batch_within(caller.limits().of_queue(), batch).await?;
     tracing::info!(batch = batch.id, file = batch.input_file_id, "batch created");
     Ok(Json(batch.to_object()))
-}
-
-/// Refuses one more batch than the caller's key may have.
-async fn check_room(state: &AppState, caller: &Caller) -> Result<(), ApiError> {
-    let Some(limit) = caller.limits().max_batches else { return Ok(()) };
-    let batches = state.jobs().stats(Some(caller.owner())).await?.batches;
-    let open: u64 = batches.iter().filter(|(status, _)| !status.is_terminal()).map(|(_, count)| count).sum();
-    if open < limit { Ok(()) } else { Err(JobError::QueueFull { what: "batches", value: open + 1, limit }.into()) }
 }
 
 /// Lists batches.
@@ -83,8 +75,8 @@ pub(crate) async fn failed(
 #[utoipa::path(post, path = "/v1/batches/{id}/retry", tag = "batches", operation_id = "retry_batch", params(("id" = String, Path)),
     responses((status = 200, description = "The new batch", body = ref("#/components/schemas/Batch"))))]
 pub(crate) async fn retry(State(state): State<AppState>, caller: Caller, Id(id): Id) -> Result<Json<Value>, ApiError> {
-    check_room(&state, &caller).await?;
-    Ok(Json(state.jobs().retry_failed(caller.owner(), &id).await?.to_object()))
+    let batch = state.jobs().retry_failed_within(caller.limits().of_queue(), caller.owner(), &id).await?;
+    Ok(Json(batch.to_object()))
 }
 
 /// All rows of a batch that has ended: the answers, then those that failed. An extension.

@@ -26,7 +26,8 @@ pub(crate) struct EventObject {
 
 /// Takes an event of Label Studio. Its secret is in a header that the webhook was made with; there is no API key.
 #[utoipa::path(post, path = "/v1/webhooks/label-studio", tag = "webhooks", operation_id = "label_studio_event",
-    request_body = Object, responses((status = 200, body = EventObject)))]
+    security(()), request_body = Object, responses((status = 200, body = EventObject),
+        (status = 401, description = "The secret is wrong", body = crate::ErrorEnvelope)))]
 pub(crate) async fn receive(State(state): State<AppState>, headers: HeaderMap, body: Bytes) -> Reply<EventObject> {
     let receiver = state.label_studio().ok_or_else(|| {
         let message = "This server has no secret for events of Label Studio.";

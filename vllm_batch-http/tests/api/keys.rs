@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use axum::body::Body;
 use axum::http::Method;
 use futures::FutureExt as _;
+use futures::future::join_all;
 use serde_json::json;
 use vllm_batch::testing::ScriptedEngine;
 use vllm_batch_http::{ApiKey, KeyLimits, hash_key};
@@ -92,6 +93,41 @@ async fn keys_have_limits() {
     assert_eq!((full.error(), full.header("retry-after")), ((429, "queue_full".to_owned()), "30"));
     app.work().await;
     assert_eq!(create().await.status, 200);
+}
+
+/// Each asks with the others at once, and so finds as much room as they do.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_places_of_a_key_are_taken_once() {
+    let app = app(ScriptedEngine::echo(), KeyLimits::default().with_max_batches(3)).await;
+    let file = upload(&app, RED, &lines(&[("a", "x")])).await.json()["id"].as_str().unwrap().to_owned();
+    let body = json!({"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"});
+    let create = async || app.ask(Method::POST, "/v1/batches", &[RED, JSON], body.to_string().into()).await;
+    let mut found: Vec<u16> = join_all((0..12).map(|_| create())).await.iter().map(|one| one.status.as_u16()).collect();
+    found.sort_unstable();
+    assert_eq!(found, [[200; 3].as_slice(), [429; 9].as_slice()].concat());
+    let listed = app.ask(Method::GET, "/v1/batches", &[RED], Body::empty()).await.json();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_retry_needs_room_as_a_batch_does() {
+    let app = app(ScriptedEngine::echo(), KeyLimits::default().with_max_batches(1)).await;
+    let file = upload(&app, RED, &lines(&[("a", "x")])).await.json()["id"].as_str().unwrap().to_owned();
+    let body = json!({"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"});
+    let create = async || app.ask(Method::POST, "/v1/batches", &[RED, JSON], body.to_string().into()).await;
+    let first = create().await.json()["id"].as_str().unwrap().to_owned();
+    let cancel = format!("/v1/batches/{first}/cancel");
+    assert_eq!(app.ask(Method::POST, &cancel, &[RED], Body::empty()).await.status, 200);
+    app.work().await;
+    assert_eq!(create().await.status, 200);
+    let retry = format!("/v1/batches/{first}/retry");
+    let retried = async || app.ask(Method::POST, &retry, &[RED], Body::empty()).await;
+    assert_eq!(retried().await.error(), (429, "queue_full".to_owned()));
+    app.work().await;
+    assert_eq!(retried().await.status, 200);
+    let files = app.ask(Method::GET, "/v1/files", &[RED], Body::empty()).await.json();
+    let inputs = files["data"].as_array().unwrap().iter().filter(|file| file["purpose"] == "batch").count();
+    assert_eq!(inputs, 2, "a retry that was refused left its input");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::type_complexity, clippy::too_many_lines)]
 
 mod batches;
+mod errors;
 mod faults;
 mod files;
 mod keys;

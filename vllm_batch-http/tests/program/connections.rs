@@ -83,6 +83,48 @@ fn whoever_takes_nothing_of_its_answer_is_closed() {
     assert_eq!(client.get("/health").0, 200);
 }
 
+/// Bytes that no client sends, as they are: clients put paths in order before they send them.
+#[test]
+fn what_is_no_request_is_refused_and_stops_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = without_engine(folder.path(), &["--set", "server.body_read_timeout=1s"]);
+    let head = |method: &str, path: &str, rest: &str| {
+        format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{rest}\r\n").into_bytes()
+    };
+    let json = "content-type: application/json\r\n";
+    let cases = [
+        (b"\x16\x03\x01 no TLS\r\n\r\n".to_vec(), "400"),
+        (b"GET /health\r\n\r\n".to_vec(), "400"),
+        (head("G\0T", "/health", ""), "400"),
+        (head("GET", "/health", &format!("x-long: {}\r\n", "x".repeat(1 << 20))), "431"),
+        (head("GET", "/health", &"x: y\r\n".repeat(1000)), "431"),
+        (head("GET", &format!("/{}", "x".repeat(1 << 17)), ""), "414"),
+        (head("POST", "/v1/batches", "content-length: ten\r\n"), "400"),
+        (head("POST", "/v1/batches", "content-length: 1\r\ncontent-length: 2\r\n"), "400"),
+        (
+            [head("POST", "/v1/batches", &format!("{json}transfer-encoding: chunked\r\n")), b"xyz\r\n".to_vec()]
+                .concat(),
+            "400",
+        ),
+        ([head("POST", "/v1/batches", &format!("{json}content-length: 9\r\n")), b"{".to_vec()].concat(), "408"),
+        (head("GET", "/../../../etc/passwd", ""), "404"),
+        (head("GET", "/v1/files/../../../../etc/passwd/content", ""), "404"),
+        (head("GET", "/v1/files/..%2f..%2fjobs.db/content", ""), "404"),
+        (head("GET", "/assets/../../Cargo.toml", ""), "404"),
+    ];
+    for (bytes, status) in cases {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        // It may be refused before all of it is there.
+        let _ = stream.write_all(&bytes);
+        let (answer, sent) = (read_to_end(stream), String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned());
+        // An answer gets lost if the connection is closed while more is under way.
+        let is_lost = answer.is_empty() && bytes.len() > 1 << 16;
+        assert!(is_lost || answer.starts_with(&format!("HTTP/1.1 {status} ")), "{sent:?}: {answer}");
+        assert!(!answer.contains("root:"), "{sent:?}: {answer}");
+    }
+    assert_eq!(server.client().get("/health").0, 200);
+}
+
 #[test]
 fn it_speaks_tls_and_takes_a_new_certificate() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,9 @@
 
 use super::{Batch, BatchStatus, JobError, JobService, WorkerInfo};
 
+/// Batches among which those of an owner are looked for.
+const MAX_SEARCHED: usize = 10_000;
+
 /// What waits and what is worked on.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -77,17 +80,26 @@ fn rate(batch: &Batch, workers: &[WorkerInfo]) -> Option<f64> {
 }
 
 impl JobService {
-    /// The queue: `limit` batches of it, or those of them that are an owner's. Places and times count all batches.
+    /// The first `limit` batches of the queue, or of those in it that are an owner's. Places and times count all batches. Of an owner,
+    /// those are looked for among the first 10,000 in the queue, or the first `limit` if that is more.
     ///
     /// # Errors
     /// [`JobError::Store`].
     pub async fn queue(&self, owner: Option<&str>, limit: usize) -> Result<QueueReport, JobError> {
-        let queue = self.store().queue(limit).await?;
-        let mut report = QueueReport::new(self.now(), queue, self.workers().await?);
-        if let Some(owner) = owner {
-            report.batches.retain(|queued| queued.batch.owner == owner);
+        let most = limit.max(MAX_SEARCHED);
+        // Most often the owner has all that there is, or the queue is short.
+        let mut looked_at = limit;
+        loop {
+            let queue = self.store().queue(looked_at).await?;
+            let is_all = queue.len() < looked_at || looked_at == most;
+            let mut report = QueueReport::new(self.now(), queue, self.workers().await?);
+            report.batches.retain(|queued| owner.is_none_or(|owner| queued.batch.owner == owner));
+            if is_all || report.batches.len() >= limit {
+                report.batches.truncate(limit);
+                return Ok(report);
+            }
+            looked_at = looked_at.saturating_mul(8).min(most);
         }
-        Ok(report)
     }
 }
 

@@ -7,7 +7,7 @@ use futures::stream::{Stream, try_unfold};
 
 use super::files::Lines;
 use super::limits::invalid;
-use super::{Batch, FileObject, JobError, JobService, NewBatch, NewFile, Page};
+use super::{Batch, FileObject, JobError, JobService, NewBatch, NewFile, Page, QueueLimits};
 use crate::batch::{BatchRequestOutput, name_of};
 
 /// In the metadata of a batch: the batch whose failed rows it tries again.
@@ -49,6 +49,14 @@ impl JobService {
     /// [`JobError::InvalidStatus`] if the batch has not ended; [`JobError::InvalidParameter`] if nothing in it failed;
     /// [`JobError::NotFound`] also if the input file is gone; others as of [`create_batch`](Self::create_batch).
     pub async fn retry_failed(&self, owner: &str, id: &str) -> Result<Batch, JobError> {
+        self.retry_failed_within(QueueLimits::default(), owner, id).await
+    }
+
+    /// As [`retry_failed`](Self::retry_failed), for a caller who has limits besides [`ServiceOptions::queue`](super::ServiceOptions::queue).
+    ///
+    /// # Errors
+    /// As [`retry_failed`](Self::retry_failed).
+    pub async fn retry_failed_within(&self, limits: QueueLimits, owner: &str, id: &str) -> Result<Batch, JobError> {
         let batch = self.batch(owner, id).await?;
         if !batch.status.is_terminal() {
             return Err(JobError::InvalidStatus { id: batch.id, status: batch.status.as_str(), wanted: "retried" });
@@ -66,7 +74,7 @@ impl JobService {
         new.output_expires_after = batch.output_expires_after;
         new.webhook = batch.webhook;
         new.owner = batch.owner;
-        match self.create_batch(new).await {
+        match self.create_batch_within(limits, new).await {
             Err(error) => {
                 // Nobody asked for this file; if it stays, its owner sees it in the list.
                 let _ = self.forget_file(&input.id).await;

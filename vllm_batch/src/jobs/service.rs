@@ -257,6 +257,14 @@ impl JobService {
     /// [`JobError::InvalidParameter`]; [`JobError::NotFound`] if there is no such input file; [`JobError::QueueFull`];
     /// [`JobError::Store`].
     pub async fn create_batch(&self, new: NewBatch) -> Result<Batch, JobError> {
+        self.create_batch_within(QueueLimits::default(), new).await
+    }
+
+    /// As [`create_batch`](Self::create_batch), for a caller who has limits besides [`ServiceOptions::queue`].
+    ///
+    /// # Errors
+    /// As [`create_batch`](Self::create_batch).
+    pub async fn create_batch_within(&self, limits: QueueLimits, new: NewBatch) -> Result<Batch, JobError> {
         if let Some(webhook) = &new.webhook {
             (self.options().webhook_check)(webhook)?;
         }
@@ -266,7 +274,7 @@ impl JobService {
             let message = format!("the file is for `{}`, and must be for `batch`", input.purpose.as_str());
             return Err(invalid("input_file_id", message));
         }
-        self.store().insert_batch(&batch, self.options().queue).await?;
+        self.store().insert_batch(&batch, self.options().queue.and(limits)).await?;
         self.inner.news.notify_waiters();
         Ok(batch)
     }
@@ -313,12 +321,7 @@ impl JobService {
     /// # Errors
     /// [`JobError::Store`].
     pub async fn dead_letters(&self, owner: &str, limit: usize) -> Result<Vec<Delivery>, JobError> {
-        let mut found = Vec::new();
-        for delivery in self.store().deliveries(DeliveryState::Dead, limit).await? {
-            let batch = self.store().batch(&delivery.batch_id).await?;
-            found.extend(batch.filter(|batch| batch.owner == owner).map(|_| delivery));
-        }
-        Ok(found)
+        self.store().deliveries(Some(owner), DeliveryState::Dead, limit).await
     }
 
     /// Sends a message again, as if it had never been tried.

@@ -70,6 +70,18 @@ pub struct QueueLimits {
     pub max_batches_per_owner: Option<u64>,
 }
 
+impl QueueLimits {
+    /// Those that keep both these and others.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let least = |one: Option<u64>, two: Option<u64>| one.into_iter().chain(two).min();
+        Self {
+            max_batches: least(self.max_batches, other.max_batches),
+            max_batches_per_owner: least(self.max_batches_per_owner, other.max_batches_per_owner),
+        }
+    }
+}
+
 /// Files, batches, tasks and messages to receivers, in a database that several processes may share.
 ///
 /// # Contract
@@ -192,8 +204,13 @@ pub trait JobStore: Send + Sync + Debug {
     fn update_delivery<'a>(&'a self, delivery: &'a Delivery) -> StoreFuture<'a, ()>;
     /// The message of this id.
     fn delivery<'a>(&'a self, id: &'a str) -> StoreFuture<'a, Option<Delivery>>;
-    /// Messages of this state, newest first.
-    fn deliveries(&self, state: super::DeliveryState, limit: usize) -> StoreFuture<'_, Vec<Delivery>>;
+    /// Messages of this state about an owner's batches, `None` for everybody's, newest first.
+    fn deliveries<'a>(
+        &'a self,
+        owner: Option<&'a str>,
+        state: super::DeliveryState,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<Delivery>>;
     /// Forgets a message; says whether it was known.
     fn delete_delivery<'a>(&'a self, id: &'a str) -> StoreFuture<'a, bool>;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vllm_batch::CancellationToken;
-use vllm_batch::jobs::NewBatch;
+use vllm_batch::jobs::{NewBatch, QueueLimits, QueuedBatch};
 
 use super::*;
 
@@ -42,4 +42,27 @@ async fn places_follow_priority_and_times_what_was_measured() {
     shutdown.cancel();
     running.await.unwrap().unwrap();
     assert_eq!(house.service.stats(None).await.unwrap().batches, [(vllm_batch::jobs::BatchStatus::Completed, 3)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_sees_what_waits_behind_many_of_others() {
+    let house = House::new().await;
+    let file = house.upload(&lines(1)).await;
+    let mut ids = Vec::new();
+    for owner in ["ann", "ann", "ann", "bob", "ann", "bob"] {
+        let mut batch = Batch::new(format!("batch_{}", ids.len()), COMPLETIONS, &file.id, START);
+        batch.owner = owner.to_owned();
+        house.service.store().insert_batch(&batch, QueueLimits::default()).await.unwrap();
+        ids.push(batch.id);
+    }
+    let seen = async |owner, limit| {
+        let report = house.service.queue(owner, limit).await.unwrap();
+        let place = |queued: QueuedBatch| (queued.position, ids.iter().position(|id| *id == queued.batch.id).unwrap());
+        report.batches.into_iter().map(place).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(Some("bob"), 1).await, [(4, 3)]);
+    assert_eq!(seen(Some("bob"), 9).await, [(4, 3), (6, 5)]);
+    assert_eq!(seen(Some("ann"), 2).await, [(1, 0), (2, 1)]);
+    assert_eq!(seen(Some("eve"), 1).await, []);
+    assert_eq!(seen(None, 2).await, [(1, 0), (2, 1)]);
 }

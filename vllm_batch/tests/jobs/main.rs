@@ -6,6 +6,7 @@ mod ends;
 mod estimates;
 mod failures;
 mod files;
+mod outage;
 mod retention;
 mod sharing;
 mod worker_process;

@@ -256,6 +256,10 @@ impl From<Fault> for JobError {
 }
 
 fn store_error(error: &sqlx::Error) -> JobError {
+    if matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some(NO_CHARACTER)) {
+        let message = "it has the character U+0000, which the database does not know".to_owned();
+        return JobError::InvalidParameter { param: "text", message };
+    }
     let is_transient = match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| is_conflict(&code) || is_outage(&code)),
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
@@ -263,6 +267,9 @@ fn store_error(error: &sqlx::Error) -> JobError {
     };
     JobError::Store { message: error.to_string(), is_transient }
 }
+
+/// What PostgreSQL says of a text with a zero byte: character not in repertoire.
+const NO_CHARACTER: &str = "22021";
 
 /// Codes of transactions that got in each other's way, and of locks that were not there in time.
 ///

@@ -79,14 +79,20 @@ pub(super) async fn get(database: &Database, id: &str) -> Result<Option<Delivery
     Ok(select.row(&mut connection).await?.as_ref().map(delivery).transpose()?)
 }
 
-pub(super) async fn list(database: &Database, state: DeliveryState, limit: usize) -> Result<Vec<Delivery>, Fault> {
+pub(super) async fn list(
+    database: &Database,
+    owner: Option<&str>,
+    state: DeliveryState,
+    limit: usize,
+) -> Result<Vec<Delivery>, Fault> {
     let mut connection = database.read().await?;
-    let select = Statement::new("SELECT ")
-        .push(COLUMNS)
-        .push(" FROM job_deliveries WHERE state = $1 ORDER BY seq DESC LIMIT $2")
-        .bind(name_of(state))
-        .bind(limit);
-    let rows = select.rows(&mut connection).await?;
+    let select = Statement::new("SELECT ").push(COLUMNS).push(" FROM job_deliveries WHERE state = ");
+    let mut select = select.push_value(name_of(state));
+    if let Some(owner) = owner {
+        let is_theirs = " AND EXISTS (SELECT 1 FROM job_batches b WHERE b.id = job_deliveries.batch_id AND b.owner = ";
+        select = select.push(is_theirs).push_value(owner).push(")");
+    }
+    let rows = select.push(" ORDER BY seq DESC LIMIT ").push_value(limit).rows(&mut connection).await?;
     Ok(rows.iter().map(delivery).collect::<Result<_, _>>()?)
 }
 

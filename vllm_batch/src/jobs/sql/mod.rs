@@ -13,7 +13,7 @@ mod lease;
 mod migrate;
 mod statement;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod workers;
 
 use sqlx::AnyPool;
@@ -217,8 +217,13 @@ impl JobStore for SqlStore {
         Box::pin(repeat(move || deliveries::get(&self.database, id)))
     }
 
-    fn deliveries(&self, state: DeliveryState, limit: usize) -> StoreFuture<'_, Vec<Delivery>> {
-        Box::pin(repeat(move || deliveries::list(&self.database, state, limit)))
+    fn deliveries<'a>(
+        &'a self,
+        owner: Option<&'a str>,
+        state: DeliveryState,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<Delivery>> {
+        Box::pin(repeat(move || deliveries::list(&self.database, owner, state, limit)))
     }
 
     fn delete_delivery<'a>(&'a self, id: &'a str) -> StoreFuture<'a, bool> {

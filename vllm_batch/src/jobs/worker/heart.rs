@@ -1,6 +1,7 @@
 //! Does a task still belong to this worker, and is it still wanted?
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use tokio::task::JoinHandle;
@@ -19,7 +20,25 @@ pub(super) struct Heart {
     /// Nothing of the task is wanted any more, or there is no more time.
     pub(super) stop: CancellationToken,
     state: Arc<Mutex<LeaseState>>,
+    expires_at: Arc<AtomicI64>,
     beats: JoinHandle<()>,
+}
+
+/// Until when a task is this worker's, as far as the worker knows. It is gone with the heart, and no heartbeat keeps it.
+#[derive(Debug)]
+pub(super) struct HeldUntil(Weak<AtomicI64>);
+
+impl HeldUntil {
+    fn renew(&self, until: i64) {
+        if let Some(expires_at) = self.0.upgrade() {
+            expires_at.store(until, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the lease holds at this time; `None` once the task has ended.
+    pub(super) fn is_good(&self, now: i64) -> Option<bool> {
+        self.0.upgrade().map(|expires_at| now < expires_at.load(Ordering::Relaxed))
+    }
 }
 
 impl Heart {
@@ -31,16 +50,23 @@ impl Heart {
         if lease.state() != LeaseState::Held {
             drain.cancel();
         }
+        let expires_at = Arc::new(AtomicI64::new(lease.expires_at));
         let beats = Beats {
             worker: worker.clone(),
             lease: lease.clone(),
             progress: progress.clone(),
             state: state.clone(),
+            held_until: HeldUntil(Arc::downgrade(&expires_at)),
             drain: drain.clone(),
             stop: stop.clone(),
             draining_since: None,
         };
-        Self { progress, drain, stop, state, beats: tokio::spawn(beats.run()) }
+        Self { progress, drain, stop, state, expires_at, beats: tokio::spawn(beats.run()) }
+    }
+
+    /// Until when the task is this worker's.
+    pub(super) fn held_until(&self) -> HeldUntil {
+        HeldUntil(Arc::downgrade(&self.expires_at))
     }
 
     /// What the last heartbeat was answered.
@@ -62,6 +88,7 @@ struct Beats {
     lease: Lease,
     progress: Arc<Mutex<ChunkProgress>>,
     state: Arc<Mutex<LeaseState>>,
+    held_until: HeldUntil,
     drain: CancellationToken,
     stop: CancellationToken,
     draining_since: Option<Instant>,
@@ -77,22 +104,28 @@ impl Beats {
             ticks.tick().await;
             let progress = *lock(&self.progress);
             let service = self.worker.service();
-            let ttl = self.worker.options().lease_seconds();
-            match service.store().heartbeat(&self.lease, &progress, service.now(), ttl).await {
-                Ok(LeaseState::Held) => {}
+            let (now, ttl) = (service.now(), self.worker.options().lease_seconds());
+            match service.store().heartbeat(&self.lease, &progress, now, ttl).await {
                 Ok(LeaseState::Lost) => {
                     *lock(&self.state) = LeaseState::Lost;
+                    // Whose it is, is known: other tasks need not wait until this one has stopped.
+                    self.held_until.renew(i64::MAX);
                     self.stop.cancel();
                     return;
                 }
-                Ok(state) => {
-                    *lock(&self.state) = state;
-                    self.drain.cancel();
-                }
+                Ok(state) => self.renewed(state, now.saturating_add(ttl)),
                 // A lease is not lost before another worker takes the task.
                 Err(error) => tracing::warn!(%error, batch = self.lease.batch.id, "a heartbeat was not heard"),
             }
             self.stop_if_it_takes_too_long();
+        }
+    }
+
+    fn renewed(&self, state: LeaseState, expires_at: i64) {
+        self.held_until.renew(expires_at);
+        if state != LeaseState::Held {
+            *lock(&self.state) = state;
+            self.drain.cancel();
         }
     }
 

@@ -8,6 +8,8 @@
 //!   that shares the folder, begins with what is there ([`folder`]): a row that was answered is not asked for again.
 //! * Rows of a chunk are sent to the file store once, when the chunk is done, to a place of this try alone. They count when the store
 //!   of jobs takes the place down, which it does for the holder of the lease only.
+//! * A worker that could not renew a lease in time takes no task before it knows whose that one is: else it would take its own
+//!   task away from itself, and do it twice.
 //! * Rows of a chunk are in the order of its requests, and chunks in theirs: the result is the same, however many workers there were.
 
 mod care;
@@ -25,8 +27,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use self::care::Caretaker;
+use self::heart::{Heart, HeldUntil};
 pub use self::options::{RowClock, WorkerOptions};
 use self::rates::Rates;
 use super::{JobError, JobService, Lease, TaskId, WorkerInfo};
@@ -81,7 +85,7 @@ impl Worker {
     async fn work(&self, shutdown: &CancellationToken, until_idle: bool) -> Result<(), JobError> {
         let caretaker = Caretaker::start(self);
         let (tasks, stop) = (JoinSet::new(), CancellationToken::new());
-        let mut shift = Shift { worker: self, tasks, stop, engine_failures: BTreeSet::new() };
+        let mut shift = Shift { worker: self, tasks, held: Vec::new(), stop, engine_failures: BTreeSet::new() };
         let result = shift.work(shutdown, until_idle).await;
         drop(caretaker);
         if let Err(error) = self.service().store().forget_worker(&self.options().name).await {
@@ -119,9 +123,8 @@ impl Worker {
         }
     }
 
-    async fn lease(&self) -> Result<Option<Lease>, JobError> {
-        let ttl = self.options().lease_seconds();
-        self.service().store().lease(&self.info(), self.service().now(), ttl).await
+    async fn lease(&self, now: i64) -> Result<Option<Lease>, JobError> {
+        self.service().store().lease(&self.info(), now, self.options().lease_seconds()).await
     }
 }
 
@@ -135,6 +138,8 @@ impl fmt::Debug for Worker {
 struct Shift<'a> {
     worker: &'a Worker,
     tasks: JoinSet<task::End>,
+    /// Their leases.
+    held: Vec<HeldUntil>,
     /// No task begins any more, and those that were begun come to an end.
     stop: CancellationToken,
     /// Chunks at which the engine failed since it did one.
@@ -169,11 +174,30 @@ impl Shift<'_> {
     /// Takes as many tasks as may be done at a time.
     async fn take_tasks(&mut self) -> Result<(), JobError> {
         while !self.stop.is_cancelled() && self.tasks.len() < self.worker.options().max_tasks.max(1) {
-            let Some(lease) = self.worker.lease().await? else { break };
+            // The store compares leases with this time, too.
+            let now = self.worker.service().now();
+            if !self.holds_its_tasks(now) {
+                break;
+            }
+            let Some(lease) = self.worker.lease(now).await? else { break };
             let (worker, stop) = (self.worker.clone(), self.stop.clone());
-            self.tasks.spawn(async move { worker.do_task(lease, &stop).await });
+            let heart = Heart::start(&worker, &lease);
+            self.held.push(heart.held_until());
+            let span = tracing::info_span!(
+                "task",
+                batch = lease.batch.id,
+                task = lease.task.id.0,
+                attempt = lease.task.attempt
+            );
+            self.tasks.spawn(async move { worker.do_task(lease, heart, &stop).await }.instrument(span));
         }
         Ok(())
+    }
+
+    /// Whether no lease of the tasks under way is over: the next heartbeats say what became of one that is.
+    fn holds_its_tasks(&mut self, now: i64) -> bool {
+        self.held.retain(|held| held.is_good(now).is_some());
+        self.held.iter().all(|held| held.is_good(now) != Some(false))
     }
 
     /// Waits until there is something to see to.

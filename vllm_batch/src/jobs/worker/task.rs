@@ -71,10 +71,10 @@ pub(super) struct Held {
 
 impl Worker {
     /// Does a task, and tells how it ended.
-    pub(super) async fn do_task(self, lease: Lease, stop: &CancellationToken) -> End {
+    pub(super) async fn do_task(self, lease: Lease, heart: Heart, stop: &CancellationToken) -> End {
         let lease = Arc::new(lease);
         let history = History::read(&self.history_path(&lease));
-        let mut held = Held { heart: Heart::start(&self, &lease), lease, history };
+        let mut held = Held { lease, heart, history };
         let ended = match held.lease.task.kind {
             TaskKind::Validate => self.validate(&held).await,
             TaskKind::Run(chunk) => self.run_chunk(&mut held, chunk, stop).await,

@@ -14,6 +14,8 @@ CREATE TABLE curation_tasks (
     schema_id TEXT NOT NULL,
     schema_version TEXT NOT NULL,
     record_id TEXT NOT NULL,
+    -- The record's name in lower case: databases know that of ASCII alone.
+    search_name TEXT NOT NULL,
     document TEXT NOT NULL,
     is_gold BIGINT NOT NULL,
     num_submitted BIGINT NOT NULL,
@@ -47,12 +49,21 @@ CREATE TABLE curation_people (
 CREATE INDEX curation_people_annotator ON curation_people (annotator, status);
 CREATE INDEX curation_people_external ON curation_people (external_id);
 
+-- Annotations of review servers that were deleted there. What is heard of them later is old.
+CREATE TABLE curation_deleted (
+    external_id TEXT PRIMARY KEY,
+    deleted_at BIGINT NOT NULL
+);
+
 -- Batches whose answers were taken over.
 CREATE TABLE curation_imports (
     batch_id TEXT NOT NULL,
     schema_id TEXT NOT NULL,
-    report TEXT NOT NULL,
-    finished_at BIGINT NOT NULL,
+    -- Records that were made so far.
+    created BIGINT NOT NULL,
+    -- Null until it is done.
+    report TEXT,
+    finished_at BIGINT,
     PRIMARY KEY (batch_id, schema_id)
 );
 CREATE TABLE curation_rejections (

@@ -133,8 +133,8 @@ impl TaskStore {
 
 /// A person has a name.
 pub(super) fn check_annotator(name: &str) -> Result<()> {
-    if name.trim().is_empty() || name.chars().count() > MAX_NAME_CHARS {
-        let message = format!("it must have 1 to {MAX_NAME_CHARS} characters");
+    if name.trim().is_empty() || name.chars().count() > MAX_NAME_CHARS || name.contains('\0') {
+        let message = format!("it must have 1 to {MAX_NAME_CHARS} characters, and none of them U+0000");
         return Err(TaskStoreError::InvalidParameter { param: "annotator", message });
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::import::{BatchFiles, ImportReport};
 use super::{Result, TaskStore, TaskStoreError};
 use crate::batch::CancellationToken;
-use crate::curate::SchemaRef;
+use crate::curate::{RegistryError, SchemaRef};
 use crate::jobs::{Batch, BatchQuery, ByteStream, FileKey, JobError, JobService, Order};
 
 /// The key of a batch's metadata that names the schema by which its answers are taken over, as `id` or `id@version`.
@@ -43,7 +43,7 @@ async fn content(jobs: &JobService, id: Option<&str>) -> Result<Option<ByteStrea
 pub struct AutoImport {
     tasks: TaskStore,
     jobs: JobService,
-    /// All batches up to this one have ended and were looked at.
+    /// All batches up to this one have ended, and those that ask for it were taken over.
     done: Option<String>,
 }
 
@@ -67,10 +67,11 @@ impl AutoImport {
         }
     }
 
-    /// Looks through the batches once, and gives a report of each that was taken over or cannot be.
+    /// Looks through the batches once, and gives a report of each that was taken over or cannot be. One that cannot be taken over now,
+    /// since a file of it cannot be read say, has a report that is not kept: it is tried again the next time, and others do not wait for it.
     ///
     /// # Errors
-    /// The database or a file does not answer.
+    /// The database does not answer.
     pub async fn run_once(&mut self) -> Result<Vec<ImportReport>> {
         let mut reports = Vec::new();
         let mut query = BatchQuery {
@@ -80,7 +81,7 @@ impl AutoImport {
             limit: PAGE,
             order: Order::Ascending,
         };
-        let mut all_ended = true;
+        let mut all_done = true;
         loop {
             let page = match self.jobs.batches(&query).await {
                 // The batch where it stopped was forgotten.
@@ -91,11 +92,9 @@ impl AutoImport {
                 page => page?,
             };
             for batch in &page.data {
-                if batch.status.is_terminal() {
-                    reports.extend(self.take(batch).await?);
-                }
-                all_ended &= batch.status.is_terminal();
-                if all_ended {
+                let is_done = batch.status.is_terminal() && self.take(batch, &mut reports).await?;
+                all_done &= is_done;
+                if all_done {
                     self.done = Some(batch.id.clone());
                 }
             }
@@ -106,29 +105,41 @@ impl AutoImport {
         }
     }
 
-    /// Takes a batch over that asks for it and was not before.
-    async fn take(&self, batch: &Batch) -> Result<Option<ImportReport>> {
-        let Some(wanted) = batch.metadata.get(CURATION_SCHEMA) else { return Ok(None) };
-        let id = wanted.split_once('@').map_or(wanted.as_str(), |(id, _)| id);
+    /// Takes a batch over that asks for it and was not before. False if it is to be tried again.
+    async fn take(&self, batch: &Batch, reports: &mut Vec<ImportReport>) -> Result<bool> {
+        let Some(wanted) = batch.metadata.get(CURATION_SCHEMA) else { return Ok(true) };
+        match self.try_take(batch, wanted).await {
+            Ok(report) => {
+                reports.extend(report);
+                Ok(true)
+            }
+            Err(TaskStoreError::Job(error @ JobError::Store { .. })) => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(batch = batch.id, schema = wanted, %error, "answers wait to be taken over");
+                reports.push(ImportReport::failed(batch, wanted, &error));
+                Ok(false)
+            }
+        }
+    }
+
+    async fn try_take(&self, batch: &Batch, wanted: &str) -> Result<Option<ImportReport>> {
+        let id = wanted.split_once('@').map_or(wanted, |(id, _)| id);
         if self.tasks.import_report(&batch.id, id).await?.is_some() {
             return Ok(None);
         }
         let schema = match self.tasks.find_schema(wanted).await {
             Ok(schema) => schema.schema().reference(),
-            Err(TaskStoreError::Job(error)) => return Err(error.into()),
             // It is noted, so that nobody tries again and again.
-            Err(error) => {
-                let error = Some(error.to_string());
-                let report = ImportReport {
-                    batch_id: batch.id.clone(),
-                    schema: wanted.clone(),
-                    error,
-                    ..ImportReport::default()
-                };
+            Err(
+                error @ (TaskStoreError::InvalidParameter { .. }
+                | TaskStoreError::Registry(RegistryError::UnknownSchema { .. })),
+            ) => {
+                let report = ImportReport::failed(batch, wanted, &error);
                 self.tasks.finish_import(&report, id, self.jobs.now()).await?;
                 tracing::warn!(batch = batch.id, schema = wanted, error = report.error, "answers are not taken over");
                 return Ok(Some(report));
             }
+            Err(error) => return Err(error),
         };
         let report = self.tasks.import_from(&self.jobs, batch, &schema).await?;
         tracing::info!(
@@ -138,5 +149,12 @@ impl AutoImport {
             "answers were taken over"
         );
         Ok(Some(report))
+    }
+}
+
+impl ImportReport {
+    fn failed(batch: &Batch, schema: &str, error: &TaskStoreError) -> Self {
+        let (batch_id, schema, error) = (batch.id.clone(), schema.to_owned(), Some(error.to_string()));
+        Self { batch_id, schema, error, ..Self::default() }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::query::folded;
 use super::stored::{ReviewTask, task_id};
 use super::{Result, Stop, TaskStore};
 use crate::curate::{
@@ -104,13 +105,10 @@ impl TaskStore {
     }
 
     /// Adds tasks in one transaction, and says of each whether it is new.
-    pub(super) async fn insert(&self, tasks: &[ReviewTask]) -> Result<Vec<bool>> {
+    async fn insert(&self, tasks: &[ReviewTask]) -> Result<Vec<bool>> {
         self.transaction(|| async {
             let mut tx = self.database.begin().await?;
-            let mut is_new = Vec::new();
-            for task in tasks {
-                is_new.push(task.insert(&mut tx).await?);
-            }
+            let is_new = insert_all(&mut tx, tasks).await?;
             tx.commit().await?;
             Ok(is_new)
         })
@@ -123,6 +121,20 @@ impl TaskStore {
     }
 }
 
+/// Adds tasks, and says of each whether it is new.
+pub(super) async fn insert_all(tx: &mut Tx, tasks: &[ReviewTask]) -> std::result::Result<Vec<bool>, Stop> {
+    let mut is_new = Vec::new();
+    for task in tasks {
+        is_new.push(task.insert(tx).await?);
+    }
+    Ok(is_new)
+}
+
+/// Whether a record may have this name. PostgreSQL stores no zero byte.
+pub(super) fn may_name_record(id: &str) -> bool {
+    (1..=MAX_ID_CHARS).contains(&id.chars().count()) && !id.contains('\0')
+}
+
 /// The record, if the schema can use it; models' answers that do not hold are left out and listed.
 fn read(
     schema: &CompiledSchema,
@@ -133,8 +145,9 @@ fn read(
     let id = Some(new.id.clone());
     let reject =
         |stage, code: &str, message: String| Rejection { line, id: id.clone(), stage, code: code.to_owned(), message };
-    if new.id.is_empty() || new.id.chars().count() > MAX_ID_CHARS {
-        return Err(reject(Stage::Read, "invalid_record", format!("`id` must have 1 to {MAX_ID_CHARS} characters")));
+    if !may_name_record(&new.id) {
+        let message = format!("`id` must have 1 to {MAX_ID_CHARS} characters, and none of them U+0000");
+        return Err(reject(Stage::Read, "invalid_record", message));
     }
     let mut record = Record::new(&*new.id);
     (record.fields, record.metadata) = (new.fields.clone(), new.metadata.clone());
@@ -166,15 +179,16 @@ fn read(
 
 impl ReviewTask {
     /// Adds it; false if it is there.
-    pub(super) async fn insert(&self, tx: &mut Tx) -> std::result::Result<bool, Stop> {
-        let insert = "INSERT INTO curation_tasks (id, schema_id, schema_version, record_id, lot, created_at, document, is_gold, \
-                      num_submitted, agreement, uncertainty, disagreement, version, updated_at) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (id) DO NOTHING";
+    async fn insert(&self, tx: &mut Tx) -> std::result::Result<bool, Stop> {
+        let insert = "INSERT INTO curation_tasks (id, schema_id, schema_version, record_id, search_name, lot, created_at, \
+                      document, is_gold, num_submitted, agreement, uncertainty, disagreement, version, updated_at) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (id) DO NOTHING";
         let statement = Statement::new(insert)
             .bind(self.id.as_str())
             .bind(self.schema.id.as_str())
             .bind(self.schema.version.to_string())
             .bind(self.record.id.as_str())
+            .bind(folded(&self.record.id))
             .bind(place(&self.record.id, 0))
             .bind(self.created_at);
         Ok(self.bind_derived(statement).execute(tx).await? == 1)

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::create::{insert_all, may_name_record};
 use super::lines::Lines;
 use super::stored::{ReviewTask, task_id};
 use super::{Result, Stop, TaskStore, TaskStoreError};
 use crate::batch::{BatchRequestInput, BatchRequestOutput};
 use crate::curate::{AnswerError, CompiledSchema, FieldKind, Provenance, Record, SchemaRef};
-use crate::jobs::sql::{Statement, Tx, document, to_document};
+use crate::jobs::sql::{Statement, Tx, document, integer, to_document};
 use crate::jobs::{Batch, ByteStream};
 use crate::output::RequestOutput;
 use crate::pipeline::curation::rows;
@@ -102,7 +103,9 @@ impl TaskStore {
         for rows in [files.output, files.errors].into_iter().flatten() {
             import.take_rows(Lines::new(rows)).await?;
         }
-        let report = import.report;
+        let mut report = import.report;
+        // Earlier tries may have made some of the records.
+        report.created = self.created_so_far(&batch.id, &named.id).await?;
         self.finish_import(&report, &named.id, now).await?;
         Ok(report)
     }
@@ -112,7 +115,8 @@ impl TaskStore {
     /// # Errors
     /// The database does not answer.
     pub async fn import_report(&self, batch_id: &str, schema_id: &str) -> Result<Option<ImportReport>> {
-        let select = "SELECT report FROM curation_imports WHERE batch_id = $1 AND schema_id = $2";
+        let select =
+            "SELECT report FROM curation_imports WHERE batch_id = $1 AND schema_id = $2 AND report IS NOT NULL";
         self.transaction(|| async {
             let mut connection = self.database.read().await?;
             let row = Statement::new(select).bind(batch_id).bind(schema_id).row(&mut connection).await?;
@@ -139,13 +143,24 @@ impl TaskStore {
 
     /// Notes that a batch is taken over, or that it cannot be.
     pub(super) async fn finish_import(&self, report: &ImportReport, schema_id: &str, now: i64) -> Result<()> {
-        let insert = "INSERT INTO curation_imports (batch_id, schema_id, report, finished_at) VALUES ($1, $2, $3, $4) \
-                      ON CONFLICT (batch_id, schema_id) DO NOTHING";
+        let insert = "INSERT INTO curation_imports (batch_id, schema_id, created, report, finished_at) \
+                      VALUES ($1, $2, 0, $3, $4) ON CONFLICT (batch_id, schema_id) DO UPDATE \
+                      SET report = excluded.report, finished_at = excluded.finished_at WHERE curation_imports.report IS NULL";
         self.transaction(|| async {
             let mut tx = self.database.begin().await?;
             let statement = Statement::new(insert).bind(report.batch_id.as_str()).bind(schema_id);
             statement.bind(to_document(report)?).bind(now).execute(&mut tx).await?;
             Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn created_so_far(&self, batch_id: &str, schema_id: &str) -> Result<u64> {
+        let select = "SELECT created FROM curation_imports WHERE batch_id = $1 AND schema_id = $2";
+        self.transaction(|| async {
+            let mut connection = self.database.read().await?;
+            let row = Statement::new(select).bind(batch_id).bind(schema_id).row(&mut connection).await?;
+            Ok(row.map_or(Ok(0), |row| integer(&row, "created"))? as u64)
         })
         .await
     }
@@ -186,11 +201,11 @@ enum Taken {
 
 impl Import<'_> {
     /// Makes records of the questions, where there are none.
-    async fn create_records(&mut self, mut lines: Lines, field: &str) -> Result<()> {
+    async fn create_records(&self, mut lines: Lines, field: &str) -> Result<()> {
         let mut tasks = Vec::new();
         while let Some((_, line)) = lines.next().await? {
             let record = serde_json::from_slice::<BatchRequestInput>(&line).ok().and_then(|request| {
-                let question = question(&request)?;
+                let question = question(&request).filter(|_| may_name_record(&request.custom_id))?;
                 Some(Record::new(request.custom_id).with_field(field, question))
             });
             // What gives no record is told with the answers.
@@ -202,9 +217,20 @@ impl Import<'_> {
         self.insert(&mut tasks).await
     }
 
-    async fn insert(&mut self, tasks: &mut Vec<ReviewTask>) -> Result<()> {
-        let is_new = self.tasks.insert(tasks).await?;
-        self.report.created += is_new.into_iter().filter(|is_new| *is_new).count() as u64;
+    /// Adds records, and counts those that are new, in one transaction: after a crash the count still holds.
+    async fn insert(&self, tasks: &mut Vec<ReviewTask>) -> Result<()> {
+        let add = "INSERT INTO curation_imports (batch_id, schema_id, created) VALUES ($1, $2, $3) \
+                   ON CONFLICT (batch_id, schema_id) DO UPDATE SET created = curation_imports.created + excluded.created";
+        let schema_id = self.schema.schema().id.as_str();
+        self.tasks
+            .transaction(|| async {
+                let mut tx = self.tasks.database.begin().await?;
+                let is_new = insert_all(&mut tx, tasks).await?;
+                let count = is_new.into_iter().filter(|is_new| *is_new).count();
+                Statement::new(add).bind(self.batch_id).bind(schema_id).bind(count).execute(&mut tx).await?;
+                Ok(tx.commit().await?)
+            })
+            .await?;
         tasks.clear();
         Ok(())
     }
@@ -268,7 +294,12 @@ impl Import<'_> {
             let why = format!("the record is one of {}, not of {named}: migrate it first", found.schema);
             return Ok(Taken::Rejected(row.reject(Stage::Read, "other_version", &why)));
         }
-        let mut task = found.open(self.schema)?;
+        let mut task = match found.open(self.schema) {
+            Err(error @ TaskStoreError::Damaged { .. }) => {
+                return Ok(Taken::Rejected(row.reject(Stage::Read, error.code(), &error)));
+            }
+            opened => opened?,
+        };
         let mut provenance = Provenance { model: model.clone(), ..Provenance::default() };
         provenance.batch_id = Some(self.batch_id.to_owned());
         provenance.custom_id = Some(output.request_id.clone());

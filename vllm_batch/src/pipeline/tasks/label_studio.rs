@@ -1,17 +1,24 @@
 //! What did people say on a review server?
 //!
 //! Label Studio sends no event twice, and may send them in another order than things happened. So an annotation counts by its
-//! own time, and an event that comes again changes nothing.
+//! own time, one that was deleted does not come back, and an event that comes again changes nothing. Events wait for each other: one
+//! that tells of an annotation and one that deletes it would not see each other otherwise.
 
 use chrono::DateTime;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::stored::{ExternalAnnotation, ReviewTask, task_id};
-use super::{Result, TaskStore, TaskStoreError};
+use super::{Result, Stop, TaskStore, TaskStoreError};
 use crate::curate::label_studio::{harvest, schema_of};
 use crate::curate::{CompiledSchema, RegistryError};
-use crate::jobs::sql::{Statement, text};
+use crate::jobs::sql::{Statement, Tx, integer, text};
+
+/// The key of the lock under which PostgreSQL takes events over, one at a time.
+const EVENTS_LOCK: i64 = 0x0076_6c6c_6d5f_6576;
+
+/// How far the server's clock may be from that of the caller.
+const CLOCK_SECONDS: i64 = 3600;
 
 /// What became of an annotation that an event told of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,6 +59,8 @@ pub enum IgnoredEvent {
     OtherVersion,
     /// What is here is as new, or newer.
     NotNewer,
+    /// It tells of an annotation that was deleted.
+    Deleted,
     /// What it says cannot be read.
     Unreadable,
 }
@@ -104,7 +113,7 @@ impl TaskStore {
         let Some(response) = harvested.record.responses.into_iter().next() else {
             return Ok(ignored(IgnoredEvent::Unreadable));
         };
-        let external = external(annotation);
+        let Some(external) = external(annotation) else { return Ok(ignored(IgnoredEvent::Unreadable)) };
         let change = |task: &mut ReviewTask, _: &CompiledSchema| {
             if task.schema != named {
                 return Ok(Err(IgnoredEvent::OtherVersion));
@@ -122,45 +131,91 @@ impl TaskStore {
             Ok(Ok(()))
         };
         let left_out = harvested.errors.iter().map(ToString::to_string).collect();
-        match self.change(&task_id(&named.id, &harvested.record.id), now, change).await {
-            Ok((task, Ok(()))) => Ok(EventOutcome::Saved { task: task.id, left_out }),
-            Ok((_, Err(reason))) => Ok(ignored(reason)),
+        let id = task_id(&named.id, &harvested.record.id);
+        let taken = self.with_schemas(|| {
+            self.transaction(|| async {
+                let mut tx = self.begin_event().await?;
+                if was_deleted(&mut tx, &external).await? {
+                    return Ok(Err(IgnoredEvent::Deleted));
+                }
+                let (_, taken) = self.change_in(&mut tx, &id, now, &change).await?;
+                tx.commit().await?;
+                Ok(taken)
+            })
+        });
+        match taken.await {
+            Ok(Ok(())) => Ok(EventOutcome::Saved { task: id, left_out }),
+            Ok(Err(reason)) => Ok(ignored(reason)),
             Err(TaskStoreError::UnknownTask { .. }) => Ok(ignored(IgnoredEvent::UnknownRecord)),
             Err(error) => Err(error),
         }
     }
 
     async fn drop_annotation(&self, annotation: &Value, now: i64) -> Result<EventOutcome> {
-        let external = external(annotation).id;
-        let select = "SELECT task_id, annotator FROM curation_people WHERE external_id = $1";
-        let found = self
-            .transaction(|| async {
-                let mut connection = self.database.read().await?;
-                let row = Statement::new(select).bind(external.as_str()).row(&mut connection).await?;
-                let read = |row| Ok::<_, sqlx::Error>((text(&row, "task_id")?, text(&row, "annotator")?));
-                Ok(row.map(read).transpose()?)
-            })
-            .await?;
-        let Some((task, annotator)) = found else { return Ok(ignored(IgnoredEvent::UnknownRecord)) };
-        let change = |task: &mut ReviewTask, _: &CompiledSchema| {
-            task.remove_response(&annotator);
-            if task.gold_by.as_deref() == Some(external.as_str()) {
-                task.mark(None, &external);
-            }
-            Ok(())
+        let Some(ExternalAnnotation { id: external, .. }) = external(annotation) else {
+            return Ok(ignored(IgnoredEvent::Unreadable));
         };
-        self.change(&task, now, change).await?;
-        Ok(EventOutcome::Removed { task })
+        let dropped = self.with_schemas(|| {
+            self.transaction(|| async {
+                let mut tx = self.begin_event().await?;
+                let note = "INSERT INTO curation_deleted (external_id, deleted_at) VALUES ($1, $2) \
+                            ON CONFLICT (external_id) DO UPDATE SET deleted_at = excluded.deleted_at";
+                Statement::new(note).bind(external.as_str()).bind(now).execute(&mut tx).await?;
+                let outcome = self.drop_response(&mut tx, &external, now).await?;
+                tx.commit().await?;
+                Ok(outcome)
+            })
+        });
+        dropped.await
     }
+
+    /// Takes the response away that came from an annotation, unless the person has said something else since.
+    async fn drop_response(&self, tx: &mut Tx, external: &str, now: i64) -> std::result::Result<EventOutcome, Stop> {
+        let select = "SELECT task_id, annotator FROM curation_people WHERE external_id = $1";
+        let Some(row) = Statement::new(select).bind(external).row(tx).await? else {
+            return Ok(ignored(IgnoredEvent::UnknownRecord));
+        };
+        let (id, annotator) = (text(&row, "task_id")?, text(&row, "annotator")?);
+        let change = |task: &mut ReviewTask, _: &CompiledSchema| {
+            if task.gold_by.as_deref() == Some(external) {
+                task.mark(None, external);
+            }
+            let known = task.notes.get(&annotator).and_then(|note| note.external.as_ref());
+            let is_its = known.is_some_and(|known| known.id == external);
+            if is_its {
+                task.remove_response(&annotator);
+            }
+            Ok(is_its)
+        };
+        let (task, is_removed) = self.change_in(tx, &id, now, &change).await?;
+        Ok(if is_removed { EventOutcome::Removed { task: task.id } } else { ignored(IgnoredEvent::NotNewer) })
+    }
+
+    /// Begins a transaction that takes an event over, when no other one does.
+    async fn begin_event(&self) -> std::result::Result<Tx, Stop> {
+        let mut tx = self.database.begin().await?;
+        self.database.dialect().exclusive(&mut tx, EVENTS_LOCK).await?;
+        Ok(tx)
+    }
+}
+
+/// Whether an annotation was deleted after this was said of it. What is much younger is another one: a server that was set up
+/// anew counts from the beginning.
+async fn was_deleted(tx: &mut Tx, said: &ExternalAnnotation) -> std::result::Result<bool, Stop> {
+    let select = "SELECT deleted_at FROM curation_deleted WHERE external_id = $1";
+    let Some(row) = Statement::new(select).bind(said.id.as_str()).row(tx).await? else { return Ok(false) };
+    let deleted_at = integer(&row, "deleted_at")?.saturating_add(CLOCK_SECONDS).saturating_mul(1_000_000);
+    Ok(said.updated_at <= deleted_at)
 }
 
 fn ignored(reason: IgnoredEvent) -> EventOutcome {
     EventOutcome::Ignored { reason }
 }
 
-/// The name and the time of an annotation, which is an object or its number alone.
-fn external(annotation: &Value) -> ExternalAnnotation {
-    let id = if annotation.is_object() { &annotation["id"] } else { annotation };
+/// The name and the time of an annotation, which is an object or its number alone; `None` for one that has no number.
+fn external(annotation: &Value) -> Option<ExternalAnnotation> {
+    let id = if annotation.is_object() { &annotation["id"] } else { annotation }.as_u64()?;
     let time = annotation["updated_at"].as_str().and_then(|time| DateTime::parse_from_rfc3339(time).ok());
-    ExternalAnnotation { id: format!("label_studio:{id}"), updated_at: time.map_or(0, |time| time.timestamp_micros()) }
+    let updated_at = time.map_or(0, |time| time.timestamp_micros());
+    Some(ExternalAnnotation { id: format!("label_studio:{id}"), updated_at })
 }

@@ -126,35 +126,48 @@ impl TaskStore {
         now: i64,
         change: impl Fn(&mut ReviewTask, &CompiledSchema) -> Result<T>,
     ) -> Result<(ReviewTask, T)> {
-        match self.try_change(id, now, &change).await {
-            Err(TaskStoreError::Registry(RegistryError::UnknownSchema { .. })) => {
-                self.reload_schemas().await?;
-                self.try_change(id, now, &change).await
-            }
-            done => done,
-        }
+        self.with_schemas(|| {
+            self.transaction(|| async {
+                let mut tx = self.database.begin().await?;
+                let changed = self.change_in(&mut tx, id, now, &change).await?;
+                tx.commit().await?;
+                Ok(changed)
+            })
+        })
+        .await
     }
 
-    async fn try_change<T>(
+    /// As [`change`](Self::change), as a part of a transaction. Of the schemas, only those that are known in this process can be used.
+    async fn change_in<T>(
         &self,
+        tx: &mut Tx,
         id: &str,
         now: i64,
         change: &impl Fn(&mut ReviewTask, &CompiledSchema) -> Result<T>,
-    ) -> Result<(ReviewTask, T)> {
-        self.transaction(|| async {
-            let mut tx = self.database.begin().await?;
-            let row = self.locked(&mut tx, id).await?;
-            let schema = self.known_schema(&row.schema)?;
-            let mut task = row.open(&schema)?;
-            let before = task.clone();
-            let said = change(&mut task, &schema)?;
-            if task != before {
-                task.save(&mut tx, &schema, now).await?;
+    ) -> std::result::Result<(ReviewTask, T), Stop> {
+        let row = self.locked(tx, id).await?;
+        let schema = self.known_schema(&row.schema)?;
+        let mut task = row.open(&schema)?;
+        let before = task.clone();
+        let said = change(&mut task, &schema)?;
+        if task != before {
+            task.save(tx, &schema, now).await?;
+        }
+        Ok((task, said))
+    }
+
+    /// Does something that needs the schemas of tasks, and does it again with those that others registered if one is not known.
+    async fn with_schemas<T, F>(&self, attempt: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        match attempt().await {
+            Err(TaskStoreError::Registry(RegistryError::UnknownSchema { .. })) => {
+                self.reload_schemas().await?;
+                attempt().await
             }
-            tx.commit().await?;
-            Ok((task, said))
-        })
-        .await
+            done => done,
+        }
     }
 
     /// The row of a task, which nobody else changes until the transaction ends.

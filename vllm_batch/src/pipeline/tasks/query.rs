@@ -146,16 +146,21 @@ impl TaskQuery {
             select = select.push(people).push_value(annotator).push(")");
         }
         if let Some(search) = &self.search {
-            select = select.push(" AND LOWER(t.record_id) LIKE ").push_value(pattern(search)).push(" ESCAPE '!'");
+            select = select.push(" AND t.search_name LIKE ").push_value(pattern(search)).push(" ESCAPE '!'");
         }
         select
     }
 }
 
+/// A text by which it is found in upper or lower case. Letter by letter: the lower case of a whole text depends on where its words end.
+pub(super) fn folded(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
+}
+
 /// What a text stands in, for `LIKE`.
 fn pattern(text: &str) -> String {
     let mut pattern = "%".to_owned();
-    for character in text.chars().flat_map(char::to_lowercase) {
+    for character in folded(text).chars() {
         if matches!(character, '%' | '_' | '!') {
             pattern.push('!');
         }

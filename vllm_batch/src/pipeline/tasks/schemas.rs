@@ -46,17 +46,24 @@ impl TaskStore {
     /// The database does not answer, or has another schema under a name and version that is known here.
     pub async fn reload_schemas(&self) -> Result<()> {
         let documents = self.transaction(|| self.stored_schemas()).await?;
-        let mut all = self.schemas();
+        self.adopt(&documents)
+    }
+
+    /// Adds schemas to those that are known here: all of them, or none.
+    pub(super) fn adopt(&self, documents: &[String]) -> Result<()> {
         let mut new = Vec::new();
         for document in documents {
-            new.push(TaskSchema::from_json(&document).map_err(RegistryError::from)?.schema);
+            new.push(TaskSchema::from_json(document).map_err(RegistryError::from)?.schema);
         }
         // A version is compared with those before it.
         new.sort_by(|a, b| a.version.cmp(&b.version));
+        // Held all the while: what another thread adds meanwhile would be lost.
+        let mut known = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = known.clone();
         for schema in new {
             all.register(schema)?;
         }
-        *self.schemas.write().unwrap_or_else(PoisonError::into_inner) = all;
+        *known = all;
         Ok(())
     }
 

@@ -185,7 +185,7 @@ async fn what_has_ended_can_be_forgotten(store: &Work) {
     assert_eq!(code(store.delete_batch("batch_1").await), Ok(false));
     assert_eq!(code(store.batch("batch_1").await), Ok(None));
     assert_eq!(store.chunk_locations("batch_1").await.expect("chunks are listed"), []);
-    let told = store.deliveries(DeliveryState::Pending, 10).await.expect("messages are listed");
+    let told = store.deliveries(None, DeliveryState::Pending, 10).await.expect("messages are listed");
     let told: Vec<_> = told.iter().map(|message| message.batch_id.as_str()).collect();
     assert_eq!(numbers(&told), "3 2", "its messages are forgotten with it");
 }

@@ -16,6 +16,7 @@ where
     messages_are_what_they_were(&Work(make().await)).await;
     one_sender_takes_a_message(&Work(make().await)).await;
     only_what_is_wanted_is_told(&Work(make().await)).await;
+    each_owner_has_a_list(&Work(make().await)).await;
 }
 
 /// Messages of progress, each due a second after the one before.
@@ -52,10 +53,13 @@ async fn messages_are_what_they_were(store: &Work) {
     noted.body = "a body never changes".into();
     store.update_delivery(&noted).await.expect("a try is noted");
     assert_eq!(read(&first.id).await, Some(first.clone()));
-    let listed = async |state| store.deliveries(state, 10).await.expect("messages are listed");
+    let listed = async |state| store.deliveries(None, state, 10).await.expect("messages are listed");
     assert_eq!(listed(DeliveryState::Dead).await, [first.clone()]);
     assert_eq!(listed(DeliveryState::Pending).await, [messages[2].clone(), messages[1].clone()]);
-    assert_eq!(store.deliveries(DeliveryState::Pending, 1).await.expect("messages are listed"), [messages[2].clone()]);
+    assert_eq!(
+        store.deliveries(None, DeliveryState::Pending, 1).await.expect("messages are listed"),
+        [messages[2].clone()]
+    );
 
     assert_eq!(code(store.delete_delivery(&first.id).await), Ok(true));
     assert_eq!(code(store.delete_delivery(&first.id).await), Ok(false));
@@ -109,12 +113,39 @@ async fn only_what_is_wanted_is_told(store: &Work) {
         store.insert_batch(&batch, super::work::NO_LIMITS).await.expect("a batch is added");
     }
     store.work_off(START + 5).await;
-    let told = store.deliveries(DeliveryState::Pending, 10).await.expect("messages are listed");
+    let told = store.deliveries(None, DeliveryState::Pending, 10).await.expect("messages are listed");
     for (id, _, expected) in wanted {
         let batch = store.get(id).await;
         let of_batch: Vec<_> = told.iter().filter(|message| message.batch_id == id).cloned().collect();
         assert_eq!(of_batch.len(), expected, "{id}: {of_batch:?}");
         let message = Delivery::of(&batch, WebhookEvent::Completed, START + 5);
         assert_eq!(of_batch.first(), message.as_ref().filter(|_| expected > 0), "{id}");
+    }
+}
+
+/// The limit is one of what an owner sees: messages of others take no place.
+async fn each_owner_has_a_list(store: &Work) {
+    let mut messages = Vec::new();
+    for (number, owner) in ["ann", "bob", "bob", "ann", "bob"].into_iter().enumerate() {
+        let mut batch = super::work::batch(&format!("batch_{number}"));
+        batch.owner = owner.to_owned();
+        store.add_file(&batch.input_file_id).await;
+        store.insert_batch(&batch, super::work::NO_LIMITS).await.expect("a batch is added");
+        messages.extend(add_messages(store, &batch, 1).await);
+    }
+    let listed = async |owner, limit| {
+        let found = store.deliveries(owner, DeliveryState::Pending, limit).await.expect("messages are listed");
+        found.iter().map(|found| messages.iter().position(|message| message == found)).collect::<Vec<_>>()
+    };
+    let cases: [(Option<&str>, usize, &[usize]); 5] = [
+        (Some("ann"), 2, &[3, 0]),
+        (Some("ann"), 1, &[3]),
+        (Some("bob"), 2, &[4, 2]),
+        (Some("eve"), 9, &[]),
+        (None, 3, &[4, 3, 2]),
+    ];
+    for (owner, limit, expected) in cases {
+        let expected: Vec<_> = expected.iter().copied().map(Some).collect();
+        assert_eq!(listed(owner, limit).await, expected, "{owner:?}, {limit}");
     }
 }

@@ -125,7 +125,7 @@ async fn finalized(store: &Work, early: BatchStatus, now: i64) {
 async fn ended(store: &Work, status: BatchStatus) -> Batch {
     let batch = store.get("batch_1").await;
     assert_eq!(standing(&batch), (status, None), "{batch:?}");
-    let told = store.deliveries(DeliveryState::Pending, 99).await.expect("messages are listed");
+    let told = store.deliveries(None, DeliveryState::Pending, 99).await.expect("messages are listed");
     let events: Vec<_> = told.iter().map(|message| message.event.as_str()).collect();
     assert_eq!(events, [format!("batch.{}", status.as_str())]);
     batch

@@ -147,7 +147,7 @@ impl Run<'_> {
         let model = &self.model;
         let batch = self.store.get("batch_1").await;
         assert_eq!(standing(&batch), (model.status, model.early.filter(|_| !model.status.is_terminal())), "{when}");
-        let told = self.store.deliveries(DeliveryState::Pending, 9).await.expect("messages are listed");
+        let told = self.store.deliveries(None, DeliveryState::Pending, 9).await.expect("messages are listed");
         assert_eq!(told.len(), usize::from(model.status.is_terminal()), "{when}");
         assert_eq!(code(self.store.next_due(model.now).await), Ok(model.next_due()), "{when}");
         let located = self.store.chunk_locations("batch_1").await.expect("chunks are listed");

@@ -125,7 +125,7 @@ async fn the_last_of_many_finalizes(store: &Work) {
         assert_eq!(join_all(leases.iter().map(end)).await, [true; 8]);
         assert_eq!(store.get(&id).await.status, BatchStatus::Finalizing);
         assert_eq!(store.work_off(START + 2).await, [TaskKind::Finalize], "round {round}");
-        let told = store.deliveries(DeliveryState::Pending, 99).await.expect("messages are listed");
+        let told = store.deliveries(None, DeliveryState::Pending, 99).await.expect("messages are listed");
         assert_eq!(told.iter().filter(|message| message.batch_id == id).count(), 1);
     }
 }

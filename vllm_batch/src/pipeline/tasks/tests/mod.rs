@@ -1,20 +1,20 @@
-//! A task store over SQLite.
+//! A task store over each database that there is.
+
+mod batches;
+mod events;
 
 use std::collections::BTreeSet;
+use std::sync::Barrier;
 
-use futures::StreamExt as _;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::curate::agreement::{AgreementOptions, Compared, Shown};
 use crate::curate::export::{ExportFormat, ExportOptions, Splits};
 use crate::curate::{AgentKind, ResponseStatus, Strategy, TaskSchema};
-use crate::jobs::{Batch, BatchStatus, ByteStream};
+use crate::jobs::sql::tests::on_each;
 
 const NOW: i64 = 1_700_000_000;
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(future)
-}
 
 /// A schema with a rule for gold, in two versions.
 fn mail(version: &str) -> TaskSchema {
@@ -36,10 +36,10 @@ fn named() -> SchemaRef {
     "mail@1.0.0".parse().unwrap()
 }
 
-async fn store() -> TaskStore {
+async fn store(jobs: &SqlStore) -> TaskStore {
     let mut schemas = SchemaRegistry::builtin();
     schemas.register(mail("1.0.0")).unwrap();
-    TaskStore::open(&SqlStore::connect("sqlite::memory:").await.unwrap(), schemas).await.unwrap()
+    TaskStore::open(jobs, schemas).await.unwrap()
 }
 
 fn record(id: &str) -> NewTask {
@@ -72,16 +72,19 @@ fn code<T: std::fmt::Debug>(result: Result<T>) -> &'static str {
 
 #[test]
 fn records_are_added_once_and_those_that_do_not_fit_are_told() {
-    block_on(async {
-        let tasks = store().await;
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
         let mut bad_answer = suggested("c", &[("m", "rude", 0.5)]);
         bad_answer.suggestions[0].answers.insert("clear".to_owned(), json!(true));
-        let records = [record("a"), NewTask::new("b"), bad_answer, NewTask::new(""), record("a")];
+        let records = [record("a"), NewTask::new("b"), bad_answer, NewTask::new(""), record("a"), record("\0")];
         let report = tasks.create(&named(), &records, NOW).await.unwrap();
         assert_eq!(report.created, [id("a"), id("c")]);
         assert_eq!(report.existing, [id("a")]);
         let rejected: Vec<_> = report.rejected.iter().map(|one| (one.line, one.code.as_str())).collect();
-        assert_eq!(rejected, [(2, "missing_field"), (3, "unknown_option"), (4, "invalid_record")]);
+        assert_eq!(
+            rejected,
+            [(2, "missing_field"), (3, "unknown_option"), (4, "invalid_record"), (6, "invalid_record")]
+        );
 
         let again = tasks.create(&named(), &records, NOW + 1).await.unwrap();
         assert_eq!((again.created.len(), again.existing), (0, vec![id("a"), id("c"), id("a")]));
@@ -96,8 +99,8 @@ fn records_are_added_once_and_those_that_do_not_fit_are_told() {
 
 #[test]
 fn a_person_has_one_response_that_is_checked_and_replaced_as_a_whole() {
-    block_on(async {
-        let tasks = store().await;
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
         tasks.create(&named(), &[record("a")], NOW).await.unwrap();
         let (id, formal) = (id("a"), answers(json!({"tone": "formal"})));
         let wrong = answers(json!({"tone": 5, "clear": "x", "other": 1}));
@@ -130,14 +133,16 @@ fn a_person_has_one_response_that_is_checked_and_replaced_as_a_whole() {
         assert_eq!(task.record.responses.iter().map(|one| one.agent.name.as_str()).collect::<Vec<_>>(), ["bob"]);
         let same = tasks.withdraw(&id, "nobody", NOW + 6).await.unwrap();
         assert_eq!((same.version, same.updated_at), (task.version, NOW + 5), "nothing changed");
-        assert_eq!(code(tasks.respond(&id, &NewResponse::discarded(" "), NOW).await), "invalid_parameter");
+        for name in [" ", "a\0"] {
+            assert_eq!(code(tasks.respond(&id, &NewResponse::discarded(name), NOW).await), "invalid_parameter");
+        }
     });
 }
 
 #[test]
 fn gold_is_what_the_schema_says_by_hand_and_by_rule() {
-    block_on(async {
-        let tasks = store().await;
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
         tasks.create(&named(), &[record("a"), record("b")], NOW).await.unwrap();
         let formal = || answers(json!({"tone": "formal"}));
         tasks.respond(&id("a"), &NewResponse::submitted("ann", formal()), NOW).await.unwrap();
@@ -166,8 +171,8 @@ fn gold_is_what_the_schema_says_by_hand_and_by_rule() {
 
 #[test]
 fn lists_come_in_pages_and_filters_hold() {
-    block_on(async {
-        let tasks = store().await;
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
         let records: Vec<_> = (0..7).map(|number| record(&format!("R_{number}%"))).collect();
         tasks.create(&named(), &records, NOW).await.unwrap();
         tasks
@@ -208,8 +213,8 @@ fn lists_come_in_pages_and_filters_hold() {
 
 #[test]
 fn what_is_worth_most_comes_first_and_two_people_get_different_records() {
-    block_on(async {
-        let tasks = store().await;
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
         let records = [
             suggested("sure", &[("m", "formal", 0.9)]),
             suggested("unsure", &[("m", "formal", 0.2)]),
@@ -249,8 +254,8 @@ fn what_is_worth_most_comes_first_and_two_people_get_different_records() {
 
 #[test]
 fn chance_gives_every_record_once_from_a_place_that_the_seed_decides() {
-    block_on(async {
-        let tasks = store().await;
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
         let records: Vec<_> = (0..20).map(|number| record(&number.to_string())).collect();
         tasks.create(&named(), &records, NOW).await.unwrap();
         let mut orders = BTreeSet::new();
@@ -267,12 +272,8 @@ fn chance_gives_every_record_once_from_a_place_that_the_seed_decides() {
 
 #[test]
 fn many_people_at_once_lose_nothing() {
-    block_on(async {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}?mode=rwc", folder.path().join("tasks.db").display());
-        let mut schemas = SchemaRegistry::new();
-        schemas.register(mail("1.0.0")).unwrap();
-        let tasks = TaskStore::open(&SqlStore::connect(&url).await.unwrap(), schemas).await.unwrap();
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
         tasks.create(&named(), &[record("a")], NOW).await.unwrap();
         let respond = |number: usize| {
             let tasks = tasks.clone();
@@ -288,97 +289,9 @@ fn many_people_at_once_lose_nothing() {
     });
 }
 
-fn batch() -> Batch {
-    let mut batch = Batch::new("batch_1", "/v1/chat/completions", "file-1", NOW);
-    batch.status = BatchStatus::Completed;
-    batch
-}
-
-fn file(lines: &[Value]) -> ByteStream {
-    let text: Vec<u8> = lines.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect();
-    // In parts that do not end where lines do.
-    let parts: Vec<_> = text.chunks(100).map(|part| Ok(part.to_vec().into())).collect();
-    futures::stream::iter(parts).boxed()
-}
-
-fn asked(id: &str) -> Value {
-    let body = json!({"model": "m", "messages": [{"role": "system", "content": "?"}, {"role": "user", "content": format!("About {id}")}]});
-    json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body})
-}
-
-fn answered(id: &str, text: &str) -> Value {
-    let message = json!({"role": "assistant", "content": text});
-    let body = json!({
-        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-    });
-    json!({"id": "batch_req_1", "custom_id": id, "response": {"status_code": 200, "request_id": "r", "body": body}, "error": null})
-}
-
-fn files() -> BatchFiles {
-    let failed = json!({"id": "batch_req_2", "custom_id": "d", "response": null,
-        "error": {"code": "batch_cancelled", "message": "cancelled", "param": null, "line": 4}});
-    BatchFiles {
-        input: Some(file(&[asked("a"), asked("b"), asked("c"), asked("d")])),
-        output: Some(file(&[
-            answered("a", r#"{"tone": "formal", "clear": true}"#),
-            answered("b", r#"{"tone": "rude", "clear": false}"#),
-            answered("c", "I do not know"),
-            answered("x", r#"{"tone": "formal"}"#),
-        ])),
-        errors: Some(file(&[failed])),
-    }
-}
-
-#[test]
-fn answers_of_a_batch_become_suggestions_once() {
-    block_on(async {
-        let tasks = store().await;
-        tasks.create(&named(), &[record("a")], NOW).await.unwrap();
-        let report = tasks.import_batch(&batch(), &named(), files(), NOW + 1).await.unwrap();
-        assert_eq!((report.created, report.suggested, report.error.as_deref()), (3, 3, None));
-        let rejections = tasks.rejections("batch_1", "mail", 0, 100).await.unwrap();
-        let found: Vec<_> =
-            rejections.iter().map(|one| (one.line, one.id.as_deref().unwrap_or(""), one.code.as_str())).collect();
-        assert!(found.contains(&(2, "b", "unknown_option")), "{found:?}");
-        assert!(found.contains(&(4, "x", "unknown_record")), "{found:?}");
-        assert!(found.contains(&(1, "d", "batch_cancelled")), "{found:?}");
-        assert_eq!(report.rejected as usize, rejections.len());
-
-        let task = tasks.task(&id("a")).await.unwrap();
-        assert_eq!(json!(task.record.suggestions[0].answers()), json!({"tone": "formal", "clear": true}));
-        let provenance = &task.record.suggestions[0].provenance;
-        assert_eq!(
-            (provenance.batch_id.as_deref(), provenance.custom_id.as_deref(), &*provenance.model),
-            (Some("batch_1"), Some("a"), "m")
-        );
-        assert_eq!(tasks.task(&id("d")).await.unwrap().record.fields["subject"], "About d");
-
-        // A second call, and one after a crash that lost the note that it was done, change nothing.
-        let again = tasks.import_batch(&batch(), &named(), BatchFiles::default(), NOW + 2).await.unwrap();
-        assert_eq!(again, report);
-        let forget = Statement::new("DELETE FROM curation_imports");
-        let mut tx = tasks.database.begin().await.unwrap();
-        forget.execute(&mut tx).await.unwrap();
-        tx.commit().await.unwrap();
-        let repeated = tasks.import_batch(&batch(), &named(), files(), NOW + 3).await.unwrap();
-        assert_eq!((repeated.created, repeated.suggested, repeated.rejected), (0, 3, report.rejected));
-        assert_eq!(tasks.task(&id("a")).await.unwrap(), task);
-        assert_eq!(tasks.rejections("batch_1", "mail", 0, 100).await.unwrap(), rejections);
-
-        let mut running = batch();
-        (running.id, running.status) = ("batch_2".to_owned(), BatchStatus::InProgress);
-        assert_eq!(code(tasks.import_batch(&running, &named(), files(), NOW).await), "invalid_parameter");
-    });
-}
-
 #[test]
 fn schemas_are_registered_for_all_who_share_the_database() {
-    block_on(async {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}?mode=rwc", folder.path().join("tasks.db").display());
-        let jobs = SqlStore::connect(&url).await.unwrap();
+    on_each(|jobs| async move {
         let one = TaskStore::open(&jobs, SchemaRegistry::new()).await.unwrap();
         let other = TaskStore::open(&jobs, SchemaRegistry::new()).await.unwrap();
         one.register(mail("1.0.0"), NOW).await.unwrap();
@@ -401,9 +314,57 @@ fn schemas_are_registered_for_all_who_share_the_database() {
 }
 
 #[test]
+fn schemas_that_several_threads_read_at_once_are_all_there() {
+    on_each(|jobs| async move {
+        let tasks = TaskStore::open(&jobs, SchemaRegistry::new()).await.unwrap();
+        let names: Vec<String> = (0..200).map(|number| format!("mail_{number}")).collect();
+        let document = serde_json::to_string(&mail("1.0.0")).unwrap();
+        let start = Barrier::new(4);
+        std::thread::scope(|scope| {
+            let (tasks, document, start) = (&tasks, &document, &start);
+            for names in names.chunks(50) {
+                scope.spawn(move || {
+                    start.wait();
+                    for name in names {
+                        let named = document.replace(r#""id":"mail""#, &format!(r#""id":"{name}""#));
+                        tasks.adopt(&[named]).unwrap();
+                    }
+                });
+            }
+        });
+        let known = tasks.schemas();
+        assert_eq!(names.iter().filter(|name| known.get(name).is_none()).collect::<Vec<_>>(), Vec::<&String>::new());
+    });
+}
+
+#[test]
+fn names_are_found_in_upper_and_lower_case_of_every_script() {
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
+        let names = ["Éclair", "ÜBUNG", "ΣΟΦΌΣ", "Жук", "STRASSE", "50%_!"];
+        tasks.create(&named(), &names.map(record), NOW).await.unwrap();
+        let cases = [
+            ("ÉCLAIR", "Éclair"),
+            ("übung", "ÜBUNG"),
+            ("σοφόσ", "ΣΟΦΌΣ"),
+            ("ΦΌΣ", "ΣΟΦΌΣ"),
+            ("жУК", "Жук"),
+            ("strasse", "STRASSE"),
+            ("%_!", "50%_!"),
+        ];
+        for (search, expected) in cases {
+            let mut query = TaskQuery::of_schema("mail", 10);
+            query.search = Some(search.to_owned());
+            let found = tasks.tasks(&query).await.unwrap().data;
+            assert_eq!(found.iter().map(|task| &*task.record.id).collect::<Vec<_>>(), [expected], "{search}");
+        }
+    });
+}
+
+#[test]
 fn tasks_go_on_to_a_newer_version_with_their_answers() {
-    block_on(async {
-        let tasks = store().await;
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
         tasks.register(mail("2.0.0"), NOW).await.unwrap();
         tasks.create(&named(), &[suggested("a", &[("m", "casual", 0.5)]), record("b")], NOW).await.unwrap();
         tasks.respond(&id("a"), &NewResponse::submitted("ann", answers(json!({"tone": "formal"}))), NOW).await.unwrap();
@@ -420,8 +381,8 @@ fn tasks_go_on_to_a_newer_version_with_their_answers() {
 
 #[test]
 fn gold_records_become_rows_and_the_report_says_why_others_do_not() {
-    block_on(async {
-        let tasks = store().await;
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
         let records: Vec<_> = (0..450).map(|number| record(&format!("{number:03}"))).collect();
         tasks.create(&named(), &records, NOW).await.unwrap();
         for number in 0..9 {
@@ -465,9 +426,8 @@ fn gold_records_become_rows_and_the_report_says_why_others_do_not() {
 
 #[test]
 fn agreement_is_that_of_the_stored_answers() {
-    block_on(async {
-        use crate::curate::agreement::{AgreementOptions, Compared, Shown};
-        let tasks = store().await;
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
         tasks.create(&named(), &[suggested("a", &[("m", "formal", 0.5)]), record("b")], NOW).await.unwrap();
         for (record, name, tone) in
             [("a", "ann", "formal"), ("a", "bob", "formal"), ("b", "ann", "formal"), ("b", "bob", "casual")]
@@ -479,59 +439,5 @@ fn agreement_is_that_of_the_stored_answers() {
         assert_eq!(report.group(&Compared::Humans, Shown::All).unwrap().overall, Some(0.5));
         let model = Compared::ModelHuman { model: "m".to_owned() };
         assert_eq!(report.group(&model, Shown::All).unwrap().overall, Some(1.0));
-    });
-}
-
-/// An event of Label Studio about an annotation of the record.
-fn event(action: &str, record: &str, tone: &str, updated_at: &str) -> Value {
-    let result =
-        json!([{"from_name": "tone", "to_name": "src_vb_record", "type": "choices", "value": {"choices": [tone]}}]);
-    json!({
-        "action": action,
-        "task": {"id": 5, "data": {"vb_record": record, "vb_schema": "mail@1.0.0", "subject": "About"}},
-        "annotation": {"id": 7, "completed_by": {"email": "ann@example.org"}, "result": result, "ground_truth": true,
-            "updated_at": updated_at},
-        "project": {"id": 2},
-    })
-}
-
-#[test]
-fn events_of_label_studio_count_by_their_own_time_and_once() {
-    block_on(async {
-        let tasks = store().await;
-        tasks.create(&named(), &[record("a")], NOW).await.unwrap();
-        let saved = EventOutcome::Saved { task: id("a"), left_out: vec![] };
-        let ignored = |reason| EventOutcome::Ignored { reason };
-        let (early, late) = ("2026-01-31T12:00:00.000001Z", "2026-01-31T12:00:00.000002Z");
-        let cases = [
-            (event("ANNOTATION_CREATED", "a", "formal", early), saved.clone(), Some("formal")),
-            (event("ANNOTATION_CREATED", "a", "casual", early), ignored(IgnoredEvent::NotNewer), Some("formal")),
-            (event("ANNOTATION_UPDATED", "a", "casual", late), saved, Some("casual")),
-            (event("ANNOTATION_CREATED", "a", "formal", early), ignored(IgnoredEvent::NotNewer), Some("casual")),
-            (event("ANNOTATION_UPDATED", "b", "casual", late), ignored(IgnoredEvent::UnknownRecord), Some("casual")),
-            (json!({"action": "PROJECT_UPDATED"}), ignored(IgnoredEvent::OtherAction), Some("casual")),
-            (
-                json!({"action": "ANNOTATION_CREATED", "annotation": {"id": 1}, "task": {"id": 1}}),
-                ignored(IgnoredEvent::ForeignTask),
-                Some("casual"),
-            ),
-            (
-                json!({"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 8}]}),
-                ignored(IgnoredEvent::UnknownRecord),
-                Some("casual"),
-            ),
-            (
-                json!({"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 7}]}),
-                EventOutcome::Removed { task: id("a") },
-                None,
-            ),
-        ];
-        for (event, outcome, tone) in cases {
-            assert_eq!(tasks.apply_label_studio(&event, NOW).await.unwrap(), [outcome], "{event}");
-            let task = tasks.task(&id("a")).await.unwrap();
-            let said = task.record.responses.first().map(|response| json!(response.answers)["tone"].clone());
-            assert_eq!(said, tone.map(Value::from), "{event}");
-            assert_eq!(task.record.gold, tone.map(|_| true), "{event}");
-        }
     });
 }
