@@ -25,7 +25,7 @@ server="${CARGO_TARGET_DIR:-target}/release/vllm_batch-http"
 data="$(mktemp -d)"
 log="${log:-$data/log}"
 hash="$(printf '%s' "$KEY" | sha256sum | cut -d ' ' -f 1)"
-printf '[auth]\nkeys = [{ name = "test", sha256 = "%s" }]\n' "$hash" >"$data/config.toml"
+printf '[auth]\nkeys = [{ name = "test", sha256 = "%s" }]\n\n[curation]\nallow_register = true\n' "$hash" >"$data/config.toml"
 port="$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
 url="http://127.0.0.1:$port"
 "$server" serve --config "$data/config.toml" --host 127.0.0.1 --port "$port" --data "$data" >"$log" 2>&1 &

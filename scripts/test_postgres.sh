@@ -16,6 +16,7 @@ export VLLM_BATCH_TEST_POSTGRES
 
 cargo test --release --workspace --test job_store "$@" -- --include-ignored | tee "$dir/tests.log"
 cargo test --release --workspace --test jobs "$@" postgresql | tee --append "$dir/tests.log"
+cargo test --release --workspace --lib "$@" pipeline::tasks | tee --append "$dir/tests.log"
 if ! grep --quiet '^test postgres_keeps_to_the_contract \.\.\. ok$' "$dir/tests.log" ||
     ! grep --quiet '^test .*_in_postgresql \.\.\. ok$' "$dir/tests.log"; then
     echo 'the tests did not reach PostgreSQL' >&2
