@@ -166,7 +166,6 @@ impl ResponseJson {
 mod tests {
     use serde_json::json;
 
-    use super::*;
     use crate::curate::SchemaRegistry;
 
     #[test]

@@ -49,7 +49,8 @@ class ImportReport:
 class LabelStudio:
     """A client for a Label Studio server (Community Edition 1.20 and later).
 
-    Calls let other threads run, and so do their twins with ``a`` before the name, for asyncio. What may be sent again is.
+    Calls let other threads run, and are sent again where that may help. Those that take long have twins for asyncio, with ``a``
+    before the name.
 
     Args:
         url: Such as ``http://127.0.0.1:8080``.
