@@ -47,7 +47,7 @@ pub(crate) fn run_batch(
     let contract = chosen("contract", &options.contract, &contracts)?;
     let plan = chosen("plan", &options.plan, &[("prefix", PlanPolicy::Prefix), ("fifo", PlanPolicy::Fifo)])?;
     let engine = engine.shared.engine(py)?;
-    let (result, raised) = watched(py, cancellation, on_progress.as_ref(), |token, told| {
+    let (result, raised) = watched(py, cancellation, on_progress, |token, told| {
         run(&engine, options, (contract, plan, token.clone()), told)
     });
     let report = report(py, &result.map_err(|error| raise_run(py, &error))?)?;

@@ -26,6 +26,8 @@ pub(crate) struct CurationOptions {
 /// Asks about all records that have no answer yet, and writes all suggestions. Returns the report's fields, and what
 /// `on_progress` or a signal handler raised, which ends the run as a cancellation does.
 #[pyfunction]
+// Python passes them by name.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn run_curation(
     py: Python<'_>,
     engine: &Engine,
@@ -37,7 +39,7 @@ pub(crate) fn run_curation(
     let mut ask = options.ask.options(py, &schema.compiled)?;
     ask.model = options.model;
     let engine = engine.shared.engine(py)?;
-    let (result, raised) = watched(py, cancellation, on_progress.as_ref(), |token, told| {
+    let (result, raised) = watched(py, cancellation, on_progress, |token, told| {
         let pipeline = CurationPipeline::new(&schema.compiled, &*engine)
             .records(options.records)
             .folder(options.folder)

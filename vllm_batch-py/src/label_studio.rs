@@ -32,6 +32,16 @@ pub(crate) struct ServerOptions {
     max_retries: Option<u32>,
 }
 
+impl ServerOptions {
+    fn builder(self, url: &str, token: &str) -> LabelStudioBuilder {
+        // What is no time is refused by the builder, as zero is.
+        let seconds = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
+        let builder = LabelStudio::builder(url, token);
+        let builder = set(builder, self.timeout.map(seconds), LabelStudioBuilder::timeout);
+        set(builder, self.max_retries, LabelStudioBuilder::max_retries)
+    }
+}
+
 /// What a project is to be.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
@@ -45,12 +55,7 @@ pub(crate) struct ProjectOptions {
 impl ReviewServer {
     #[new]
     fn new(py: Python<'_>, url: &str, token: &str, options: ServerOptions) -> PyResult<Self> {
-        // No timeout that can be said is refused by the builder.
-        let seconds = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
-        let builder = LabelStudio::builder(url, token);
-        let builder = set(builder, options.timeout.map(seconds), LabelStudioBuilder::timeout);
-        let builder = set(builder, options.max_retries, LabelStudioBuilder::max_retries);
-        builder.build().map(Self).map_err(|error| raise_label_studio(py, &error))
+        options.builder(url, token).build().map(Self).map_err(|error| raise_label_studio(py, &error))
     }
 
     /// Where the server is.
@@ -115,6 +120,8 @@ impl ReviewServer {
     }
 
     /// What people said in a project, with what the records of `originals` have and the server does not.
+    // Python passes them by name.
+    #[allow(clippy::too_many_arguments)]
     fn harvest<'py>(
         &self,
         py: Python<'py>,

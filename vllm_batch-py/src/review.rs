@@ -23,6 +23,15 @@ pub(crate) struct Comparison {
     include_text: bool,
 }
 
+impl Comparison {
+    fn options(self) -> AgreementOptions {
+        let mut options = AgreementOptions::default();
+        (options.seed, options.num_resamples) = (self.seed, self.num_resamples);
+        (options.confidence, options.include_text) = (self.confidence, self.include_text);
+        options
+    }
+}
+
 /// How much people and models agree.
 #[pyfunction]
 pub(crate) fn agree<'py>(
@@ -32,15 +41,15 @@ pub(crate) fn agree<'py>(
     comparison: Comparison,
 ) -> PyResult<Bound<'py, PyAny>> {
     let records = records(py, &schema.compiled, json)?;
-    let mut options = AgreementOptions::default();
-    (options.seed, options.num_resamples) = (comparison.seed, comparison.num_resamples);
-    (options.confidence, options.include_text) = (comparison.confidence, comparison.include_text);
+    let options = comparison.options();
     let report = py.detach(|| agreement(schema.compiled.schema(), &records, &options));
     to_python(py, &report)
 }
 
 /// Records that are worth a person's time: place, name and priority of each.
 #[pyfunction]
+// Python passes them by name.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn select_records(
     py: Python<'_>,
     schema: &Schema,

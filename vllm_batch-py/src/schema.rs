@@ -52,7 +52,7 @@ struct ExampleJson {
 }
 
 impl AskOptions {
-    pub(crate) fn options(&self, py: Python<'_>, schema: &CompiledSchema) -> PyResult<RequestOptions> {
+    pub(crate) fn options(self, py: Python<'_>, schema: &CompiledSchema) -> PyResult<RequestOptions> {
         let mut options = RequestOptions::default().with_n(self.n).with_logprobs(self.logprobs);
         options.form = if self.structured { AnswerForm::Json } else { AnswerForm::Template };
         (options.temperature, options.seed) = (self.temperature, self.seed);

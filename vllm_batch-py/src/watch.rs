@@ -35,7 +35,7 @@ impl Cancellation {
 pub(crate) fn watched<T: Send>(
     py: Python<'_>,
     cancellation: &Cancellation,
-    on_progress: Option<&Py<PyAny>>,
+    on_progress: Option<Py<PyAny>>,
     work: impl FnOnce(&CancellationToken, &Sender<Progress>) -> T + Send,
 ) -> (T, Option<Py<PyBaseException>>) {
     let token = &cancellation.0;
@@ -44,7 +44,7 @@ pub(crate) fn watched<T: Send>(
         thread::scope(|scope| {
             // The sender goes with the work: its end is the end of what is told.
             let run = scope.spawn(move || work(token, &sender));
-            let raised = look_after(&told, token, on_progress);
+            let raised = look_after(&told, token, on_progress.as_ref());
             (run.join().unwrap_or_else(|panic| resume_unwind(panic)), raised)
         })
     });

@@ -21,7 +21,6 @@ from vllm_batch.curate import (
     Curated,
     GoldSet,
     LabelStudio,
-    Record,
     RequestOptions,
     SchemaRegistry,
     TaskSchema,
@@ -51,7 +50,7 @@ DOCUMENT: dict[str, Any] = {
     ],
 }
 SCHEMA = TaskSchema.from_dict(DOCUMENT)
-RECORDS: list[Record] = [
+RECORDS: list[dict[str, Any]] = [
     {"id": "a", "fields": {"body": "Dear Sir, now!", "sender": "ann"}, "metadata": {"day": 1}},
     {"id": "b", "fields": {"body": "Hi, whenever."}},
 ]
@@ -62,12 +61,12 @@ def said(name: str, tone: str, urgency: int) -> dict[str, Any]:
     return {"agent": agent, "answers": {"tone": tone, "urgency": urgency}, "status": "submitted"}
 
 
-def reviewed() -> list[Record]:
+def reviewed() -> list[dict[str, Any]]:
     """Both records, with what two people said."""
     a, b = (dict(record) for record in RECORDS)
     a["responses"] = [said("ann", "formal", 5), said("bob", "formal", 4)]
     b["responses"] = [said("ann", "casual", 1), said("bob", "formal", 1)]
-    return [a, b]  # type: ignore[list-item]
+    return [a, b]
 
 
 def script(messages: list[dict[str, Any]]) -> str:
@@ -264,8 +263,8 @@ def test_what_progress_raises_ends_a_run() -> None:
 def test_records_of_a_table() -> None:
     table = pandas.DataFrame({"body": ["x", None], "n": [7, 8], "day": [1.5, float("nan")]})
     assert SCHEMA.records(table, id_column="n", metadata_columns=["day"]) == [
-        {"id": "7", "fields": {"body": "x"}, "metadata": {"day": 1.5}},
-        {"id": "8", "fields": {}, "metadata": {}},
+        {"id": "7", "fields": {"body": "x"}, "metadata": {"day": 1.5}, "suggestions": [], "responses": []},
+        {"id": "8", "fields": {}, "metadata": {}, "suggestions": [], "responses": []},
     ]
     assert [record["id"] for record in SCHEMA.records([{"body": "x"}, {"body": "y"}])] == ["0", "1"]
     with pytest.raises(ValueError, match="no columns of these names: nobody"):
@@ -295,9 +294,9 @@ def test_agreement_is_a_table() -> None:
 
 
 def test_records_are_chosen_by_what_is_unsure() -> None:
-    def suggested(name: str, score: float) -> Record:
+    def suggested(name: str, score: float) -> dict[str, Any]:
         answers = [{"question": "tone", "answer": "formal", "score": score, "score_kind": "logprob"}]
-        suggestions: Any = [{"agent": {"name": "m", "kind": "model"}, "suggestions": answers, "provenance": {}}]
+        suggestions = [{"agent": {"name": "m", "kind": "model"}, "suggestions": answers, "provenance": {}}]
         return {"id": name, "fields": {"body": "x"}, "suggestions": suggestions}
 
     records = [suggested("sure", 0.99), suggested("unsure", 0.1), reviewed()[0]]

@@ -47,8 +47,8 @@ async def awaits(llm: ScriptedLLM) -> None:
 async def curates(llm: LLM) -> None:
     assert_type(SchemaRegistry.builtin().get("cv_parsing"), TaskSchema | None)
     schema = TaskSchema.from_file("mail.json")
-    records: list[Record] = [{"id": "a", "fields": {"body": "Hi"}}]
-    curated = curate(llm, schema, records)
+    curated = curate(llm, schema, [{"id": "a", "fields": {"body": "Hi"}}])
+    assert_type(curated.records, list[Record])
     assert_type(curated, Curated)
     assert_type(await acurate(llm, schema, curated.records), Curated)
     assert_type(curated.records[0]["suggestions"][0]["agent"]["name"], str)

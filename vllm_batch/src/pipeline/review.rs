@@ -78,7 +78,14 @@ impl CurationPipeline<'_> {
 /// What a review server does not get of records, or does not give back: the values of fields that are about a person, and
 /// metadata.
 #[derive(Debug, Clone, Default)]
-pub struct Originals(HashMap<String, (Map<String, Value>, Map<String, Value>)>);
+pub struct Originals(HashMap<String, Original>);
+
+#[derive(Debug, Clone)]
+struct Original {
+    /// Those that are about a person.
+    fields: Map<String, Value>,
+    metadata: Map<String, Value>,
+}
 
 impl Originals {
     /// Remembers this of a record.
@@ -87,7 +94,7 @@ impl Originals {
             |id: &str| schema.schema().field(id).is_some_and(|field| matches!(field.pii, Pii::Mask | Pii::Drop));
         let Record { id, mut fields, metadata, .. } = record;
         fields.retain(|id, _| is_kept(id));
-        self.0.insert(id, (fields, metadata));
+        self.0.insert(id, Original { fields, metadata });
     }
 
     /// Puts it back into what people said about the record, if there is one of its name.
@@ -106,7 +113,7 @@ impl Originals {
     /// # Ok::<(), vllm_batch::pipeline::label_studio::LabelStudioError>(())
     /// ```
     pub fn restore(&self, harvest: &mut Harvest) {
-        let Some((fields, metadata)) = self.0.get(&harvest.record.id) else { return };
+        let Some(Original { fields, metadata }) = self.0.get(&harvest.record.id) else { return };
         restore(harvest, fields);
         for (key, value) in metadata {
             harvest.record.metadata.entry(key).or_insert_with(|| value.clone());

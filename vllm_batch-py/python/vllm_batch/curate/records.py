@@ -63,17 +63,17 @@ class _Record(TypedDict):
     id: str
     fields: dict[str, Any]
     """Values by the names of the schema's fields."""
-
-
-class Record(_Record, total=False):
-    """One thing that questions are asked about."""
-
     metadata: dict[str, Any]
     """What else is known about it; not shown, and never in a prompt."""
     suggestions: list[SuggestionSet]
     """What models said, the latest last."""
     responses: list[Response]
     """What people said."""
+
+
+class Record(_Record, total=False):
+    """One thing that questions are asked about, as the library gives it. What it takes needs no more than ``id`` and ``fields``."""
+
     gold: bool | None
     """Whether a person said that it is gold."""
 
@@ -91,7 +91,7 @@ class Harvest:
 
 
 Records = Iterable[Mapping[str, Any]]
-"""Records, each a dict as :class:`Record` says."""
+"""Records, each a dict as :class:`Record` says; what it does not have may be left out."""
 
 
 def list_json(records: Records) -> str:
@@ -116,6 +116,8 @@ def records_of_table(
             "id": str(index if id_column is None else row[id_column]),
             "fields": _present(row, shown),
             "metadata": _present(row, metadata_columns),
+            "suggestions": [],
+            "responses": [],
         }
         for index, row in enumerate(rows_of.rows(columns))
     ]
