@@ -262,10 +262,11 @@ def test_what_progress_raises_ends_a_run() -> None:
 
 def test_records_of_a_table() -> None:
     table = pandas.DataFrame({"body": ["x", None], "n": [7, 8], "day": [1.5, float("nan")]})
-    assert SCHEMA.records(table, id_column="n", metadata_columns=["day"]) == [
+    expected: list[dict[str, Any]] = [
         {"id": "7", "fields": {"body": "x"}, "metadata": {"day": 1.5}, "suggestions": [], "responses": []},
         {"id": "8", "fields": {}, "metadata": {}, "suggestions": [], "responses": []},
     ]
+    assert list(map(dict, SCHEMA.records(table, id_column="n", metadata_columns=["day"]))) == expected
     assert [record["id"] for record in SCHEMA.records([{"body": "x"}, {"body": "y"}])] == ["0", "1"]
     with pytest.raises(ValueError, match="no columns of these names: nobody"):
         SCHEMA.records(table, id_column="nobody")
@@ -472,12 +473,17 @@ def test_the_program_goes_from_records_to_training_data(
     assert json.loads(row["output"]) == {"tone": "formal", "urgency": 2}
 
 
-def test_the_program_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
     monkeypatch.setattr(cli, "LLM", lambda model, **options: ScriptedLLM(script))
     (tmp_path / "records.jsonl").write_text('{"id": "a", "fields": {}}\n')
     arguments = ["curate", "--model", "m", "-i", str(tmp_path / "records.jsonl"), "-o", str(tmp_path / "out"), "--schema"]
     assert cli.main([*arguments, "no_such_schema"]) == 1
-    assert "no_such_schema" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: no_such_schema is neither a schema of the library nor a file\n"
+    assert cli.main([*arguments, "cv_parsing", "--label-studio", "http://127.0.0.1:1"]) == 1
+    assert "token" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert cli.main([*arguments, "cv_parsing"]) == 3
     with pytest.raises(SystemExit, match="2"):
         cli.main(["curate", "--model", "m"])

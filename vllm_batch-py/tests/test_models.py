@@ -190,6 +190,14 @@ def test_what_is_no_question_is_named(model: type, match: str) -> None:
         TaskSchema.from_model(model)
 
 
+def test_a_field_may_have_an_alias() -> None:
+    class Camel(pydantic.BaseModel):
+        first_name: str = pydantic.Field(alias="firstName")
+
+    made = TaskSchema.from_model(Camel).parse('{"first_name": "Ann"}').to_model()
+    assert made == Camel(firstName="Ann")
+
+
 def test_a_pattern_that_is_found_somewhere_is_one_of_the_whole() -> None:
     class Code(pydantic.BaseModel):
         code: str = pydantic.Field(pattern="[0-9]{2}|x")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import BaseLLM
+from ..errors import SchemaError
 from ..outputs import Progress
 from ..params import to_json
 from .datasets import Exported, export, export_formats
@@ -114,7 +115,8 @@ def run(
         VllmBatchError: a schema, a record, a file or the server cannot be used.
         Interrupted: Ctrl-C.
     """
-    folder, schema = Path(options.output), _schema(options.schema)
+    # What is wrong with the options is told before the model has worked.
+    folder, schema, server = Path(options.output), _schema(options.schema), _server(options)
     asked = RequestOptions(
         n=options.n,
         temperature=options.temperature,
@@ -132,8 +134,8 @@ def run(
         on_progress=on_progress,
     )
     report = Report(str(curated.report), curated.report.rejected, None, None, 0, None)
-    review = _on_server if options.label_studio else _by_hand
-    reviewed = [one.record for one in review(curated, folder, options, report)]
+    harvested = _by_hand(curated, folder) if server is None else _on_server(server, curated, options, report)
+    reviewed = [one.record for one in harvested]
     report.reviewed = len(reviewed)
     if reviewed:
         _write_lines(folder / "reviewed.jsonl", reviewed)
@@ -143,12 +145,20 @@ def run(
 
 def _schema(named: str) -> TaskSchema:
     known = SchemaRegistry.builtin().get(named)
+    if known is None and not os.path.exists(named):
+        raise SchemaError(f"{named} is neither a schema of the library nor a file", "unknown_schema")
     return TaskSchema.from_file(named) if known is None else known
 
 
-def _on_server(curated: Curated, folder: Path, options: argparse.Namespace, report: Report) -> Sequence[Harvest]:
+def _server(options: argparse.Namespace) -> LabelStudio | None:
+    token = options.label_studio_token or os.environ.get(TOKEN, "")
+    return LabelStudio(options.label_studio, token) if options.label_studio else None
+
+
+def _on_server(
+    server: LabelStudio, curated: Curated, options: argparse.Namespace, report: Report
+) -> Sequence[Harvest]:
     """Brings the suggestions to the server, and what people said back."""
-    server = LabelStudio(options.label_studio, options.label_studio_token or os.environ.get(TOKEN, ""))
     project = server.ensure_project(
         curated.schema,
         SchemaRegistry.builtin(),
@@ -156,12 +166,12 @@ def _on_server(curated: Curated, folder: Path, options: argparse.Namespace, repo
         show_predictions=not options.hide_suggestions,
     )
     report.project = f"{server.url}/projects/{project.id}"
-    cursor = folder / f"import-{project.id}.jsonl"
+    cursor = Path(options.output) / f"import-{project.id}.jsonl"
     report.imported = server.import_records(project.id, curated.schema, curated.records, cursor=cursor)
     return server.harvest(project.id, curated.schema, originals=curated.records)
 
 
-def _by_hand(curated: Curated, folder: Path, options: argparse.Namespace, report: Report) -> Sequence[Harvest]:
+def _by_hand(curated: Curated, folder: Path) -> Sequence[Harvest]:
     """Writes what a project is set up from by hand, and reads its JSON export, if it is there."""
     schema = curated.schema
     tasks = [schema.label_studio_task(record) for record in curated.records]

@@ -182,7 +182,7 @@ def _by_type(entry: _Field) -> _Asked | None:
         bool: lambda entry: _Asked({"type": "boolean"}),
         int: _integer,
         float: _number,
-        str: lambda entry: _text(entry),
+        str: _text,
         datetime.date: lambda entry: _Asked({"type": "date", "only": "date"}, datetime.date.fromisoformat),
         datetime.datetime: lambda entry: _Asked({"type": "date", "only": "date_time"}, _time),
     }

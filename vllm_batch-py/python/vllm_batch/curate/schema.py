@@ -125,7 +125,7 @@ class TaskSchema:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> TaskSchema:
-        """Reads a file; otherwise as :meth:`from_json`."""
+        """Reads a file, which is an ``OSError`` where it cannot be read; otherwise as :meth:`from_json`."""
         return cls.from_json(Path(path).read_text(encoding="utf-8"))
 
     @classmethod
