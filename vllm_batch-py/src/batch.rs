@@ -1,40 +1,19 @@
-//! Batch files: the library's runner on a thread of its own, so that this one may look after Python.
+//! Batch files: the library's runner.
 
-use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, UNIX_EPOCH};
 
-use pyo3::exceptions::{PyBaseException, PyValueError};
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use vllm_batch::batch::{Contract, PlanPolicy};
 use vllm_batch::{BatchEngine, BatchReport, BatchRunner, CancellationToken, Progress, RunError};
 
 use crate::errors::raise_run;
-use crate::llm::{Engine, named, set};
-use crate::outputs::{progress, report};
-
-/// How often a run looks whether it was interrupted.
-const TICK: Duration = Duration::from_millis(100);
-
-/// Stops batch runs from another thread.
-#[pyclass(frozen, module = "vllm_batch._native")]
-pub(crate) struct Cancellation(CancellationToken);
-
-#[pymethods]
-impl Cancellation {
-    #[new]
-    fn new() -> Self {
-        Self(CancellationToken::new())
-    }
-
-    /// Stops the runs that have this; what is done is kept.
-    fn cancel(&self) {
-        self.0.cancel();
-    }
-}
+use crate::llm::{Engine, chosen, set};
+use crate::outputs::report;
+use crate::watch::{Cancellation, watched};
 
 /// The options of a run.
 #[derive(FromPyObject)]
@@ -54,11 +33,6 @@ pub(crate) struct RunOptions {
     created: Option<u64>,
 }
 
-fn chosen<T: Copy>(option: &str, name: &str, names: &[(&str, T)]) -> PyResult<T> {
-    let refused = |message| PyValueError::new_err(format!("invalid value for `{option}`: {message}"));
-    named(name, names).map_err(refused)
-}
-
 /// Takes a batch file through an engine. Returns the report, and what `on_progress` or a signal handler raised, which ends
 /// the run as a cancellation does.
 #[pyfunction]
@@ -72,18 +46,12 @@ pub(crate) fn run_batch(
     let contracts = [("lenient", Contract::Lenient), ("openai", Contract::open_ai()), ("vllm", Contract::Vllm)];
     let contract = chosen("contract", &options.contract, &contracts)?;
     let plan = chosen("plan", &options.plan, &[("prefix", PlanPolicy::Prefix), ("fifo", PlanPolicy::Fifo)])?;
-    let (engine, token) = (engine.shared.engine(py)?, cancellation.0.clone());
-    let (sender, told) = channel();
-    let (result, raised) = py.detach(move || {
-        thread::scope(|scope| {
-            let its_token = token.clone();
-            let run = scope.spawn(move || run(&engine, options, (contract, plan, its_token), &sender));
-            let raised = look_after(&told, &token, on_progress.as_ref());
-            (run.join().unwrap_or_else(|panic| resume_unwind(panic)), raised)
-        })
+    let engine = engine.shared.engine(py)?;
+    let (result, raised) = watched(py, cancellation, on_progress, |token, told| {
+        run(&engine, options, (contract, plan, token.clone()), told)
     });
     let report = report(py, &result.map_err(|error| raise_run(py, &error))?)?;
-    Ok((report, raised.map(|error| error.into_value(py))))
+    Ok((report, raised))
 }
 
 fn run(
@@ -110,28 +78,4 @@ fn run(
     runner = set(runner, options.max_line_bytes, BatchRunner::max_line_bytes);
     let clock = options.created.map(|created| move || UNIX_EPOCH + Duration::from_secs(created));
     set(runner, clock, BatchRunner::clock).run()
-}
-
-/// Until the run has ended: tells Python of its progress, and cancels it at the first thing that is raised.
-fn look_after(told: &Receiver<Progress>, token: &CancellationToken, on_progress: Option<&Py<PyAny>>) -> Option<PyErr> {
-    let mut raised = None;
-    loop {
-        let news = match told.recv_timeout(TICK) {
-            Ok(news) => Some(news),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return raised,
-        };
-        if let (None, Err(error)) = (&raised, Python::attach(|py| tell(py, news.as_ref(), on_progress))) {
-            token.cancel();
-            raised = Some(error);
-        }
-    }
-}
-
-fn tell(py: Python<'_>, news: Option<&Progress>, on_progress: Option<&Py<PyAny>>) -> PyResult<()> {
-    py.check_signals()?;
-    if let (Some(news), Some(on_progress)) = (news, on_progress) {
-        on_progress.call1(py, (progress(py, news)?,))?;
-    }
-    Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use vllm_batch::text::{ReasoningFormat, Tokenizer, ToolCallFormat};
 use vllm_batch::{
@@ -301,6 +302,12 @@ pub(crate) fn named<T: Copy>(name: &str, names: &[(&str, T)]) -> Result<T, Strin
         let names: Vec<_> = names.iter().map(|(name, _)| *name).collect();
         format!("expected {}, found `{name}`", names.join(", "))
     })
+}
+
+/// What a name stands for, as the value of an option.
+pub(crate) fn chosen<T: Copy>(option: &str, name: &str, names: &[(&str, T)]) -> PyResult<T> {
+    let refused = |message| PyValueError::new_err(format!("invalid value for `{option}`: {message}"));
+    named(name, names).map_err(refused)
 }
 
 pub(crate) fn set<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {

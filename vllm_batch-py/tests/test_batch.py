@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from vllm_batch import Interrupted, Progress, RunError, cli, run_batch
+from vllm_batch import BatchReport, Interrupted, Progress, RunError, cli, run_batch
 from vllm_batch.testing import ScriptedLLM
 
 CREATED = 1_700_000_000
@@ -218,6 +218,23 @@ def test_exit_codes(
     report.status, report.failed = status, failed
     monkeypatch.setattr(cli, "run_batch", lambda *paths, **options: report)
     assert cli.main(["run-batch", "--model", "m", "-i", "in.jsonl", "-o", "out.jsonl"]) == code
+
+
+def test_adapters_have_names(echo: ScriptedLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.jsonl").write_text(lines(1))
+    report = echo.run_batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    told: list[Any] = []
+
+    def run(*paths: str, **options: Any) -> BatchReport:
+        told.append(options["lora_modules"])
+        return report
+
+    monkeypatch.setattr(cli, "run_batch", run)
+    arguments = ["run-batch", "--model", "m", "-i", "in.jsonl", "-o", "out.jsonl", "--lora-modules"]
+    assert cli.main([*arguments, "a=x", "b=y=z", "--lora-modules", "c=w"]) == 0
+    assert told == [{"a": "x", "b": "y=z", "c": "w"}]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*arguments, "a"])
 
 
 def test_serve_becomes_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from vllm_batch import (
     Tokenizer,
     run_batch,
 )
+from vllm_batch.curate import Curated, Record, SchemaRegistry, TaskSchema, acurate, curate
 from vllm_batch.testing import ScriptedLLM
 
 
@@ -41,3 +42,13 @@ async def awaits(llm: ScriptedLLM) -> None:
         assert_type(output, RequestOutput)
     with ScriptedLLM() as same:
         assert_type(same, ScriptedLLM)
+
+
+async def curates(llm: LLM) -> None:
+    assert_type(SchemaRegistry.builtin().get("cv_parsing"), TaskSchema | None)
+    schema = TaskSchema.from_file("mail.json")
+    curated = curate(llm, schema, [{"id": "a", "fields": {"body": "Hi"}}])
+    assert_type(curated.records, list[Record])
+    assert_type(curated, Curated)
+    assert_type(await acurate(llm, schema, curated.records), Curated)
+    assert_type(curated.records[0]["suggestions"][0]["agent"]["name"], str)

@@ -7,7 +7,7 @@ use std::path::Path;
 use vllm_batch::RequestError;
 
 /// Where each type's `code` is, and how its `impl` starts.
-const TYPES: [(&str, &str); 20] = [
+const TYPES: [(&str, &str); 21] = [
     ("RequestError", "src/error.rs"),
     ("EngineError", "src/error.rs"),
     ("LoadError", "src/error.rs"),
@@ -19,6 +19,7 @@ const TYPES: [(&str, &str); 20] = [
     ("PromptError", "src/curate/prompt/error.rs"),
     ("FieldErrorKind", "src/curate/check/record.rs"),
     ("AnswerErrorKind", "src/curate/check/error.rs"),
+    ("RecordError", "src/curate/record_json.rs"),
     ("SnapshotError", "src/curate/snapshot.rs"),
     ("TaskProblem", "src/curate/label_studio/error.rs"),
     ("HarvestErrorKind", "src/curate/label_studio/error.rs"),

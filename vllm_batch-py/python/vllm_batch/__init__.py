@@ -6,18 +6,21 @@
     for output in llm.generate(["The sky is", "Grass is"], SamplingParams(temperature=0, max_tokens=16)):
         print(output.outputs[0].text)
 
-What differs from vLLM is in docs/python.md.
+Schemas, suggestions, review and training data are in ``vllm_batch.curate``. What differs from vLLM is in docs/python.md.
 """
 
 from ._native import Tokenizer, __version__
 from .batch import run_batch
 from .errors import (
+    CurationError,
     EngineError,
     FailedRequestsWarning,
     Interrupted,
+    LabelStudioError,
     LoadError,
     RequestError,
     RunError,
+    SchemaError,
     VllmBatchError,
 )
 from .base import BaseLLM
@@ -48,12 +51,14 @@ __all__ = [
     "Completed",
     "CompletionOutput",
     "Conversation",
+    "CurationError",
     "EmbeddingOutput",
     "EmbeddingRequestOutput",
     "EngineError",
     "FailedRequestsWarning",
     "Interrupted",
     "LabelScore",
+    "LabelStudioError",
     "LoadError",
     "Logprob",
     "OutputList",
@@ -66,6 +71,7 @@ __all__ = [
     "RequestOutput",
     "RunError",
     "SamplingParams",
+    "SchemaError",
     "ScoringOutput",
     "ScoringRequestOutput",
     "StructuredOutputsParams",

@@ -19,7 +19,7 @@ from .outputs import (
 )
 from .params import PoolingParams, SamplingParams
 from .progress import UseTqdm
-from .rows import ChatOptions, Conversation, Prompt, Rows
+from .rows import Asked, ChatOptions, Conversation, Prompt, Rows
 from .tables import Map, PromptOf
 from .work import Completed, Row
 
@@ -96,8 +96,8 @@ class BaseLLM:
             What yields ``(index, output)`` as prompts are done, to ``for`` and to ``async for``. At most ``window`` prompts are
             under way; by default four times ``max_num_seqs``, at least 64.
         """
-        task = (sampling_params or SamplingParams()).to_task()
-        rows = (self._rows.text(prompt, task, 0, lora_request) for prompt in prompts)
+        asked = Asked.by(sampling_params or SamplingParams())
+        rows = (self._rows.text(prompt, asked, 0, lora_request) for prompt in prompts)
         return self._outputs(rows, window or self._default_window())
 
     # --- Conversations ---
@@ -168,8 +168,8 @@ class BaseLLM:
         window: int | None = None,
     ) -> Completed[RequestOutput]:
         """Answers conversations as they come; otherwise as :meth:`iter_generate`."""
-        task = (sampling_params or SamplingParams()).to_task()
-        rows = (self._rows.chat(conversation, task, options or {}, 0, lora_request) for conversation in messages)
+        asked = Asked.by(sampling_params or SamplingParams())
+        rows = (self._rows.chat(conversation, asked, options or {}, 0, lora_request) for conversation in messages)
         return self._outputs(rows, window or self._default_window())
 
     # --- Embeddings and scores ---

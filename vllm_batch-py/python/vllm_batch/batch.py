@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from . import _native
+from .drive import adrive, drive
 from .errors import Interrupted
 from .outputs import BatchReport, Progress
 from .progress import RunBar, UseTqdm
@@ -41,30 +41,13 @@ class Run:
         self, engine: _native.Engine, use_tqdm: UseTqdm, on_progress: Callable[[Progress], object] | None
     ) -> BatchReport:
         """Runs on this thread until every row is done."""
-        bar = RunBar(use_tqdm, on_progress)
-        try:
-            return self._run(engine, _native.Cancellation(), bar)
-        finally:
-            bar.close()
+        return drive(functools.partial(self._run, engine), RunBar(use_tqdm, on_progress))
 
     async def adrive(
         self, engine: _native.Engine, use_tqdm: UseTqdm, on_progress: Callable[[Progress], object] | None
     ) -> BatchReport:
         """Runs on a thread of its own; progress is told on the thread of the event loop."""
-        loop, cancellation, bar = asyncio.get_running_loop(), _native.Cancellation(), RunBar(use_tqdm, on_progress)
-
-        def tell(progress: Progress) -> None:
-            loop.call_soon_threadsafe(bar, progress)
-
-        run = loop.run_in_executor(None, functools.partial(self._run, engine, cancellation, tell))
-        try:
-            return await asyncio.shield(run)
-        except asyncio.CancelledError:
-            cancellation.cancel()
-            await asyncio.wait([run])
-            raise
-        finally:
-            bar.close()
+        return await adrive(functools.partial(self._run, engine), RunBar(use_tqdm, on_progress))
 
     def _run(
         self, engine: _native.Engine, cancellation: _native.Cancellation, tell: Callable[[Progress], object]

@@ -1,7 +1,7 @@
-"""The program ``vllm-batch``: ``run-batch`` with the options of the Rust example of that name, and ``serve``.
+"""The program ``vllm-batch``: ``run-batch`` with the options of the Rust example of that name, ``curate``, and ``serve``.
 
-Exit codes of ``run-batch``: 0 all rows were answered, 1 the run failed, 2 wrong options, 3 the run is complete but some rows
-failed, 4 the deadline came first, 130 cancelled with Ctrl-C. What was done is kept in every case.
+Exit codes: 0 all rows were answered, 1 the run failed, 2 wrong options, 3 the run is complete but some rows or records failed,
+4 the deadline came first, 130 cancelled with Ctrl-C. What was done is kept in every case.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import Any
 
 from . import __version__
 from .batch import run_batch
+from .curate import command
 from .errors import Interrupted, VllmBatchError
+from .llm import LLM
 from .outputs import BatchReport, Progress
 
 __all__ = ["main"]
@@ -47,6 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_file_options(batch)
     _add_engine_options(batch)
     batch.set_defaults(run=_run_batch)
+    text = "ask a model about records, have the answers reviewed, and write training data"
+    curate = commands.add_parser("curate", help=text, description=text[0].upper() + text[1:] + ".")
+    command.add_options(curate)
+    _add_report_options(curate)
+    _add_engine_options(curate)
+    curate.set_defaults(run=_curate)
     commands.add_parser("serve", help=f"serve OpenAI's Batch API over HTTP, with the options of the program {SERVER}")
     return parser
 
@@ -80,8 +88,13 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
         help="in which order rows run: those whose prompts begin alike together, or as in the file [default: %(default)s]",
     )
     add("--no-deduplicate", action="store_true", help="compute rows that ask for the same anew")
-    add("--progress", choices=["bar", "json", "none"], help="a bar, JSON lines on standard error, or nothing [default: a bar on a terminal]")
     add("--progress-interval", type=int, default=200, metavar="MILLISECONDS", help="the least time between two reports of progress")
+    _add_report_options(parser)
+
+
+def _add_report_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what is told").add_argument
+    add("--progress", choices=["bar", "json", "none"], help="a bar, JSON lines on standard error, or nothing [default: a bar on a terminal]")
     add("--report", choices=["text", "json"], default="text", help="what the run came to [default: %(default)s]")
 
 
@@ -113,6 +126,15 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     add("--pooling-type", choices=["LAST", "MEAN", "CLS"], help="which hidden states embeddings are made of")
     add("--tool-call-parser", metavar="NAME", help="how the model writes calls of functions")
     add("--reasoning-parser", metavar="NAME", help="how the model marks what it says to itself")
+    add(
+        "--lora-modules",
+        type=_named_folder,
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="adapters in PEFT's format, and the names by which requests ask for them",
+    )
     add("--threads", type=int, metavar="N", help="threads that compute [default: one for each processor]")
     add("--seed", type=int, default=0, help="for requests without a seed of their own [default: %(default)s]")
     add(
@@ -124,7 +146,7 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_batch(options: argparse.Namespace) -> int:
-    show = options.progress or ("bar" if sys.stderr.isatty() else "none")
+    show = _show(options)
     try:
         report = run_batch(
             options.input,
@@ -150,6 +172,26 @@ def _run_batch(options: argparse.Namespace) -> int:
     return _exit_code(report)
 
 
+def _curate(options: argparse.Namespace) -> int:
+    show = _show(options)
+    try:
+        with LLM(options.model, **_engine(options)) as llm:
+            report = command.run(llm, options, show == "bar", _print_progress if show == "json" else None)
+    except Interrupted as interrupt:
+        print(interrupt, file=sys.stderr)
+        return 130
+    except (VllmBatchError, OSError, ValueError, TypeError, OverflowError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(report.to_dict()) if options.report == "json" else report)
+    return 3 if report.rejected else 0
+
+
+def _show(options: argparse.Namespace) -> str:
+    show: str = options.progress or ("bar" if sys.stderr.isatty() else "none")
+    return show
+
+
 def _engine(options: argparse.Namespace) -> dict[str, Any]:
     guesses = {
         "num_speculative_tokens": options.num_speculative_tokens,
@@ -173,6 +215,7 @@ def _engine(options: argparse.Namespace) -> dict[str, Any]:
         "seed": options.seed,
         "chat_template_time": options.chat_template_date,
         "served_model_name": options.served_model_name,
+        "lora_modules": dict(options.lora_modules),
     }
 
 
@@ -197,6 +240,13 @@ def _boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"expected true or false, found {text}")
     return text == "true"
+
+
+def _named_folder(text: str) -> tuple[str, str]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"expected NAME=FOLDER, found {text}")
+    return name, folder
 
 
 def _day(text: str) -> datetime.datetime:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
-__all__ = ["EngineError", "FailedRequestsWarning", "Interrupted", "LoadError", "RequestError", "RunError", "VllmBatchError"]
+__all__ = [
+    "CurationError",
+    "EngineError",
+    "FailedRequestsWarning",
+    "Interrupted",
+    "LabelStudioError",
+    "LoadError",
+    "RequestError",
+    "RunError",
+    "SchemaError",
+    "VllmBatchError",
+]
 
 _T = TypeVar("_T")
 
@@ -61,13 +72,44 @@ class RunError(VllmBatchError):
         """With ``validation_failed``: ``code``, ``message``, ``param`` and ``line`` of each problem in the file."""
 
 
+class SchemaError(VllmBatchError, ValueError):
+    """A document is no schema that can be used, or cannot be registered; or answers cannot be migrated."""
+
+    def __init__(self, message: str, code: str, diagnostics: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(message, code, diagnostics)
+        self.diagnostics: list[dict[str, Any]] = diagnostics or []
+        """With ``invalid_schema``: ``code``, ``severity`` (``error`` or ``warning``), ``path`` (a JSON pointer), ``message`` and
+        perhaps ``help`` of everything that is wrong or strange, in the order of the document."""
+
+
+class CurationError(VllmBatchError):
+    """Records cannot be read, asked about, reviewed, frozen or exported."""
+
+    def __init__(self, message: str, code: str, problems: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(message, code, problems)
+        self.problems: list[dict[str, Any]] = problems or []
+        """With ``unusable_record``: ``code`` and ``message`` of everything for which it cannot be reviewed."""
+
+
+class LabelStudioError(CurationError):
+    """A review server did not do what it was to do. What it has by then, it keeps."""
+
+    def __init__(self, message: str, code: str, status: int | None = None, is_retryable: bool = False) -> None:
+        VllmBatchError.__init__(self, message, code, status, is_retryable)
+        self.problems = []
+        self.status = status
+        """The HTTP status, if the server answered."""
+        self.is_retryable = is_retryable
+        """Whether the same call may succeed a moment later."""
+
+
 class Interrupted(KeyboardInterrupt, Generic[_T]):
     """Ctrl-C, or the stop button of a notebook. What was done until then is in ``partial``; the engine goes on."""
 
     def __init__(self, message: str, partial: _T) -> None:
         super().__init__(message)
         self.partial = partial
-        """The outputs, those of unfinished prompts with the error ``request_aborted``; or the report of a batch run."""
+        """The outputs, those of unfinished prompts with the error ``request_aborted``; or what a run came to."""
 
 
 class FailedRequestsWarning(UserWarning):

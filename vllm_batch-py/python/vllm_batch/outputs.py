@@ -97,6 +97,17 @@ class CompletionOutput:
     """What the model said to itself, if the engine has a ``reasoning_parser``."""
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     """The functions that it called, as OpenAI writes them."""
+    response_model: Any = field(default=None, repr=False, compare=False)
+    """The pydantic model that ``structured_outputs`` named."""
+
+    @property
+    def parsed(self) -> Any:
+        """The answer as an object of the pydantic model that ``StructuredOutputsParams(json=Model)`` named; ``None`` without one.
+
+        Raises:
+            pydantic.ValidationError: a ``ValueError``; the answer was cut off, or breaks a rule that no JSON Schema says.
+        """
+        return None if self.response_model is None else self.response_model.model_validate_json(self.text)
 
     def finished(self) -> bool:
         """Whether the answer is whole."""

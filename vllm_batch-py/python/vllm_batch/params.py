@@ -32,6 +32,19 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
+def closed(schema: Any) -> Any:
+    """A JSON Schema of pydantic's whose objects have no other properties, unless they say so. Pydantic ignores those, but a model
+    might go on with them."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: closed(value) for key, value in schema.items()}
+    # A field that is called `type` is described by an object.
+    is_object = found.get("type") == "object" and "properties" in found
+    return {"additionalProperties": False, **found} if is_object else found
+
+
 def _set(params: Any) -> dict[str, Any]:
     """The fields of parameters that say something."""
     named = ((entry.name, getattr(params, entry.name)) for entry in fields(params))
@@ -43,7 +56,9 @@ class StructuredOutputsParams:
     """What answers must look like; exactly one of the first five."""
 
     json: str | dict[str, Any] | type | None = None
-    """A JSON Schema, as a dict, as its JSON, or as a pydantic model (a class with ``model_json_schema``)."""
+    """A JSON Schema, as a dict, as its JSON, or as a pydantic model (a class with ``model_json_schema``), of which
+    ``output.outputs[0].parsed`` is an object then. Objects of a pydantic model have no properties that it does not name, unless it
+    allows them."""
     regex: str | None = None
     choice: list[str] | None = None
     grammar: str | None = None
@@ -64,7 +79,7 @@ class StructuredOutputsParams:
         body = _set(self)
         schema = getattr(body.get("json"), "model_json_schema", None)
         if schema is not None:
-            body["json"] = schema()
+            body["json"] = closed(schema())
         return body
 
 
@@ -189,6 +204,12 @@ class SamplingParams:
             RequestError: a parameter is outside its domain, or not implemented.
         """
         return Task.generate(to_json(self.to_body()))
+
+    @property
+    def response_model(self) -> Any:
+        """The pydantic model that answers are objects of, if ``structured_outputs`` has one."""
+        model = getattr(self.structured_outputs, "json", None)
+        return model if hasattr(model, "model_validate_json") else None
 
     def clone(self) -> SamplingParams:
         """A copy that shares nothing."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypedDict, Union
+from typing import Any, NamedTuple, TypedDict, Union
 
 from ._native import Request, Task
 from .errors import RequestError
 from .params import PoolingParams, SamplingParams, scoring_task, to_json
 from .work import Row
 
-__all__ = ["ChatOptions", "Conversation", "Prompt", "Rows"]
+__all__ = ["Asked", "ChatOptions", "Conversation", "Prompt", "Rows"]
 
 
 Prompt = Union[str, Sequence[int], Mapping[str, Any]]
@@ -35,6 +35,18 @@ class ChatOptions(TypedDict, total=False):
     documents: Sequence[Mapping[str, Any]] | None
     reasoning_effort: str | None
     include_reasoning: bool
+
+
+class Asked(NamedTuple):
+    """What is asked of prompts with the same parameters."""
+
+    task: Task
+    response_model: Any = None
+    """The pydantic model that answers are objects of."""
+
+    @classmethod
+    def by(cls, params: SamplingParams | PoolingParams) -> Asked:
+        return cls(params.to_task(), getattr(params, "response_model", None))
 
 
 class Rows:
@@ -66,13 +78,13 @@ class Rows:
     ) -> list[Row]:
         each = _several(prompts)
         tasks = _tasks(pooling_params or PoolingParams(), "pooling_params", len(each))
-        return [self.text(prompt, task, 0, lora_request) for prompt, task in zip(each, tasks)]
+        return [self.text(prompt, asked, 0, lora_request) for prompt, asked in zip(each, tasks)]
 
-    def text(self, prompt: Prompt, task: Task, priority: int, lora_request: str | None) -> Row:
+    def text(self, prompt: Prompt, asked: Asked, priority: int, lora_request: str | None) -> Row:
         content = _content(prompt)
         request_id = self._next_id()
-        request = Request(request_id, content, task, priority, lora_request)
-        return Row(request_id, request, content if isinstance(content, str) else None)
+        request = Request(request_id, content, asked.task, priority, lora_request)
+        return Row(request_id, request, content if isinstance(content, str) else None, response_model=asked.response_model)
 
     def chats(
         self,
@@ -87,15 +99,15 @@ class Rows:
         tasks = _tasks(sampling_params or SamplingParams(), "sampling_params", len(each))
         priorities = _for_each(0 if priority is None else priority, "priority", len(each))
         rows = zip(each, tasks, priorities)
-        return [self.chat(chat, task, options, priority, lora_request) for chat, task, priority in rows]
+        return [self.chat(chat, asked, options, priority, lora_request) for chat, asked, priority in rows]
 
     def chat(
-        self, conversation: Conversation, task: Task, options: ChatOptions, priority: int, lora_request: str | None
+        self, conversation: Conversation, asked: Asked, options: ChatOptions, priority: int, lora_request: str | None
     ) -> Row:
         request_id = self._next_id()
         body = to_json({"messages": list(conversation), **options})
-        request = _or_error(Request.chat, request_id, body, task, priority, lora_request)
-        return Row(request_id, request, is_chat=True)
+        request = _or_error(Request.chat, request_id, body, asked.task, priority, lora_request)
+        return Row(request_id, request, is_chat=True, response_model=asked.response_model)
 
     def scored(
         self,
@@ -107,8 +119,8 @@ class Rows:
     ) -> list[Row]:
         names: tuple[str | int, ...] = (*(labels or ()), *(label_token_ids or ()))
         if data_2 is None:
-            task = scoring_task(labels, label_token_ids, truncate_prompt_tokens)
-            return [self.text(prompt, task, 0, None)._replace(labels=names) for prompt in _several(data_1)]
+            asked = Asked(scoring_task(labels, label_token_ids, truncate_prompt_tokens))
+            return [self.text(prompt, asked, 0, None)._replace(labels=names) for prompt in _several(data_1)]
         body = {
             "text_1": data_1,
             "text_2": data_2,
@@ -151,12 +163,12 @@ def _for_each(value: Any, name: str, count: int) -> Sequence[Any]:
     return value
 
 
-def _tasks(params: Any, name: str, count: int) -> Iterator[Task]:
+def _tasks(params: Any, name: str, count: int) -> Iterator[Asked]:
     """The tasks of parameters; those that are the same are made once."""
-    made: dict[int, Task] = {}
+    made: dict[int, Asked] = {}
     for each in _for_each(params, name, count):
         if id(each) not in made:
-            made[id(each)] = each.to_task()
+            made[id(each)] = Asked.by(each)
         yield made[id(each)]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .base import BaseLLM
     from .work import Completed
 
-__all__ = ["Map"]
+__all__ = ["Map", "adapter"]
 
 CHUNK = 1024
 """Rows that are turned into objects of Python at a time."""
@@ -50,7 +50,7 @@ class Map:
         window: int | None = None,
     ) -> None:
         self._engine = engine
-        self._table = _adapter(table)
+        self._table = adapter(table)
         self._prompt = prompt
         self._system = system
         self._params = (sampling_params or SamplingParams()).clone()
@@ -287,7 +287,8 @@ class _Dataset(_Rows):
         return table
 
 
-def _adapter(table: Any) -> _Rows:
+def adapter(table: Any) -> _Rows:
+    """How the rows of a table are read, and columns added."""
     kind = type(table)
     library = kind.__module__.split(".")[0]
     adapters: dict[tuple[str, str], type[_Rows]] = {
@@ -296,9 +297,9 @@ def _adapter(table: Any) -> _Rows:
         ("pyarrow", "Table"): _Arrow,
         ("datasets", "Dataset"): _Dataset,
     }
-    adapter = adapters.get((library, kind.__name__))
-    if adapter is not None:
-        return adapter(table)
+    known = adapters.get((library, kind.__name__))
+    if known is not None:
+        return known(table)
     if isinstance(table, Sequence) and all(isinstance(row, Mapping) for row in table[:1]):
         return _Rows(table)
     if hasattr(table, "__arrow_c_stream__"):

@@ -38,6 +38,8 @@ class Row(NamedTuple):
     is_chat: bool = False
     labels: tuple[str | int, ...] = ()
     """What labels are called whose scores were asked for."""
+    response_model: Any = None
+    """The pydantic model that answers are objects of."""
 
 
 class Completed(Generic[Out]):
@@ -165,6 +167,9 @@ class Completed(Generic[Out]):
             end.prompt = self._decode(end.prompt_token_ids)
         for label, name in zip(getattr(end.outputs, "labels", ()), row.labels):
             label.label = name
+        if row.response_model is not None:
+            for answer in end.outputs:
+                answer.response_model = row.response_model
         return end
 
     def _check(self, index: int, output: Any, raise_on_error: bool) -> None:

@@ -31,6 +31,7 @@ mod prompt;
 mod question;
 mod read;
 mod record;
+mod record_json;
 mod registry;
 mod schema;
 mod select;
@@ -55,6 +56,9 @@ pub use read::{OptionValues, ReadSchema, SchemaReader};
 pub use record::{
     Agent, AgentKind, Provenance, Record, Response, ResponseStatus, ScoreKind, Suggestion, SuggestionSet,
 };
+pub use record_json::RecordError;
+#[cfg(feature = "jobs")]
+pub(crate) use record_json::{ResponseJson, SetJson};
 pub use registry::{
     Bump, Change, ChangeKind, ChangedAnswer, LossReason, LostAnswer, MigrationReport, RecordMigration, RecordsReport,
     RegistryError, SchemaDiff, SchemaFile, SchemaFolder, SchemaRegistry,

@@ -20,6 +20,6 @@ pub mod tasks;
 
 #[cfg(feature = "label-studio")]
 pub use carry::{CarryOptions, CarryReport};
-pub use curation::{CurationError, CurationPipeline, CurationReport, Rejection, Stage};
+pub use curation::{CurationError, CurationPipeline, CurationReport, Rejection, Stage, batch_line};
 #[cfg(feature = "label-studio")]
-pub use review::{RejectedRecord, ReviewReport};
+pub use review::{Originals, RejectedRecord, ReviewReport};

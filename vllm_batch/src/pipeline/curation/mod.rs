@@ -27,6 +27,7 @@ use crate::engine::BatchEngine;
 
 pub use error::CurationError;
 pub use report::{CurationReport, Rejection, Stage};
+pub use rows::batch_line;
 
 type Result<T> = std::result::Result<T, CurationError>;
 
@@ -194,7 +195,7 @@ impl<'a> CurationPipeline<'a> {
             if let (_, Ok(record)) = record.map_err(at(path))?
                 && let Ok(request) = self.schema.request(&record, &self.options)
             {
-                file.write(&rows::line(&request, model))?;
+                file.write(&batch_line(&request, model))?;
             }
         }
         file.finish()

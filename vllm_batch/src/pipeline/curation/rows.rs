@@ -7,8 +7,21 @@ use crate::batch::{BatchRequestInput, BatchRequestOutput, ChatChoice, ChatTokenL
 use crate::output::{CompletionOutput, FinishReason, RequestOutput, TokenLogprob, TokenLogprobs, Usage};
 use crate::request::{OutputFormat, Prompt, Request, SamplingParams};
 
-/// The line of a request that [`CompiledSchema::request`](crate::curate::CompiledSchema::request) made. Read as a line of a batch file, it is that request.
-pub(in crate::pipeline) fn line(request: &Request, model: &str) -> BatchRequestInput {
+/// The line of a batch file of a request that [`CompiledSchema::request`](crate::curate::CompiledSchema::request) made: read again,
+/// it is that request.
+///
+/// # Example
+/// ```
+/// use vllm_batch::curate::{Record, RequestOptions, SchemaRegistry};
+/// use vllm_batch::pipeline::batch_line;
+///
+/// let schema = SchemaRegistry::builtin().get("cv_parsing").expect("it is built in");
+/// let record = Record::new("cv-1").with_field("resume_text", "Ann, eight years of Rust");
+/// let line = batch_line(&schema.request(&record, &RequestOptions::default())?, "qwen3-8b");
+/// assert_eq!((line.custom_id.as_str(), &line.body["model"]), ("cv-1", &"qwen3-8b".into()));
+/// # Ok::<(), vllm_batch::curate::PromptError>(())
+/// ```
+pub fn batch_line(request: &Request, model: &str) -> BatchRequestInput {
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(model));
     if let Prompt::Messages(messages) = &request.prompt {

@@ -30,7 +30,7 @@ fn a_line_of_the_batch_file_is_the_schema_s_request() {
             options.clone().with_logprobs(true).with_n(3).with_temperature(0.7).with_seed(5).with_max_tokens(9);
         for options in [options.clone(), varied, options.with_form(AnswerForm::Template)] {
             let Ok(request) = schema.request(&record, &options) else { continue };
-            let line = serde_json::to_vec(&rows::line(&request, "m")).unwrap();
+            let line = serde_json::to_vec(&batch_line(&request, "m")).unwrap();
             assert_eq!(BatchLine::parse(&line, 1, &spec).unwrap().requests, [request]);
             compared += 1;
         }

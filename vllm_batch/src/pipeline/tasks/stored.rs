@@ -10,8 +10,8 @@ use sqlx::any::AnyRow;
 use super::TaskStoreError;
 use super::error::Stop;
 use crate::curate::{
-    Agent, Answer, CompiledSchema, GoldDecision, Ident, Provenance, Record, Response, ResponseStatus, SchemaRef,
-    ScoreKind, Strategy, Suggestion, SuggestionSet,
+    CompiledSchema, GoldDecision, Record, Response, ResponseJson, ResponseStatus, SchemaRef, SetJson, Strategy,
+    SuggestionSet,
 };
 use crate::jobs::sql::{integer, text};
 
@@ -87,40 +87,11 @@ struct Written<'a> {
 struct Read {
     fields: Map<String, Value>,
     metadata: Map<String, Value>,
-    suggestions: Vec<ReadSet>,
-    responses: Vec<ReadResponse>,
+    suggestions: Vec<SetJson>,
+    responses: Vec<ResponseJson>,
     notes: BTreeMap<String, ResponseNote>,
     gold: Option<bool>,
     gold_by: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct ReadSet {
-    agent: Named,
-    suggestions: Vec<ReadSuggestion>,
-    provenance: Provenance,
-}
-
-#[derive(Deserialize)]
-struct ReadSuggestion {
-    question: String,
-    answer: Value,
-    score: Option<f64>,
-    score_kind: ScoreKind,
-}
-
-#[derive(Deserialize)]
-struct ReadResponse {
-    agent: Named,
-    answers: Map<String, Value>,
-    status: ResponseStatus,
-    prefilled: Option<bool>,
-    lead_time: Option<f64>,
 }
 
 /// A row of the table.
@@ -161,54 +132,15 @@ impl TaskRow {
         let wrong = |error| damaged(&self.id, &error);
         let mut record = Record::new(self.record_id);
         (record.fields, record.metadata, record.gold) = (read.fields, read.metadata, read.gold);
-        record.suggestions = read
-            .suggestions
-            .into_iter()
-            .map(|set| set.open(schema))
-            .collect::<std::result::Result<_, _>>()
-            .map_err(wrong)?;
-        record.responses = read
-            .responses
-            .into_iter()
-            .map(|one| one.open(schema))
-            .collect::<std::result::Result<_, _>>()
-            .map_err(wrong)?;
+        let sets = read.suggestions.iter().map(|set| set.open(schema));
+        record.suggestions = sets.collect::<std::result::Result<_, _>>().map_err(wrong)?;
+        let responses = read.responses.iter().map(|response| response.open(schema));
+        record.responses = responses.collect::<std::result::Result<_, _>>().map_err(wrong)?;
         let mut task = ReviewTask::new(schema, record, self.created_at);
         (task.notes, task.gold_by, task.version) = (read.notes, read.gold_by, self.version);
         task.updated_at = self.updated_at;
         Ok(task)
     }
-}
-
-impl ReadSet {
-    fn open(self, schema: &CompiledSchema) -> std::result::Result<SuggestionSet, String> {
-        let read = |one: ReadSuggestion| {
-            let (question, answer) = answer(schema, &one.question, &one.answer)?;
-            let suggestion = Suggestion::new(question, answer);
-            Ok::<_, String>(match one.score {
-                Some(score) => suggestion.with_score(score, one.score_kind),
-                None => suggestion,
-            })
-        };
-        let suggestions = self.suggestions.into_iter().map(read).collect::<std::result::Result<_, _>>()?;
-        Ok(SuggestionSet::new(Agent::model(self.agent.name), suggestions, self.provenance))
-    }
-}
-
-impl ReadResponse {
-    fn open(self, schema: &CompiledSchema) -> std::result::Result<Response, String> {
-        let read = |(question, value): (&String, &Value)| answer(schema, question, value);
-        let answers = self.answers.iter().map(read).collect::<std::result::Result<_, _>>()?;
-        let mut response = Response::submitted(self.agent.name, answers);
-        (response.status, response.prefilled, response.lead_time) = (self.status, self.prefilled, self.lead_time);
-        Ok(response)
-    }
-}
-
-fn answer(schema: &CompiledSchema, question: &str, value: &Value) -> std::result::Result<(Ident, Answer), String> {
-    let answer = schema.read_answer(question, value).map_err(|error| error.to_string())?;
-    let id = question.parse().map_err(|error: crate::curate::InvalidIdent| error.to_string())?;
-    Ok((id, answer))
 }
 
 fn damaged(id: &str, error: &impl ToString) -> TaskStoreError {
