@@ -107,8 +107,9 @@ def test_an_interrupted_run_can_be_resumed(tmp_path: Path, interrupt_when: Calla
     llm = ScriptedLLM(held=True)
     llm.release(4)
     interrupt_when(lambda: llm.stats.finished == 4)
+    # Without a bar: one that an interrupt leaves half made warns of itself.
     with pytest.raises(Interrupted, match="4 of 10 rows") as raised:
-        run_batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", model=llm)
+        run_batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", model=llm, use_tqdm=False)
     report = raised.value.partial
     assert (report.status, report.completed) == ("cancelled", 4) and len(rows(tmp_path / "out.jsonl")) == 4
     report = run_batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", model=ScriptedLLM())
