@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,18 @@ REPOSITORY = Path(__file__).parents[2]
 def golden() -> Path:
     """The folder of batch files and their rows."""
     return REPOSITORY / "vllm_batch/tests/data/batch"
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Path:
+    """The folder of a model that loads in a millisecond and says nothing of sense."""
+    return REPOSITORY / "vllm_batch/tests/data/arch/llama"
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter() -> Path:
+    """The folder of an adapter for the tiny model."""
+    return REPOSITORY / "vllm_batch/tests/data/lora"
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +57,34 @@ def echo() -> Iterator[ScriptedLLM]:
     """A model that answers with the prompt."""
     with ScriptedLLM() as llm:
         yield llm
+
+
+@pytest.fixture
+def resident() -> Callable[[], int]:
+    """Says how many bytes of memory this process has."""
+
+    def read() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    return read
+
+
+@pytest.fixture
+def interrupt_when() -> Iterator[Callable[[Callable[[], bool]], None]]:
+    """Sends what Ctrl-C sends once a condition holds."""
+    threads: list[threading.Thread] = []
+
+    def run(condition: Callable[[], bool]) -> None:
+        while not condition():
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def start(condition: Callable[[], bool]) -> None:
+        # Python loses an interrupt that comes while a finalizer runs, such as that of another test's event loop.
+        gc.collect()
+        threads.append(threading.Thread(target=run, args=[condition]))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join()

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,22 +150,28 @@ def test_a_map_goes_on_where_it_was(tmp_path: Path) -> None:
     assert llm.map(RECORDS[:1], "Sing {word}!", resume=path)[0]["output"] == "SING TREE!"
 
 
-def test_an_interrupt_gives_the_table_so_far() -> None:
+def test_an_interrupt_gives_the_table_so_far(interrupt_when: Callable[[Callable[[], bool]], None]) -> None:
     llm = ScriptedLLM(held=True)
     llm.release(1)
-
-    def interrupt() -> None:
-        while llm.stats.finished < 1:
-            time.sleep(0.001)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
+    interrupt_when(lambda: llm.stats.finished == 1)
     with pytest.raises(Interrupted, match="1 of 3 rows") as raised:
         llm.map(RECORDS, "Say {word}!")
-    thread.join()
     rows = raised.value.partial
     assert rows[0]["output"] == "Say tree!" and [row["error"] is None for row in rows] == [True, False, False]
+
+
+def test_a_long_table_takes_memory_for_its_answers_only(resident: Callable[[], int]) -> None:
+    def prompt(row: dict[str, Any]) -> str:
+        return f"{row['n']}" + "x" * 4096
+
+    table = pyarrow.table({"n": range(100_000)})
+    llm = ScriptedLLM(lambda messages: "x")
+    llm.map(table.slice(0, 1000), prompt)
+    before = resident()
+    answered = llm.map(table, prompt)
+    assert answered["output"].to_pylist() == ["x"] * 100_000 and answered["error"].null_count == 100_000
+    # All prompts at once would be 400 MB.
+    assert resident() - before < 64 << 20
 
 
 def test_asynchronous_maps() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_batch import LLM, RequestError, RequestOutput, SamplingParams
+from vllm_batch import LLM, PoolingParams, RequestError, RequestOutput, SamplingParams
 from vllm_batch.sampling_params import StructuredOutputsParams
 
 PROMPTS = [
@@ -94,6 +94,22 @@ def test_multi_prompt_tokens(demo: LLM) -> None:
     assert [output.outputs for output in bare] == [output.outputs for output in wrapped]
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_embeddings_of_tokens(demo: LLM, count: int) -> None:
+    ids = [[1000 + id for id in row] for row in TOKEN_IDS[:count]]
+    bare, wrapped = demo.embed(ids), demo.embed([{"prompt_token_ids": row} for row in ids])
+    assert [output.outputs for output in bare] == [output.outputs for output in wrapped]
+    assert [output.prompt_token_ids for output in bare] == ids
+
+
+def test_multiple_pooling_params(demo: LLM) -> None:
+    params = [PoolingParams(dimensions=size) for size in (8, 16, 32, 64)]
+    assert [len(output.outputs.embedding) for output in demo.embed(PROMPTS, pooling_params=params)] == [8, 16, 32, 64]
+    with pytest.raises(ValueError, match="4 prompts and 3 values"):
+        demo.embed(PROMPTS, pooling_params=params[:3])
+    assert [len(output.outputs.embedding) for output in demo.embed(PROMPTS, pooling_params=params[0])] == [8] * 4
+
+
 def test_texts_may_be_wrapped(demo: LLM) -> None:
     greedy = SamplingParams(temperature=0, max_tokens=4)
     bare, wrapped = demo.generate(PROMPTS, greedy), demo.generate([{"prompt": text} for text in PROMPTS], greedy)
@@ -172,6 +188,13 @@ def test_a_prompt_that_is_too_long_fails_alone(demo: LLM) -> None:
 # test_prompt_logprobs.py
 
 
+def test_prompt_logprobs_of_a_long_prompt(demo_model: Path) -> None:
+    params = SamplingParams(top_p=0.9, top_k=50, temperature=0.8, prompt_logprobs=10, max_tokens=1)
+    with LLM(demo_model, max_model_len=1100) as llm:
+        output = llm.generate(list(range(1024)), params)[0]
+    assert output.prompt_logprobs is not None and len(output.prompt_logprobs) == 1024
+
+
 def test_prompt_logprobs(demo: LLM) -> None:
     params = SamplingParams(top_p=0.9, top_k=50, temperature=0.8, prompt_logprobs=10, max_tokens=1)
     output = demo.generate(list(range(256)), params)[0]
@@ -239,6 +262,44 @@ def test_json_of_a_pydantic_model(demo: LLM) -> None:
         assert json.loads(output.outputs[0].text)["kind"] in ("sedan", "SUV")
 
 
+def test_any_json_object(demo: LLM) -> None:
+    params = SamplingParams(n=2, max_tokens=400, structured_outputs=StructuredOutputsParams(json_object=True))
+    shape = demo.generate('{"name": "John Smith", "age": 31} is a short JSON object. Another short one:', params)[0]
+    texts = [answer.text for answer in shape.outputs if answer.finish_reason == "stop"]
+    assert len(shape.outputs) == 2 and all(isinstance(json.loads(text), dict) for text in texts)
+    assert all(answer.text.startswith("{") for answer in shape.outputs)
+
+
+MULTIPLES = {
+    "type": "object",
+    "properties": {
+        "score": {"type": "integer", "multipleOf": 5, "minimum": 0, "maximum": 100},
+        "tags": {"type": "array", "items": {"type": "string", "minLength": 10, "maxLength": 20}, "maxItems": 2},
+        "description": {"type": "string", "minLength": 50, "maxLength": 50},
+    },
+    "required": ["score", "tags", "description"],
+    "additionalProperties": False,
+}
+
+
+def test_a_schema_that_other_libraries_refuse(demo: LLM) -> None:
+    # Twice with the same parameters: a call leaves them as they were.
+    params = SamplingParams(max_tokens=200, structured_outputs=StructuredOutputsParams(json=MULTIPLES))
+    for output in demo.generate(PROMPTS[:2], params, raise_on_error=True) + demo.generate(PROMPTS[:2], params):
+        answer = json.loads(output.outputs[0].text)
+        assert answer["score"] % 5 == 0 and all(10 <= len(tag) <= 20 for tag in answer["tags"])
+        assert len(answer["description"]) == 50
+
+
+def test_no_additional_properties(demo: LLM) -> None:
+    properties = {name: {"type": "string", "maxLength": 8} for name in ("a1", "a2", "a3")}
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    formats = StructuredOutputsParams(json=schema, disable_any_whitespace=True, disable_additional_properties=True)
+    params = SamplingParams(temperature=0, max_tokens=200, structured_outputs=formats)
+    output = demo.chat(chat("Write a large JSON object: a1=b1, a2=b2, ..., a20=b20."), params, raise_on_error=True)[0]
+    assert json.loads(output.outputs[0].text).keys() == properties.keys()
+
+
 def test_several_answers(demo: LLM) -> None:
     for output in structured(demo, n=2, choice=["Python", "Rust", "Haskell"]):
         assert [answer.index for answer in output.outputs] == [0, 1]
@@ -264,6 +325,15 @@ def test_embed(demo: LLM) -> None:
     outputs = demo.embed(PROMPTS)
     assert [len(output.outputs.embedding) for output in outputs] == [576] * 4
     assert all(math.isclose(math.hypot(*output.outputs.embedding), 1, rel_tol=1e-4) for output in outputs)
+
+
+def test_normalize(demo: LLM) -> None:
+    default, scaled, plain = (
+        demo.embed(PROMPTS[0], pooling_params=PoolingParams(use_activation=use))[0].outputs.embedding for use in (None, True, False)
+    )
+    length = math.hypot(*plain)
+    assert default == scaled and abs(length - 1) > 0.01
+    assert all(math.isclose(value / length, other, abs_tol=1e-5) for value, other in zip(plain, scaled))
 
 
 def test_score_pairs_and_labels(demo: LLM) -> None:

@@ -251,6 +251,7 @@ class BaseLLM:
         schema: dict[str, Any] | str | type | None = None,
         sampling_params: SamplingParams | None = None,
         system: str | None = None,
+        seed_from: PromptOf | None = None,
         output_column: str = "output",
         error_column: str = "error",
         resume: str | os.PathLike[str] | None = None,
@@ -260,13 +261,16 @@ class BaseLLM:
         """Asks about each row of a table, and returns the table with the answers in new columns.
 
         Args:
-            table: Of pandas, Polars, Arrow (a ``Table``, or anything with ``__arrow_c_stream__``) or Hugging Face datasets, or a
-                list of dicts. The same comes back; its own columns are shared, not copied.
+            table: Of pandas, Polars, Arrow (a ``Table``, or anything with ``__arrow_c_stream__``) or Hugging Face datasets, a
+                list of dicts, or a dict of columns. The same comes back; its own columns are shared, not copied.
             prompt: What the model is asked about a row: a template with the columns' names in braces, such as
                 ``"Is this positive? {review}"``, or a function of the row, a dict, that gives a text or messages.
             schema: What answers must look like: a JSON Schema, or a pydantic model. Its fields become the new columns.
             sampling_params: How answers are chosen; the first of several is taken.
             system: A message of the role ``system`` before each.
+            seed_from: What the random numbers of a row follow from, with the ``seed`` of ``sampling_params``: a template or a
+                function as ``prompt`` is one, such as ``"{id}"``. By default its place in the table. With it, a row has the
+                same answer in any other table, process or order.
             output_column: The new column without a ``schema``, and with one that is no object.
             error_column: What went wrong with a row, as ``code: message``, else ``None``.
             resume: A file for the answers, so that a call that was killed goes on where it was when it is made again.
@@ -290,6 +294,7 @@ class BaseLLM:
             schema=schema,
             sampling_params=sampling_params,
             system=system,
+            seed_from=seed_from,
             output_column=output_column,
             error_column=error_column,
             window=window,
@@ -304,6 +309,7 @@ class BaseLLM:
         schema: dict[str, Any] | str | type | None = None,
         sampling_params: SamplingParams | None = None,
         system: str | None = None,
+        seed_from: PromptOf | None = None,
         output_column: str = "output",
         error_column: str = "error",
         resume: str | os.PathLike[str] | None = None,
@@ -318,6 +324,7 @@ class BaseLLM:
             schema=schema,
             sampling_params=sampling_params,
             system=system,
+            seed_from=seed_from,
             output_column=output_column,
             error_column=error_column,
             window=window,

@@ -1,21 +1,25 @@
-"""A prompt for each row of a table: pandas, Polars, Arrow, Hugging Face datasets, or lists of dicts, in and out.
+"""A prompt for each row of a table: pandas, Polars, Arrow, Hugging Face datasets, lists of dicts, or dicts of columns, in and
+out.
 
-A table comes back as what it was, with new columns; the others are those of the input, not copies. No library for tables is
-imported that the table itself does not come from.
+A table comes back as what it was, with new columns; the others are those of the input, not copies.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
 import json
 import os
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
+from ._native import Task
 from .batch import Run
 from .errors import Interrupted
+from .frames import NewColumn, adapter
 from .outputs import RequestOutput
 from .params import SamplingParams, StructuredOutputsParams, to_json
 from .progress import Bar, UseTqdm
@@ -24,10 +28,7 @@ if TYPE_CHECKING:
     from .base import BaseLLM
     from .work import Completed
 
-__all__ = ["Map", "adapter"]
-
-CHUNK = 1024
-"""Rows that are turned into objects of Python at a time."""
+__all__ = ["Map"]
 
 PromptOf = Union[str, Callable[[dict[str, Any]], Any]]
 """A template with the columns' names in braces, or a function of a row that gives a text or messages."""
@@ -45,23 +46,27 @@ class Map:
         schema: dict[str, Any] | str | type | None = None,
         sampling_params: SamplingParams | None = None,
         system: str | None = None,
+        seed_from: PromptOf | None = None,
         output_column: str = "output",
         error_column: str = "error",
         window: int | None = None,
     ) -> None:
         self._engine = engine
         self._table = adapter(table)
-        self._prompt = prompt
-        self._system = system
+        self._prompt, self._system, self._seed_from = prompt, system, seed_from
         self._params = (sampling_params or SamplingParams()).clone()
-        self._fields: list[str] | None = None
+        self._error_column, self._window = error_column, window
+        answer: Any = {"type": "string"}
         if schema is not None:
             self._params.structured_outputs = StructuredOutputsParams(json=schema)
-            self._fields = _properties(self._params.structured_outputs.to_body()["json"])
-        self._output_column, self._error_column, self._window = output_column, error_column, window
+            answer = self._params.structured_outputs.to_body()["json"]
+            answer = json.loads(answer) if isinstance(answer, str) else answer
+        self._fields: dict[str, Any] = answer.get("properties", {})
         self._errors: list[str | None] = [None] * len(self._table)
-        names = self._fields or [output_column]
-        self._columns: dict[str, list[Any]] = {name: [None] * len(self._table) for name in names}
+        schemas = self._fields or {output_column: answer}
+        self._columns = {
+            name: NewColumn([None] * len(self._table), schema, answer) for name, schema in schemas.items()
+        }
         self._is_done = bytearray(len(self._table))
         taken = sorted({*self._columns, error_column} & set(self._table.names()))
         if taken:
@@ -100,23 +105,34 @@ class Map:
         return self._read(run)
 
     def _ends(self) -> Completed[RequestOutput]:
-        return self._engine.iter_chat(self._conversations(), self._params, window=self._window)
+        asked = zip(self._conversations(), self._tasks())
+        rows = (self._engine._rows.chat(messages, task, {}, 0, None) for messages, task in asked)
+        return self._engine._outputs(rows, self._window or self._engine._default_window())
+
+    def _tasks(self) -> Iterator[Task]:
+        if self._seed_from is None:
+            return itertools.repeat(self._params.to_task())
+        body = self._params.to_body()
+        return (Task.generate(to_json({**body, "seed": seed})) for seed in self._seeds(self._seed_from))
+
+    def _seeds(self, seed_from: PromptOf) -> Iterator[int]:
+        return (_seed(self._params.seed, value) for value in self._filled(seed_from))
 
     def _conversations(self) -> Iterator[list[dict[str, Any]]]:
         before = [] if self._system is None else [{"role": "system", "content": self._system}]
-        for prompt in self._prompts():
+        for prompt in self._filled(self._prompt):
             messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
             yield before + messages
 
-    def _prompts(self) -> Iterator[Any]:
-        if callable(self._prompt):
-            return (self._prompt(row) for row in self._table.rows(self._table.names()))
-        names = _named(self._prompt)
+    def _filled(self, template: PromptOf) -> Iterator[Any]:
+        """What a template or a function makes of each row."""
+        if callable(template):
+            return (template(row) for row in self._table.rows(self._table.names()))
+        names = _named(template)
         missing = sorted(set(names) - set(self._table.names()))
         if missing:
             raise ValueError(f"the table has no columns of these names: {', '.join(missing)}")
-        fill = self._prompt.format_map
-        return (fill(row) for row in self._table.rows(names))
+        return (template.format_map(row) for row in self._table.rows(names))
 
     def _put(self, index: int, output: RequestOutput) -> None:
         if output.error is not None:
@@ -138,7 +154,7 @@ class Map:
             except ValueError as error:
                 return self._put_error(index, "invalid_json", f"{error}: {text}")
         for name, column in self._columns.items():
-            column[index] = value.get(name) if self._fields else value
+            column.values[index] = value.get(name) if self._fields else value
         self._is_done[index] = True
 
     def _interrupted(self) -> Interrupted[Any]:
@@ -149,7 +165,8 @@ class Map:
         return Interrupted(message, self._result())
 
     def _result(self) -> Any:
-        return self._table.with_columns({**self._columns, self._error_column: self._errors})
+        errors = NewColumn(self._errors, {"type": "string"})
+        return self._table.with_columns({**self._columns, self._error_column: errors})
 
     @contextlib.contextmanager
     def _file(self, path: Path) -> Iterator[Run]:
@@ -159,12 +176,20 @@ class Map:
         line = {"custom_id": "", "method": "POST", "url": "/v1/chat/completions", "body": body}
         try:
             with requests.open("w", encoding="utf-8") as file:
-                for index, messages in enumerate(self._conversations()):
-                    line["custom_id"], body["messages"] = str(index), messages
+                for index, fields in enumerate(self._bodies()):
+                    line["custom_id"] = str(index)
+                    body.update(fields)
                     file.write(to_json(line) + "\n")
             yield Run(requests, path, path.with_suffix(".errors.jsonl"), window=self._window)
         finally:
             requests.unlink(missing_ok=True)
+
+    def _bodies(self) -> Iterator[dict[str, Any]]:
+        """What differs from row to row."""
+        conversations = ({"messages": messages} for messages in self._conversations())
+        if self._seed_from is None:
+            return conversations
+        return ({**fields, "seed": seed} for fields, seed in zip(conversations, self._seeds(self._seed_from)))
 
     def _read(self, run: Run) -> Any:
         for path in (run.output, run.errors or os.devnull):
@@ -188,122 +213,9 @@ def _named(template: str) -> list[str]:
     return list(dict.fromkeys(field.split(".")[0].split("[")[0] for field in fields))
 
 
-def _properties(schema: Any) -> list[str] | None:
-    """The fields of an object that a schema describes."""
-    schema = json.loads(schema) if isinstance(schema, str) else schema
-    return list(schema.get("properties", ())) or None
-
-
-class _Rows:
-    """A list of dicts."""
-
-    def __init__(self, table: Any) -> None:
-        self.table = table
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def names(self) -> list[str]:
-        return list(self.table[0]) if self.table else []
-
-    def column(self, name: str, start: int, stop: int) -> Sequence[Any]:
-        return [row[name] for row in self.table[start:stop]]
-
-    def rows(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """The values of these columns, row by row."""
-        for start in range(0, len(self), CHUNK):
-            stop = min(start + CHUNK, len(self))
-            if not names:
-                yield from ({} for _ in range(start, stop))
-            for values in zip(*(self.column(name, start, stop) for name in names)):
-                yield dict(zip(names, values))
-
-    def with_columns(self, columns: dict[str, list[Any]]) -> Any:
-        values = zip(*columns.values())
-        return [{**row, **dict(zip(columns, new))} for row, new in zip(self.table, values)]
-
-
-class _Pandas(_Rows):
-    def names(self) -> list[str]:
-        return list(self.table.columns)
-
-    def column(self, name: str, start: int, stop: int) -> Sequence[Any]:
-        values: list[Any] = self.table[name].iloc[start:stop].tolist()
-        return values
-
-    def with_columns(self, columns: dict[str, list[Any]]) -> Any:
-        import pandas
-
-        table = self.table.copy(deep=False)
-        for name, values in columns.items():
-            table[name] = pandas.Series(values, index=table.index, dtype=object)
-        return table
-
-
-class _Polars(_Rows):
-    def names(self) -> list[str]:
-        return list(self.table.columns)
-
-    def column(self, name: str, start: int, stop: int) -> Sequence[Any]:
-        values: list[Any] = self.table[name].slice(start, stop - start).to_list()
-        return values
-
-    def with_columns(self, columns: dict[str, list[Any]]) -> Any:
-        import polars
-
-        return self.table.with_columns([polars.Series(name, values) for name, values in columns.items()])
-
-
-class _Arrow(_Rows):
-    def names(self) -> list[str]:
-        return list(self.table.column_names)
-
-    def column(self, name: str, start: int, stop: int) -> Sequence[Any]:
-        values: list[Any] = self.table.column(name).slice(start, stop - start).to_pylist()
-        return values
-
-    def with_columns(self, columns: dict[str, list[Any]]) -> Any:
-        import pyarrow
-
-        table = self.table
-        for name, values in columns.items():
-            all_null = all(value is None for value in values)
-            table = table.append_column(name, pyarrow.array(values, pyarrow.string() if all_null else None))
-        return table
-
-
-class _Dataset(_Rows):
-    def names(self) -> list[str]:
-        return list(self.table.column_names)
-
-    def column(self, name: str, start: int, stop: int) -> Sequence[Any]:
-        values: list[Any] = self.table[start:stop][name]
-        return values
-
-    def with_columns(self, columns: dict[str, list[Any]]) -> Any:
-        table = self.table
-        for name, values in columns.items():
-            table = table.add_column(name, values)
-        return table
-
-
-def adapter(table: Any) -> _Rows:
-    """How the rows of a table are read, and columns added."""
-    kind = type(table)
-    library = kind.__module__.split(".")[0]
-    adapters: dict[tuple[str, str], type[_Rows]] = {
-        ("pandas", "DataFrame"): _Pandas,
-        ("polars", "DataFrame"): _Polars,
-        ("pyarrow", "Table"): _Arrow,
-        ("datasets", "Dataset"): _Dataset,
-    }
-    known = adapters.get((library, kind.__name__))
-    if known is not None:
-        return known(table)
-    if isinstance(table, Sequence) and all(isinstance(row, Mapping) for row in table[:1]):
-        return _Rows(table)
-    if hasattr(table, "__arrow_c_stream__"):
-        import pyarrow
-
-        return _Arrow(pyarrow.table(table))
-    raise TypeError(f"expected a table of pandas, Polars, Arrow or datasets, or a list of dicts, found {kind.__name__}")
+def _seed(seed: int | None, value: Any) -> int:
+    """A seed that follows from a value, the same in every process."""
+    text = value if isinstance(value, str) else to_json(value)
+    digest = hashlib.sha256(f"{seed or 0} {text}".encode("utf-8", "surrogatepass")).digest()
+    # Not negative where servers take signed numbers.
+    return int.from_bytes(digest[:8], "little") >> 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from ..params import to_json
-from ..tables import adapter
+from ..frames import adapter
 
 __all__ = ["Agent", "Harvest", "Record", "Records", "Response", "Suggestion", "SuggestionSet", "answers_of", "rows"]
 
