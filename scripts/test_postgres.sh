@@ -18,7 +18,8 @@ cargo test --release --workspace --test job_store "$@" -- --include-ignored | te
 cargo test --release --workspace --test jobs "$@" postgresql | tee --append "$dir/tests.log"
 cargo test --release --workspace --lib "$@" pipeline::tasks | tee --append "$dir/tests.log"
 if ! grep --quiet '^test postgres_keeps_to_the_contract \.\.\. ok$' "$dir/tests.log" ||
-    ! grep --quiet '^test .*_in_postgresql \.\.\. ok$' "$dir/tests.log"; then
+    ! grep --quiet '^test .*_in_postgresql \.\.\. ok$' "$dir/tests.log" ||
+    ! grep --quiet '^test pipeline::tasks::tests::events::.* \.\.\. ok$' "$dir/tests.log"; then
     echo 'the tests did not reach PostgreSQL' >&2
     exit 1
 fi

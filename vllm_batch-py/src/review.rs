@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde_json::{Value, json};
 use vllm_batch::curate::agreement::{AgreementOptions, agreement};
@@ -12,6 +13,9 @@ use crate::json::{record, records};
 use crate::llm::chosen;
 use crate::outputs::to_python;
 use crate::schema::Schema;
+
+/// More make an interval no better.
+const MAX_RESAMPLES: usize = 1_000_000;
 
 /// What is compared, and how intervals are made.
 #[derive(FromPyObject)]
@@ -24,11 +28,15 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    fn options(self) -> AgreementOptions {
+    fn options(self) -> PyResult<AgreementOptions> {
+        if !(0.0..=1.0).contains(&self.confidence) || self.num_resamples > MAX_RESAMPLES {
+            let message = format!("confidence must be from 0 to 1, and num_resamples {MAX_RESAMPLES} at most");
+            return Err(PyValueError::new_err(message));
+        }
         let mut options = AgreementOptions::default();
         (options.seed, options.num_resamples) = (self.seed, self.num_resamples);
         (options.confidence, options.include_text) = (self.confidence, self.include_text);
-        options
+        Ok(options)
     }
 }
 
@@ -41,7 +49,7 @@ pub(crate) fn agree<'py>(
     comparison: Comparison,
 ) -> PyResult<Bound<'py, PyAny>> {
     let records = records(py, &schema.compiled, json)?;
-    let options = comparison.options();
+    let options = comparison.options()?;
     let report = py.detach(|| agreement(schema.compiled.schema(), &records, &options));
     to_python(py, &report)
 }

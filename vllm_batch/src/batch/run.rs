@@ -29,6 +29,9 @@ use super::shape::{CANCELLED, EXPIRED, url_row};
 use crate::engine::BatchEngine;
 use crate::error::RequestError;
 
+/// How far a row's own priority goes, up or down.
+const MAX_PRIORITY: i32 = 1_000_000;
+
 /// How a run is done.
 pub(super) struct Settings<'a> {
     pub(super) engine: &'a dyn BatchEngine,
@@ -152,7 +155,8 @@ impl<'a> Run<'a> {
         match result {
             Ok(mut line) => {
                 for request in &mut line.requests {
-                    request.priority = request.priority.saturating_add(self.settings.priority);
+                    let own = request.priority.clamp(-MAX_PRIORITY, MAX_PRIORITY);
+                    request.priority = self.settings.priority.saturating_add(own);
                 }
                 self.open.insert(number, OpenRow::new(key, line));
                 self.filling = Some(number);

@@ -148,8 +148,8 @@ impl<'a> BatchRunner<'a> {
         self
     }
 
-    /// Is added to the priority of each row, of which the lower number is served first: with a positive one, requests of others
-    /// to the same engine go before rows that name no priority. Default 0. It changes no answer.
+    /// Is added to the priority of each row, which counts as a million at most, up or down. The lower number is served first:
+    /// with two million, all requests of others to the same engine go before the rows. Default 0. It changes no answer.
     pub fn priority(mut self, priority: i32) -> Self {
         self.priority = priority;
         self

@@ -188,8 +188,9 @@ impl EngineCore {
         events.map_err(|source| EngineError::Forward { num_tokens, num_seqs, source })
     }
 
-    /// How often a running request lost its place to others because the KV cache was full, and had to be computed
-    /// again. Many mean that `kv_cache_memory` is too small for `max_num_seqs`.
+    /// How often a running request lost its place to others, and had to be computed again: because the KV cache was full, or
+    /// for one of a higher priority. Many among requests of one priority mean that `kv_cache_memory` is too small for
+    /// `max_num_seqs`.
     pub fn num_preemptions(&self) -> u64 {
         self.num_preemptions
     }

@@ -133,6 +133,10 @@ fn parse_window(text: &str) -> Result<i64, JobError> {
 fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), JobError> {
     let [max_pairs, max_key, max_value] = METADATA;
     let is_long = |(key, value): (&String, &String)| key.chars().count() > max_key || value.chars().count() > max_value;
+    // PostgreSQL knows no such character.
+    if metadata.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
+        return Err(invalid("metadata", "it must not have the character U+0000".to_owned()));
+    }
     if metadata.len() <= max_pairs && !metadata.iter().any(is_long) {
         return Ok(());
     }

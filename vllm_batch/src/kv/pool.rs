@@ -116,6 +116,21 @@ impl BlockPool {
         num_tokens.div_ceil(self.block_size)
     }
 
+    /// How many blocks [`allocate`](Self::allocate) takes for `num_tokens` tokens of which it finds none.
+    #[must_use]
+    pub fn num_blocks_to_allocate(&self, num_tokens: usize) -> usize {
+        self.end_for(0, num_tokens)
+    }
+
+    /// How many blocks become free if all of these tables are freed: those that no other table holds.
+    pub fn num_held_by_none_but<'a>(&self, tables: impl Iterator<Item = &'a BlockTable>) -> usize {
+        let mut holders: HashMap<BlockId, u32> = HashMap::new();
+        for id in tables.flat_map(|table| &table.block_ids) {
+            *holders.entry(*id).or_default() += 1;
+        }
+        holders.into_iter().filter(|(id, count)| self.blocks[id.index()].ref_count == *count).count()
+    }
+
     /// Takes blocks for `num_tokens` tokens: first those that the prefix index finds under the leading `hashes`, up to
     /// the first that is missing, then free ones, which can no longer be found from then on. With a sliding window, only
     /// blocks that are seen by what is to be computed count as missing, and there may be fewer blocks than for all tokens.

@@ -30,8 +30,9 @@
 //! * **When the blocks run out, the last by rank is preempted**: it loses its blocks, keeps its tokens, and waits at its
 //!   old rank. In a step with such a preemption nobody is admitted.
 //! * **A higher priority makes way.** If the first one that waits finds no seat or no blocks, those that run with a lower
-//!   priority are preempted for it, the last by rank first: one that is wanted at once does not wait for answers of a
-//!   batch to end. Equal priorities never do that.
+//!   priority are preempted for it, the last by rank first, and it has its part of the budget before their prompts: one
+//!   that is wanted at once does not wait for answers of a batch to end. Equal priorities never do that, and nobody is
+//!   preempted if it would not be enough.
 //! * **Every sequence ends.** The first by rank is never preempted while another runs, and alone it always has room,
 //!   because [`Scheduler::add`] refuses what could outgrow the cache. So each step brings the first one forward.
 

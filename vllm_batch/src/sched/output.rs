@@ -7,7 +7,7 @@ use super::sequence::SequenceId;
 pub struct SchedulerOutput {
     /// The sequences that run, each once, with at least one token each.
     pub scheduled: Vec<ScheduledSequence>,
-    /// The sequences that lost their blocks before this step and wait again.
+    /// The sequences that lost their blocks before this step: they wait again, or were admitted again by this step.
     pub preempted: Vec<SequenceId>,
 }
 

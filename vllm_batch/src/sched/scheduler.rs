@@ -172,9 +172,13 @@ impl Scheduler {
         if has_room {
             self.make_way(&mut output.preempted);
         }
-        self.schedule_running(&mut budget, &mut output.scheduled);
+        self.schedule_running(&mut budget, &mut output.scheduled, |sequence| sequence.num_pending_tokens() == 1);
         if has_room {
-            self.admit(&mut budget, &mut output.scheduled);
+            self.admit_before_others(&mut budget, &mut output.scheduled);
+        }
+        self.schedule_running(&mut budget, &mut output.scheduled, |_| true);
+        if has_room {
+            self.admit(None, &mut budget, &mut output.scheduled);
         }
         output
     }
@@ -361,11 +365,16 @@ impl Scheduler {
     }
 
     /// Preempts sequences of a lower priority than the first that waits, the last by rank first, until that one has a seat and
-    /// blocks. What it may find in the prefix cache is not counted.
+    /// blocks; none of them, if that would not be enough. What it may find in the prefix cache is not counted.
     fn make_way(&mut self, preempted: &mut Vec<SequenceId>) {
         let Some((rank, first)) = self.waiting.first_key_value() else { return };
-        let (priority, num_blocks) = (rank.priority, self.config.min_blocks_for(first.num_tokens()));
-        while self.running.last().is_some_and(|last| priority < last.rank.priority) && !self.has_room_for(num_blocks) {
+        let num_blocks = self.pool.num_blocks_to_allocate(first.num_tokens());
+        let num_kept = self.running.partition_point(|sequence| sequence.rank.priority <= rank.priority);
+        let lower = self.running[num_kept..].iter().map(|sequence| &sequence.block_table);
+        if num_blocks + self.reserve(num_kept) > self.pool.num_free_blocks() + self.pool.num_held_by_none_but(lower) {
+            return;
+        }
+        while self.running.len() > num_kept && !self.has_room_for(num_blocks) {
             if let Some(last) = self.running.pop() {
                 preempted.push(last.id);
                 self.preempt(last);
@@ -375,13 +384,18 @@ impl Scheduler {
 
     /// Whether a sequence that needs so many blocks would be admitted.
     fn has_room_for(&self, num_blocks: usize) -> bool {
-        let reserve = self.expected_growth() / self.config.block_size;
-        self.running.len() < self.config.max_num_seqs && num_blocks + reserve <= self.pool.num_free_blocks()
+        let num_running = self.running.len();
+        num_running < self.config.max_num_seqs && num_blocks + self.reserve(num_running) <= self.pool.num_free_blocks()
     }
 
-    /// Tokens by which those that run are expected to outgrow their blocks.
-    fn expected_growth(&self) -> usize {
-        self.running.iter().map(|sequence| sequence.expected_growth(self.config.block_size)).sum()
+    /// Blocks that must stay free, so that the first of those that run can grow.
+    fn reserve(&self, num_running: usize) -> usize {
+        self.expected_growth(num_running) / self.config.block_size
+    }
+
+    /// Tokens by which the first of those that run are expected to outgrow their blocks.
+    fn expected_growth(&self, num_running: usize) -> usize {
+        self.running[..num_running].iter().map(|sequence| sequence.expected_growth(self.config.block_size)).sum()
     }
 
     fn preempt(&mut self, mut sequence: Sequence) {
@@ -407,23 +421,38 @@ impl Scheduler {
         self.pool.free(table);
     }
 
-    /// Spends the budget on running sequences: on those that lack one token, then on the others.
-    fn schedule_running(&mut self, budget: &mut usize, scheduled: &mut Vec<ScheduledSequence>) {
-        for lacks_one in [true, false] {
-            let sequences = self.running.iter_mut();
-            for sequence in sequences.filter(|sequence| (sequence.num_pending_tokens() == 1) == lacks_one) {
-                if self.config.enable_chunked_prefill || sequence.num_pending_tokens() <= *budget {
-                    scheduled.extend(schedule_chunk(&mut self.pool, sequence, budget));
-                }
+    /// Spends the budget on some of the running sequences that have nothing of it yet, by rank.
+    fn schedule_running(
+        &mut self,
+        budget: &mut usize,
+        scheduled: &mut Vec<ScheduledSequence>,
+        is_meant: impl Fn(&Sequence) -> bool,
+    ) {
+        let sequences = self.running.iter_mut().filter(|sequence| sequence.num_scheduled_tokens == 0);
+        for sequence in sequences.filter(|sequence| is_meant(sequence)) {
+            if self.config.enable_chunked_prefill || sequence.num_pending_tokens() <= *budget {
+                scheduled.extend(schedule_chunk(&mut self.pool, sequence, budget));
             }
         }
     }
 
-    /// Spends the rest of the budget on waiting sequences, by rank, until one finds no room.
-    fn admit(&mut self, budget: &mut usize, scheduled: &mut Vec<ScheduledSequence>) {
+    /// Spends the budget on waiting sequences of a higher priority than running ones that have nothing of it yet.
+    fn admit_before_others(&mut self, budget: &mut usize, scheduled: &mut Vec<ScheduledSequence>) {
+        let left = self.running.iter().rev().find(|one| one.num_scheduled_tokens == 0 && one.num_pending_tokens() > 0);
+        if let Some(priority) = left.map(|sequence| sequence.rank.priority) {
+            self.admit(Some(priority), budget, scheduled);
+        }
+    }
+
+    /// Spends the budget on waiting sequences, by rank, until one finds no room; only on those before a priority, if one is given.
+    fn admit(&mut self, before: Option<i32>, budget: &mut usize, scheduled: &mut Vec<ScheduledSequence>) {
         let block_size = self.config.block_size;
-        let mut growth = self.expected_growth();
+        let mut growth = self.expected_growth(self.running.len());
         while *budget > 0 && self.running.len() < self.config.max_num_seqs {
+            let first = self.waiting.first_key_value().map(|(rank, _)| rank.priority);
+            if before.is_some_and(|before| first.is_none_or(|first| first >= before)) {
+                return;
+            }
             let Some(mut sequence) = self.take_admissible(growth / block_size, *budget) else { return };
             growth += sequence.expected_growth(block_size);
             scheduled.extend(schedule_chunk(&mut self.pool, &mut sequence, budget));

@@ -16,8 +16,8 @@ use crate::jobs::{
     Batch, BatchStatus, BatchUsage, ChunkProgress, JobError, LeaseState, NewChunk, RequestCounts, TaskOutcome, metrics,
 };
 
-/// What is added to the priority of rows: live requests of the same engine are served before them.
-const PRIORITY: i32 = 1_000_000;
+/// What is added to the priority of rows: whatever they ask for, live requests of the same engine are served before them.
+const PRIORITY: i32 = 2_000_000;
 
 impl Worker {
     /// Runs what is left of a chunk, and sends its rows to the file store.

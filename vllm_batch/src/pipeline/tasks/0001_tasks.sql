@@ -18,6 +18,8 @@ CREATE TABLE curation_tasks (
     search_name TEXT NOT NULL,
     document TEXT NOT NULL,
     is_gold BIGINT NOT NULL,
+    -- Who said that it is gold or not, or empty.
+    gold_by TEXT NOT NULL,
     num_submitted BIGINT NOT NULL,
     -- -1 where fewer than two people answered.
     agreement DOUBLE PRECISION NOT NULL,
@@ -32,6 +34,7 @@ CREATE TABLE curation_tasks (
 );
 CREATE INDEX curation_tasks_uncertainty ON curation_tasks (schema_id, uncertainty DESC, lot);
 CREATE INDEX curation_tasks_disagreement ON curation_tasks (schema_id, disagreement DESC, lot);
+CREATE INDEX curation_tasks_gold_by ON curation_tasks (gold_by);
 CREATE INDEX curation_tasks_lot ON curation_tasks (schema_id, lot);
 
 -- Who works on a task, or did.

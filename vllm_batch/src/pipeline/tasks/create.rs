@@ -181,8 +181,8 @@ impl ReviewTask {
     /// Adds it; false if it is there.
     async fn insert(&self, tx: &mut Tx) -> std::result::Result<bool, Stop> {
         let insert = "INSERT INTO curation_tasks (id, schema_id, schema_version, record_id, search_name, lot, created_at, \
-                      document, is_gold, num_submitted, agreement, uncertainty, disagreement, version, updated_at) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (id) DO NOTHING";
+                      document, is_gold, gold_by, num_submitted, agreement, uncertainty, disagreement, version, updated_at) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT (id) DO NOTHING";
         let statement = Statement::new(insert)
             .bind(self.id.as_str())
             .bind(self.schema.id.as_str())
@@ -203,8 +203,8 @@ impl ReviewTask {
     ) -> std::result::Result<(), Stop> {
         self.derive(schema);
         (self.version, self.updated_at) = (self.version + 1, now);
-        let update = "UPDATE curation_tasks SET schema_version = $2, document = $3, is_gold = $4, num_submitted = $5, \
-                      agreement = $6, uncertainty = $7, disagreement = $8, version = $9, updated_at = $10 WHERE id = $1";
+        let update = "UPDATE curation_tasks SET schema_version = $2, document = $3, is_gold = $4, gold_by = $5, num_submitted = $6, \
+                      agreement = $7, uncertainty = $8, disagreement = $9, version = $10, updated_at = $11 WHERE id = $1";
         let statement = Statement::new(update).bind(self.id.as_str()).bind(self.schema.version.to_string());
         self.bind_derived(statement).execute(tx).await?;
         self.write_people(tx).await
@@ -214,6 +214,7 @@ impl ReviewTask {
         statement
             .bind(self.document())
             .bind(i64::from(self.decision.is_gold))
+            .bind(self.gold_by.as_deref().unwrap_or_default())
             .bind(self.num_submitted())
             .bind(self.decision.agreement.unwrap_or(-1.0))
             .bind(self.uncertainty)

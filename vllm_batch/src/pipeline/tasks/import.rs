@@ -97,6 +97,8 @@ impl TaskStore {
             now,
             report: ImportReport { batch_id: batch.id.clone(), schema: named.to_string(), ..ImportReport::default() },
         };
+        // Those of a try that came to no end would stay beside others.
+        self.forget_rejections(&batch.id, &named.id).await?;
         if let (Some(input), Some(field)) = (files.input, only_field(&schema)) {
             import.create_records(Lines::new(input), &field).await?;
         }
@@ -150,6 +152,16 @@ impl TaskStore {
             let mut tx = self.database.begin().await?;
             let statement = Statement::new(insert).bind(report.batch_id.as_str()).bind(schema_id);
             statement.bind(to_document(report)?).bind(now).execute(&mut tx).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn forget_rejections(&self, batch_id: &str, schema_id: &str) -> Result<()> {
+        let delete = "DELETE FROM curation_rejections WHERE batch_id = $1 AND schema_id = $2";
+        self.transaction(|| async {
+            let mut tx = self.database.begin().await?;
+            Statement::new(delete).bind(batch_id).bind(schema_id).execute(&mut tx).await?;
             Ok(tx.commit().await?)
         })
         .await

@@ -32,7 +32,7 @@ pub enum EventOutcome {
         /// What was left out of it, in words.
         left_out: Vec<String>,
     },
-    /// The response that came from it is gone.
+    /// What came from it is gone: the response, or that the record is gold.
     Removed {
         /// The task.
         task: String,
@@ -119,7 +119,11 @@ impl TaskStore {
                 return Ok(Err(IgnoredEvent::OtherVersion));
             }
             let known = task.notes.get(&response.agent.name).and_then(|note| note.external.as_ref());
-            if known.is_some_and(|known| known.id == external.id && known.updated_at >= external.updated_at) {
+            let is_newer = |known: &ExternalAnnotation| {
+                known.updated_at > external.updated_at
+                    || (known.updated_at == external.updated_at && known.id == external.id)
+            };
+            if known.is_some_and(is_newer) {
                 return Ok(Err(IgnoredEvent::NotNewer));
             }
             if annotation["ground_truth"] == true && annotation["was_cancelled"] != true {
@@ -169,26 +173,28 @@ impl TaskStore {
         dropped.await
     }
 
-    /// Takes the response away that came from an annotation, unless the person has said something else since.
+    /// Takes away what came from an annotation: the response, unless the person has said something else since, and the mark of gold.
     async fn drop_response(&self, tx: &mut Tx, external: &str, now: i64) -> std::result::Result<EventOutcome, Stop> {
-        let select = "SELECT task_id, annotator FROM curation_people WHERE external_id = $1";
-        let Some(row) = Statement::new(select).bind(external).row(tx).await? else {
+        let select = "SELECT task_id FROM curation_people WHERE external_id = $1 \
+                      UNION SELECT id FROM curation_tasks WHERE gold_by = $2";
+        let Some(row) = Statement::new(select).bind(external).bind(external).row(tx).await? else {
             return Ok(ignored(IgnoredEvent::UnknownRecord));
         };
-        let (id, annotator) = (text(&row, "task_id")?, text(&row, "annotator")?);
         let change = |task: &mut ReviewTask, _: &CompiledSchema| {
             if task.gold_by.as_deref() == Some(external) {
                 task.mark(None, external);
             }
-            let known = task.notes.get(&annotator).and_then(|note| note.external.as_ref());
-            let is_its = known.is_some_and(|known| known.id == external);
-            if is_its {
+            let is_its = |known: &ExternalAnnotation| known.id == external;
+            let mut notes = task.notes.iter();
+            let annotator =
+                notes.find(|(_, note)| note.external.as_ref().is_some_and(is_its)).map(|(name, _)| name.clone());
+            if let Some(annotator) = annotator {
                 task.remove_response(&annotator);
             }
-            Ok(is_its)
+            Ok(())
         };
-        let (task, is_removed) = self.change_in(tx, &id, now, &change).await?;
-        Ok(if is_removed { EventOutcome::Removed { task: task.id } } else { ignored(IgnoredEvent::NotNewer) })
+        let (task, ()) = self.change_in(tx, &text(&row, "task_id")?, now, &change).await?;
+        Ok(EventOutcome::Removed { task: task.id })
     }
 
     /// Begins a transaction that takes an event over, when no other one does.

@@ -301,6 +301,29 @@ fn a_higher_priority_takes_the_blocks_of_lower_ones_and_no_more_than_it_needs() 
 }
 
 #[test]
+fn nobody_makes_way_if_that_would_not_be_enough() {
+    let config = SchedulerConfig { block_size: 4, num_blocks: 6, enable_prefix_caching: true, ..CONFIG };
+    let with = |id, num_prompt_tokens, priority| NewSequence { priority, ..sequence(id, num_prompt_tokens, 20) };
+    let sequences = vec![with(0, 12, 0), with(1, 4, 1)];
+    let mut scheduler = check(config, sequences, &[(vec![(0, 0, 12, true), (1, 0, 4, true)], vec![])]);
+    scheduler.add(with(2, 12, 0)).expect("it fits");
+    assert_eq!(step(&mut scheduler, 5), (vec![(0, 12, 1, true), (1, 4, 1, true)], vec![]));
+}
+
+#[test]
+fn a_higher_priority_has_its_part_before_prompts_of_lower_ones() {
+    let config = SchedulerConfig { max_num_batched_tokens: 4, ..CONFIG };
+    let with = |id, num_prompt_tokens, priority| NewSequence { priority, ..sequence(id, num_prompt_tokens, 40) };
+    let mut scheduler = check(config, vec![with(0, 30, 1)], &[(vec![(0, 0, 4, false)], vec![])]);
+    for id in [1, 2] {
+        scheduler.add(with(id, 3, 2 - id as i32)).expect("it fits");
+    }
+    // The one of equal priority waits until the prompt before it is computed.
+    assert_eq!(step(&mut scheduler, 5), (vec![(2, 0, 3, true), (0, 4, 1, false)], vec![]));
+    assert_eq!(step(&mut scheduler, 5), (vec![(2, 3, 1, true), (0, 5, 3, false)], vec![]));
+}
+
+#[test]
 fn the_first_may_preempt_all_others() {
     let config = SchedulerConfig { block_size: 1, num_blocks: 9, ..CONFIG };
     let mut scheduler = scheduler(config);

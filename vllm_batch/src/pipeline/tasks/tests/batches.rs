@@ -103,14 +103,21 @@ fn records_that_a_try_made_before_a_crash_are_counted() {
             let end = futures::stream::iter([Err(JobError::FileTooLarge { limit: 1 })]);
             file(lines).chain(end).boxed()
         };
-        // More records than a transaction has, and then the file breaks off.
+        // More records and rows than a transaction has, and then a file breaks off.
         let questions: Vec<_> = (0..250).map(|number| asked(&number.to_string())).collect();
-        let first = BatchFiles { input: Some(broken(&questions[..150])), ..BatchFiles::default() };
+        let unreadable: Vec<_> = (0..120).map(|_| json!("no row")).collect();
+        let first = BatchFiles {
+            input: Some(file(&questions[..150])),
+            output: Some(broken(&unreadable)),
+            ..BatchFiles::default()
+        };
         assert_eq!(code(tasks.import_batch(&batch(), &named(), first, NOW).await), "file_too_large");
         assert_eq!(tasks.import_report("batch_1", "mail").await.unwrap(), None);
         let whole = || BatchFiles { input: Some(file(&questions)), ..BatchFiles::default() };
         let report = tasks.import_batch(&batch(), &named(), whole(), NOW).await.unwrap();
         assert_eq!(report.created, 250);
+        let left = tasks.rejections("batch_1", "mail", 0, 9).await.unwrap();
+        assert_eq!((left.len(), report.rejected), (0, 0), "what the first try left out is forgotten");
         let mut other = batch();
         other.id = "batch_2".to_owned();
         assert_eq!(tasks.import_batch(&other, &named(), whole(), NOW).await.unwrap().created, 0);
@@ -198,5 +205,12 @@ fn a_batch_that_cannot_be_read_does_not_keep_others_from_being_taken_over() {
         assert_eq!(told(import.run_once().await.unwrap()), [(second, 1, false)]);
         assert_eq!(told(import.run_once().await.unwrap()), []);
         assert_eq!(tasks.task(&id("a")).await.unwrap().record.suggestions.len(), 3);
+
+        // What its owner has deleted is not waited for.
+        let fourth = format!("batch_{:032}", 4);
+        ended(&jobs, &service, &fourth, Some(&formal)).await;
+        service.delete_file("", &output_of(&fourth)).await.unwrap();
+        assert_eq!(told(import.run_once().await.unwrap()), [(fourth, 0, false)]);
+        assert_eq!(told(import.run_once().await.unwrap()), []);
     });
 }

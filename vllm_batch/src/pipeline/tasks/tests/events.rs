@@ -103,7 +103,30 @@ fn what_a_person_said_here_since_stays_when_the_annotation_is_deleted() {
         tasks.apply_label_studio(&made, HEARD).await.unwrap();
         let here = NewResponse::submitted("ann@example.org", answers(json!({"tone": "casual"})));
         tasks.respond(&id("a"), &here, NOW + 1).await.unwrap();
-        tasks.apply_label_studio(&deleted(), HEARD).await.unwrap();
+        assert_eq!(tasks.task(&id("a")).await.unwrap().record.gold, Some(true));
+        let outcomes = tasks.apply_label_studio(&deleted(), HEARD).await.unwrap();
+        assert_eq!(outcomes, [EventOutcome::Removed { task: id("a") }]);
+        let task = tasks.task(&id("a")).await.unwrap();
+        assert_eq!(json!(task.record.responses[0].answers), json!({"tone": "casual"}));
+        assert_eq!((task.record.gold, task.gold_by), (None, None), "the annotation had said that it is gold");
+    });
+}
+
+#[test]
+fn of_two_annotations_of_a_person_the_later_one_counts() {
+    on_each(|jobs| async move {
+        let tasks = store(&jobs).await;
+        tasks.create(&named(), &[record("a")], NOW).await.unwrap();
+        let mut later = event("ANNOTATION_CREATED", "a", "casual", "2026-01-31T12:05:00Z");
+        later["annotation"]["id"] = json!(8);
+        let earlier = event("ANNOTATION_CREATED", "a", "formal", "2026-01-31T12:00:00Z");
+        let cases = [
+            (later, EventOutcome::Saved { task: id("a"), left_out: Vec::new() }),
+            (earlier, EventOutcome::Ignored { reason: IgnoredEvent::NotNewer }),
+        ];
+        for (event, outcome) in cases {
+            assert_eq!(tasks.apply_label_studio(&event, HEARD).await.unwrap(), [outcome]);
+        }
         let task = tasks.task(&id("a")).await.unwrap();
         assert_eq!(json!(task.record.responses[0].answers), json!({"tone": "casual"}));
     });
