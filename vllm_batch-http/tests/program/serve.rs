@@ -15,7 +15,8 @@ fn it_starts_answers_and_stops() {
     server.logged("ready");
     let client = server.client();
     assert_eq!(client.get("/ready").0, 200);
-    let (status, answer) = client.post("/v1/completions", &json!({"model": "tiny", "prompt": "a", "max_tokens": 4}));
+    let body = json!({"model": "tiny", "prompt": "a", "max_tokens": 4, "ignore_eos": true});
+    let (status, answer) = client.post("/v1/completions", &body);
     assert_eq!((status, answer["usage"]["completion_tokens"].as_u64()), (200, Some(4)), "{answer}");
 
     let input = lines((0..30).map(|i| row(&format!("row-{i}"), 3)));

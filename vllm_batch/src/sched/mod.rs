@@ -36,6 +36,7 @@
 //! * **Every sequence ends.** The first by rank is never preempted while another runs, and alone it always has room,
 //!   because [`Scheduler::add`] refuses what could outgrow the cache. So each step brings the first one forward.
 
+mod admit;
 mod integrity;
 mod output;
 mod scheduler;
