@@ -26,6 +26,9 @@ use vllm_batch_http::{Service, ServiceConfig};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// Answers of a round, in tokens a second.
+type Side = fn(&Server, &Path, usize) -> Result<f64>;
+
 const CLIENTS: usize = 64;
 const ROWS: usize = 256;
 const TOKENS: usize = 32;
@@ -44,7 +47,6 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let server = Server::start(folder.path())?;
     let mut out = io::stdout();
-    type Side = fn(&Server, &Path, usize) -> Result<f64>;
     let pairs: [(&str, Side, Side); 2] =
         [("live requests", Server::answer_directly, Server::answer), ("a batch", Server::run_file, Server::run_batch)];
     for (what, direct, served) in pairs {
