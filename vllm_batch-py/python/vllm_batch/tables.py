@@ -23,6 +23,7 @@ from .frames import NewColumn, adapter
 from .outputs import RequestOutput
 from .params import SamplingParams, StructuredOutputsParams, to_json
 from .progress import Bar, UseTqdm
+from .rows import Asked
 
 if TYPE_CHECKING:
     from .base import BaseLLM
@@ -105,15 +106,15 @@ class Map:
         return self._read(run)
 
     def _ends(self) -> Completed[RequestOutput]:
-        asked = zip(self._conversations(), self._tasks())
-        rows = (self._engine._rows.chat(messages, task, {}, 0, None) for messages, task in asked)
+        questions = zip(self._conversations(), self._asked())
+        rows = (self._engine._rows.chat(messages, asked, {}, 0, None) for messages, asked in questions)
         return self._engine._outputs(rows, self._window or self._engine._default_window())
 
-    def _tasks(self) -> Iterator[Task]:
+    def _asked(self) -> Iterator[Asked]:
         if self._seed_from is None:
-            return itertools.repeat(self._params.to_task())
+            return itertools.repeat(Asked(self._params.to_task()))
         body = self._params.to_body()
-        return (Task.generate(to_json({**body, "seed": seed})) for seed in self._seeds(self._seed_from))
+        return (Asked(Task.generate(to_json({**body, "seed": seed}))) for seed in self._seeds(self._seed_from))
 
     def _seeds(self, seed_from: PromptOf) -> Iterator[int]:
         return (_seed(self._params.seed, value) for value in self._filled(seed_from))
