@@ -139,6 +139,29 @@ def test_a_process_of_spark_loads_the_model_once() -> None:
     assert len(loaded) == 2
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_each_task_of_spark_finds_the_model_of_its_function(tmp_path: Path) -> None:
+    cloudpickle = pytest.importorskip("ray.cloudpickle", reason="Ray is not installed; .ci/wheel.txt has it")
+
+    def asks(answer: str) -> bytes:
+        def model() -> ScriptedLLM:
+            with (tmp_path / answer).open("a") as file:
+                file.write("loaded ")
+            return ScriptedLLM(lambda _: answer)
+
+        pickled: bytes = cloudpickle.dumps(spark.map_in_pandas(model, "{word}"))
+        return pickled
+
+    first, second = asks("first"), asks("second")
+    answers = []
+    for pickled in (first, first, second):
+        ask = pickle.loads(pickled)
+        answers.append([answer for frame in ask(iter(frames())) for answer in frame["output"]])
+        del ask
+    assert answers == [["first"] * 6, ["first"] * 6, ["second"] * 6]
+    assert [(tmp_path / name).read_text() for name in ("first", "second")] == ["loaded ", "loaded "]
+
+
 def test_what_predictors_are_made_of_can_be_sent(demo_model: Path) -> None:
     arguments = {"model": demo_model, "prompt": "x", "sampling_params": SAMPLED, "schema": SCHEMA}
     assert pickle.loads(pickle.dumps(arguments)) == arguments
