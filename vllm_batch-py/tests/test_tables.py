@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,8 @@ def test_an_interrupt_gives_the_table_so_far(interrupt_when: Callable[[Callable[
         llm.map(RECORDS, "Say {word}!")
     rows = raised.value.partial
     assert rows[0]["output"] == "Say tree!" and [row["error"] is None for row in rows] == [True, False, False]
+    sent = pickle.loads(pickle.dumps(raised.value))
+    assert (str(sent), sent.partial) == (str(raised.value), rows)
 
 
 def test_a_long_table_takes_memory_for_its_answers_only(resident: Callable[[], int]) -> None:
