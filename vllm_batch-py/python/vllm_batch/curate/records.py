@@ -124,12 +124,13 @@ def records_of_table(
 
 
 def _present(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    # A missing number of pandas is not equal to itself.
-    return {name: row[name] for name in names if row[name] is not None and not _is_nan(row[name])}
+    return {name: row[name] for name in names if not _is_missing(row[name])}
 
 
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and value != value
+def _is_missing(value: Any) -> bool:
+    # What pandas calls missing, without an import: numbers that are not equal to themselves, NA and NaT.
+    is_nan = isinstance(value, float) and value != value
+    return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")
 
 
 def rows(records: Records) -> list[dict[str, Any]]:
