@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import pickle
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -421,6 +423,27 @@ def test_a_real_server() -> None:
         server.delete_project(project.id)
 
 
+def test_what_a_handler_of_signals_raises_ends_an_import(fake: FakeLabelStudio) -> None:
+    server, handled = LabelStudio(fake.url, TOKEN, max_retries=0), threading.Event()
+    server.ensure_project(SCHEMA)
+
+    def handle(number: int, frame: object) -> None:
+        handled.set()
+        raise ZeroDivisionError
+
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        handled.wait()
+
+    before, fake.on_import = signal.signal(signal.SIGINT, handle), interrupt
+    try:
+        with pytest.raises(ZeroDivisionError):
+            server.import_records(1, SCHEMA, RECORDS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert server.import_records(1, SCHEMA, RECORDS).present == 2
+
+
 # --- Training data ---
 
 
@@ -495,6 +518,45 @@ def test_the_program_goes_from_records_to_training_data(
     ]
     row = json.loads((tmp_path / "out/training/data/train.jsonl").read_text())
     assert json.loads(row["output"]) == {"tone": "formal", "urgency": 2}
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The program's arguments without a review server, in a folder of its own."""
+    (tmp_path / "mail.json").write_text(json.dumps(DOCUMENT))
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    monkeypatch.setattr(cli, "LLM", lambda model, **options: ScriptedLLM(script))
+    monkeypatch.chdir(tmp_path)
+    return ["curate", "--model", "m", "-i", "records.jsonl", "-o", "out", "--schema", "mail.json", "--report", "json"]
+
+
+def test_review_by_hand_keeps_what_reviewers_do_not_see(by_hand: list[str]) -> None:
+    assert cli.main(by_hand) == 0
+    task = json.loads(Path("out/tasks.json").read_text())[0]
+    assert task["data"]["sender"] == "[masked]"
+    region = {"from_name": "tone", "to_name": "src_vb_record", "type": "choices", "value": {"choices": ["formal"]}}
+    annotation = {"id": 1, "completed_by": {"id": 1, "email": "ann@example.org"}, "result": [region]}
+    Path("out/export.json").write_text(json.dumps([{**task, "id": 7, "project": 1, "annotations": [annotation]}]))
+    assert cli.main(by_hand) == 0
+    reviewed = json.loads(Path("out/reviewed.jsonl").read_text())
+    assert (reviewed["fields"], reviewed["metadata"]["day"]) == (RECORDS[0]["fields"], 1)
+    assert reviewed["responses"][0]["answers"] == {"tone": "formal"}
+
+
+def test_records_that_cannot_be_shown_are_left_out(
+    by_hand: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = TaskSchema.label_studio_task
+
+    def task(schema: TaskSchema, record: dict[str, Any]) -> dict[str, Any]:
+        return make(schema, record if record["id"] == "b" else {"id": "a", "fields": {}})
+
+    monkeypatch.setattr(TaskSchema, "label_studio_task", task)
+    assert cli.main(by_hand) == 0
+    assert [one["id"] for one in json.loads(capsys.readouterr().out)["left_out"]] == ["a"]
+    assert [one["data"]["vb_record"] for one in json.loads(Path("out/tasks.json").read_text())] == ["b"]
+    assert Path("out/page.xml").is_file() and cli.main(by_hand[:-2]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("1 records are no tasks, the first one since: ")
 
 
 def test_the_program_says_what_is_wrong(

@@ -89,6 +89,17 @@ class Harvest:
     errors: list[dict[str, str]]
     """What was left out: ``path``, ``code`` and ``message``."""
 
+    def restore(self, original: Mapping[str, Any]) -> None:
+        """Puts back what reviewers did not get: fields that are about a person, and metadata.
+
+        Args:
+            original: The record as it was.
+        """
+        fields = {name: original["fields"][name] for name in self.withheld if name in original["fields"]}
+        self.record["fields"].update(fields)
+        self.record["metadata"] = {**original.get("metadata", {}), **self.record["metadata"]}
+        self.withheld = [name for name in self.withheld if name not in fields]
+
 
 Records = Iterable[Mapping[str, Any]]
 """Records, each a dict as :class:`Record` says; what it does not have may be left out."""
