@@ -21,8 +21,8 @@ class FakeLabelStudio:
         self.tasks: list[dict[str, Any]] = []
         self.imports: list[int] = []
         """How many tasks each import had."""
-        self.on_import: Callable[[], object] = lambda: None
-        """Is called before tasks are taken."""
+        self.on_import: Callable[[], int] = lambda: 201
+        """Is called before tasks are taken, and says the status."""
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -83,7 +83,9 @@ class FakeLabelStudio:
         if (method, path) == ("GET", "/api/tasks/"):
             return 200, self._page(query)
         if (method, path) == ("POST", "/api/projects/1/import"):
-            self.on_import()
+            status = self.on_import()
+            if status != 201:
+                return status, {"detail": "No."}
             self.imports.append(len(body))
             first = len(self.tasks) + 1
             self.tasks += [{**task, "id": at, "project": 1, "annotations": []} for at, task in enumerate(body, first)]

@@ -423,7 +423,8 @@ def test_a_real_server() -> None:
         server.delete_project(project.id)
 
 
-def test_what_a_handler_of_signals_raises_ends_an_import(fake: FakeLabelStudio) -> None:
+@pytest.mark.parametrize("status", [201, 400])
+def test_what_a_handler_of_signals_raises_ends_an_import(fake: FakeLabelStudio, status: int) -> None:
     server, handled = LabelStudio(fake.url, TOKEN, max_retries=0), threading.Event()
     server.ensure_project(SCHEMA)
 
@@ -431,9 +432,10 @@ def test_what_a_handler_of_signals_raises_ends_an_import(fake: FakeLabelStudio) 
         handled.set()
         raise ZeroDivisionError
 
-    def interrupt() -> None:
+    def interrupt() -> int:
         os.kill(os.getpid(), signal.SIGINT)
         handled.wait()
+        return status
 
     before, fake.on_import = signal.signal(signal.SIGINT, handle), interrupt
     try:
@@ -441,7 +443,7 @@ def test_what_a_handler_of_signals_raises_ends_an_import(fake: FakeLabelStudio) 
             server.import_records(1, SCHEMA, RECORDS)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert server.import_records(1, SCHEMA, RECORDS).present == 2
+    assert len(fake.tasks) == (2 if status == 201 else 0)
 
 
 # --- Training data ---
