@@ -47,11 +47,11 @@ pub(crate) fn run_batch(
     let contract = chosen("contract", &options.contract, &contracts)?;
     let plan = chosen("plan", &options.plan, &[("prefix", PlanPolicy::Prefix), ("fifo", PlanPolicy::Fifo)])?;
     let engine = engine.shared.engine(py)?;
-    let (result, raised) = watched(py, cancellation, on_progress, |token, told| {
+    let work = |token: &CancellationToken, told: &Sender<Progress>| {
         run(&engine, options, (contract, plan, token.clone()), told)
-    });
-    let report = report(py, &result.map_err(|error| raise_run(py, &error))?)?;
-    Ok((report, raised))
+    };
+    let (done, raised) = watched(py, cancellation, on_progress, work, |error| raise_run(py, error))?;
+    Ok((report(py, &done)?, raised))
 }
 
 fn run(

@@ -1,10 +1,12 @@
 //! Records to suggestions: the library's pipeline.
 
 use std::path::PathBuf;
+use std::sync::mpsc::Sender;
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use vllm_batch::pipeline::{CurationPipeline, CurationReport};
+use vllm_batch::{CancellationToken, Progress};
 
 use crate::errors::raise_pipeline;
 use crate::llm::{Engine, set};
@@ -39,7 +41,7 @@ pub(crate) fn run_curation(
     let mut ask = options.ask.options(py, &schema.compiled)?;
     ask.model = options.model;
     let engine = engine.shared.engine(py)?;
-    let (result, raised) = watched(py, cancellation, on_progress, |token, told| {
+    let work = |token: &CancellationToken, told: &Sender<Progress>| {
         let pipeline = CurationPipeline::new(&schema.compiled, &*engine)
             .records(options.records)
             .folder(options.folder)
@@ -48,9 +50,9 @@ pub(crate) fn run_curation(
             // Nobody listens any more only if the process ends.
             .on_progress(|progress| drop(told.send(progress.clone())));
         set(pipeline, options.batch_id, CurationPipeline::batch_id).run()
-    });
-    let fields = fields(py, &result.map_err(|error| raise_pipeline(py, &error))?)?;
-    Ok((fields, raised))
+    };
+    let (run, raised) = watched(py, cancellation, on_progress, work, |error| raise_pipeline(py, error))?;
+    Ok((fields(py, &run)?, raised))
 }
 
 fn fields(py: Python<'_>, run: &CurationReport) -> PyResult<Py<PyAny>> {

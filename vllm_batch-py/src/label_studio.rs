@@ -1,6 +1,7 @@
 //! Records to a review server, and what people said back.
 
 use std::path::PathBuf;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use pyo3::exceptions::PyBaseException;
@@ -11,6 +12,7 @@ use vllm_batch::pipeline::label_studio::{
     ExportFilter, ImportOptions, LabelStudio, LabelStudioBuilder, LabelStudioError, Project, ProjectSpec,
 };
 use vllm_batch::pipeline::{Originals, ReviewReport};
+use vllm_batch::{CancellationToken, Progress};
 
 use crate::errors::{raise_label_studio, raise_schema};
 use crate::json::records;
@@ -111,11 +113,11 @@ impl ReviewServer {
     ) -> PyResult<(Py<PyAny>, Option<Py<PyBaseException>>)> {
         let records = records(py, &schema.compiled, json)?;
         let options = set(ImportOptions::default(), cursor, ImportOptions::with_cursor);
-        let (result, raised) = watched(py, cancellation, None, |token, _| {
+        let import = |token: &CancellationToken, _: &Sender<Progress>| {
             let records = records.into_iter().take_while(|_| !token.is_cancelled());
             self.0.import_records(project, &schema.compiled, records, &options)
-        });
-        let report = result.map_err(|error| raise_label_studio(py, &error))?;
+        };
+        let (report, raised) = watched(py, cancellation, None, import, |error| raise_label_studio(py, error))?;
         Ok((to_python(py, &imported(&report))?.unbind(), raised))
     }
 

@@ -31,13 +31,15 @@ impl Cancellation {
     }
 }
 
-/// What the work came to, and what `on_progress` or a signal handler raised, which ends the work as a cancellation does.
-pub(crate) fn watched<T: Send>(
+/// What the work came to, and what `on_progress` or a signal handler raised, which ends the work as a cancellation does. Where
+/// the work fails after that, what was raised is the error, not what `raise` makes of the failure.
+pub(crate) fn watched<T: Send, E: Send>(
     py: Python<'_>,
     cancellation: &Cancellation,
     on_progress: Option<Py<PyAny>>,
-    work: impl FnOnce(&CancellationToken, &Sender<Progress>) -> T + Send,
-) -> (T, Option<Py<PyBaseException>>) {
+    work: impl FnOnce(&CancellationToken, &Sender<Progress>) -> Result<T, E> + Send,
+    raise: impl FnOnce(&E) -> PyErr,
+) -> PyResult<(T, Option<Py<PyBaseException>>)> {
     let token = &cancellation.0;
     let (sender, told) = channel();
     let (result, raised) = py.detach(move || {
@@ -48,7 +50,11 @@ pub(crate) fn watched<T: Send>(
             (run.join().unwrap_or_else(|panic| resume_unwind(panic)), raised)
         })
     });
-    (result, raised.map(|error| error.into_value(py)))
+    match (result, raised) {
+        (Ok(done), raised) => Ok((done, raised.map(|error| error.into_value(py)))),
+        (Err(_), Some(raised)) => Err(raised),
+        (Err(error), None) => Err(raise(&error)),
+    }
 }
 
 /// Until the work has ended: tells Python of its progress, and cancels it at the first thing that is raised.

@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,10 +72,12 @@ def resident() -> Callable[[], int]:
 def interrupt_when() -> Iterator[Callable[[Callable[[], bool]], None]]:
     """Sends what Ctrl-C sends once a condition holds."""
     threads: list[threading.Thread] = []
+    is_over = threading.Event()
 
     def run(condition: Callable[[], bool]) -> None:
         while not condition():
-            time.sleep(0.001)
+            if is_over.wait(0.001):
+                return
         os.kill(os.getpid(), signal.SIGINT)
 
     def start(condition: Callable[[], bool]) -> None:
@@ -86,5 +87,7 @@ def interrupt_when() -> Iterator[Callable[[Callable[[], bool]], None]]:
         threads[-1].start()
 
     yield start
+    # The condition never holds where the work failed first.
+    is_over.set()
     for thread in threads:
         thread.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,8 @@ class FakeLabelStudio:
         self.tasks: list[dict[str, Any]] = []
         self.imports: list[int] = []
         """How many tasks each import had."""
+        self.on_import: Callable[[], int] = lambda: 201
+        """Is called before tasks are taken, and says the status."""
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -80,6 +83,9 @@ class FakeLabelStudio:
         if (method, path) == ("GET", "/api/tasks/"):
             return 200, self._page(query)
         if (method, path) == ("POST", "/api/projects/1/import"):
+            status = self.on_import()
+            if status != 201:
+                return status, {"detail": "No."}
             self.imports.append(len(body))
             first = len(self.tasks) + 1
             self.tasks += [{**task, "id": at, "project": 1, "annotations": []} for at, task in enumerate(body, first)]

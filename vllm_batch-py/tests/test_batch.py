@@ -127,6 +127,18 @@ def test_what_the_callback_raises_ends_the_run(tmp_path: Path, echo: ScriptedLLM
     assert run_batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", model=echo).status == "completed"
 
 
+def test_what_progress_raises_ends_an_asynchronous_run(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(lines(10))
+    llm = ScriptedLLM(held=True)
+
+    def fail(progress: Progress) -> None:
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        asyncio.run(llm.arun_batch(tmp_path / "in.jsonl", tmp_path / "out.jsonl", on_progress=fail))
+    assert llm.stats.running == 0
+
+
 def test_bars_follow_the_run(tmp_path: Path, echo: ScriptedLLM) -> None:
     (tmp_path / "in.jsonl").write_text(lines(10))
 

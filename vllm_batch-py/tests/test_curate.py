@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pickle
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas
 import pytest
@@ -54,6 +55,13 @@ RECORDS: list[dict[str, Any]] = [
     {"id": "a", "fields": {"body": "Dear Sir, now!", "sender": "ann"}, "metadata": {"day": 1}},
     {"id": "b", "fields": {"body": "Hi, whenever."}},
 ]
+
+
+@dataclass
+class Tone:
+    """What a mail sounds like."""
+
+    tone: Literal["formal", "casual"]
 
 
 def said(name: str, tone: str, urgency: int) -> dict[str, Any]:
@@ -216,20 +224,12 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     check(curate(llm, SCHEMA, tmp_path / "run/records.jsonl", folder=tmp_path / "other", use_tqdm=False))
 
 
-def test_an_interrupt_gives_what_is_there() -> None:
+def test_an_interrupt_gives_what_is_there(interrupt_when: Callable[[Callable[[], bool]], None]) -> None:
     llm = ScriptedLLM(script, held=True)
     llm.release(1)
-
-    def interrupt() -> None:
-        while llm.stats.finished < 1:
-            time.sleep(0.001)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
+    interrupt_when(lambda: llm.stats.finished == 1)
     with pytest.raises(Interrupted, match="1 of 2 records have suggestions") as raised:
         curate(llm, SCHEMA, RECORDS, use_tqdm=False)
-    thread.join()
     partial = raised.value.partial
     assert [record["id"] for record in partial.records] == ["a"]
     assert [(one["id"], one["stage"], one["code"]) for one in partial.rejections] == [("b", "model", "no_answer")]
@@ -258,15 +258,41 @@ def test_what_progress_raises_ends_a_run() -> None:
 
     with pytest.raises(ZeroDivisionError):
         curate(ScriptedLLM(script), SCHEMA, RECORDS, use_tqdm=False, on_progress=stop)
+    held = ScriptedLLM(script, held=True)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(acurate(held, SCHEMA, RECORDS, on_progress=stop))
+    assert held.stats.running == 0
+
+
+def test_records_keep_what_was_said_before() -> None:
+    first = curate(ScriptedLLM(script, served_model_name="one"), SCHEMA, reviewed(), use_tqdm=False)
+    marked = mark_gold(SCHEMA, first.records, ["a"])
+    records = curate(ScriptedLLM(script, served_model_name="two"), SCHEMA, iter(marked), use_tqdm=False).records
+    assert [[one["agent"]["name"] for one in record["suggestions"]] for record in records] == [["one", "two"]] * 2
+    assert [record["responses"] for record in records] == [record["responses"] for record in first.records]
+    assert [record.get("gold") for record in records] == [True, None]
+
+
+def test_schemas_can_be_sent() -> None:
+    sent = pickle.loads(pickle.dumps(SCHEMA))
+    assert sent == SCHEMA and sent.warnings == SCHEMA.warnings
+    model = TaskSchema.from_model(Tone, fields=["body"])
+    sent = pickle.loads(pickle.dumps(model))
+    assert sent == model and sent.parse('{"tone": "casual"}').to_model() == Tone("casual")
 
 
 def test_records_of_a_table() -> None:
-    table = pandas.DataFrame({"body": ["x", None], "n": [7, 8], "day": [1.5, float("nan")]})
+    days = pandas.to_datetime(["2026-01-31", None])
+    table = pandas.DataFrame({"body": ["x", pandas.NA], "n": [7, 8], "share": [1.5, float("nan")], "day": days})
+    metadata = {"share": 1.5, "day": days[0]}
     expected: list[dict[str, Any]] = [
-        {"id": "7", "fields": {"body": "x"}, "metadata": {"day": 1.5}, "suggestions": [], "responses": []},
+        {"id": "7", "fields": {"body": "x"}, "metadata": metadata, "suggestions": [], "responses": []},
         {"id": "8", "fields": {}, "metadata": {}, "suggestions": [], "responses": []},
     ]
-    assert list(map(dict, SCHEMA.records(table, id_column="n", metadata_columns=["day"]))) == expected
+    found = SCHEMA.records(table, id_column="n", metadata_columns=["share", "day"])
+    assert list(map(dict, found)) == expected
+    asked = curate(ScriptedLLM(script), SCHEMA, found, use_tqdm=False).records
+    assert [record["metadata"] for record in asked] == [{"share": 1.5, "day": "2026-01-31T00:00:00"}]
     assert [record["id"] for record in SCHEMA.records([{"body": "x"}, {"body": "y"}])] == ["0", "1"]
     with pytest.raises(ValueError, match="no columns of these names: nobody"):
         SCHEMA.records(table, id_column="nobody")
@@ -397,6 +423,29 @@ def test_a_real_server() -> None:
         server.delete_project(project.id)
 
 
+@pytest.mark.parametrize("status", [201, 400])
+def test_what_a_handler_of_signals_raises_ends_an_import(fake: FakeLabelStudio, status: int) -> None:
+    server, handled = LabelStudio(fake.url, TOKEN, max_retries=0), threading.Event()
+    server.ensure_project(SCHEMA)
+
+    def handle(number: int, frame: object) -> None:
+        handled.set()
+        raise ZeroDivisionError
+
+    def interrupt() -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        handled.wait()
+        return status
+
+    before, fake.on_import = signal.signal(signal.SIGINT, handle), interrupt
+    try:
+        with pytest.raises(ZeroDivisionError):
+            server.import_records(1, SCHEMA, RECORDS)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(fake.tasks) == (2 if status == 201 else 0)
+
+
 # --- Training data ---
 
 
@@ -471,6 +520,45 @@ def test_the_program_goes_from_records_to_training_data(
     ]
     row = json.loads((tmp_path / "out/training/data/train.jsonl").read_text())
     assert json.loads(row["output"]) == {"tone": "formal", "urgency": 2}
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The program's arguments without a review server, in a folder of its own."""
+    (tmp_path / "mail.json").write_text(json.dumps(DOCUMENT))
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    monkeypatch.setattr(cli, "LLM", lambda model, **options: ScriptedLLM(script))
+    monkeypatch.chdir(tmp_path)
+    return ["curate", "--model", "m", "-i", "records.jsonl", "-o", "out", "--schema", "mail.json", "--report", "json"]
+
+
+def test_review_by_hand_keeps_what_reviewers_do_not_see(by_hand: list[str]) -> None:
+    assert cli.main(by_hand) == 0
+    task = json.loads(Path("out/tasks.json").read_text())[0]
+    assert task["data"]["sender"] == "[masked]"
+    region = {"from_name": "tone", "to_name": "src_vb_record", "type": "choices", "value": {"choices": ["formal"]}}
+    annotation = {"id": 1, "completed_by": {"id": 1, "email": "ann@example.org"}, "result": [region]}
+    Path("out/export.json").write_text(json.dumps([{**task, "id": 7, "project": 1, "annotations": [annotation]}]))
+    assert cli.main(by_hand) == 0
+    reviewed = json.loads(Path("out/reviewed.jsonl").read_text())
+    assert (reviewed["fields"], reviewed["metadata"]["day"]) == (RECORDS[0]["fields"], 1)
+    assert reviewed["responses"][0]["answers"] == {"tone": "formal"}
+
+
+def test_records_that_cannot_be_shown_are_left_out(
+    by_hand: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = TaskSchema.label_studio_task
+
+    def task(schema: TaskSchema, record: dict[str, Any]) -> dict[str, Any]:
+        return make(schema, record if record["id"] == "b" else {"id": "a", "fields": {}})
+
+    monkeypatch.setattr(TaskSchema, "label_studio_task", task)
+    assert cli.main(by_hand) == 0
+    assert [one["id"] for one in json.loads(capsys.readouterr().out)["left_out"]] == ["a"]
+    assert [one["data"]["vb_record"] for one in json.loads(Path("out/tasks.json").read_text())] == ["b"]
+    assert Path("out/page.xml").is_file() and cli.main(by_hand[:-2]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("1 records are no tasks, the first one since: ")
 
 
 def test_the_program_says_what_is_wrong(

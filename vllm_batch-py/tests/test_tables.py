@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import polars
 import pyarrow
 import pytest
 
-from vllm_batch import LLM, Interrupted, SamplingParams
+from vllm_batch import LLM, Interrupted, SamplingParams, StructuredOutputsParams
 from vllm_batch.testing import ScriptedLLM
 
 RECORDS = [{"word": "tree", "n": 1}, {"word": "bad", "n": 2}, {"word": "house", "n": 3}]
@@ -107,6 +108,73 @@ def test_fields_of_a_schema_become_columns() -> None:
     assert cut[0]["error"].startswith("incomplete: ")
 
 
+def answering(*answers: str) -> ScriptedLLM:
+    """A model that gives one answer after the other."""
+    rest = iter(answers)
+    return ScriptedLLM(lambda prompt: next(rest), max_num_seqs=1)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize(
+    ("schema", "answers", "typed", "plain"),
+    [
+        ({"type": "number"}, [1, 2.5, None], [1.0, 2.5, None], [1, 2.5, None]),
+        ({"type": ["string", "integer"]}, ["a", 1, None], ['"a"', "1", None], ["a", 1, None]),
+        ({"type": "array", "items": {"type": "number"}}, [[1, 2.5], [], None], [[1.0, 2.5], [], None], [[1, 2.5], [], None]),
+        ({"type": "object"}, [{"a": 1}, {"a": "x"}, {}], ['{"a": 1}', '{"a": "x"}', "{}"], [{"a": 1}, {"a": "x"}, {}]),
+        ({"type": "string"}, ["a", "\ud800", "b"], ['"a"', '"\\ud800"', '"b"'], ["a", "\ud800", "b"]),
+    ],
+)
+def test_no_answer_is_lost_to_the_type_of_its_column(
+    kind: str, schema: dict[str, Any], answers: list[Any], typed: list[Any], plain: list[Any]
+) -> None:
+    make, read = TABLES[kind]
+    llm = answering(*(json.dumps({"v": answer}) for answer in answers))
+    answered = read(llm.map(make(RECORDS), "{word}", schema={"type": "object", "properties": {"v": schema}}, window=1))
+    assert [row["error"] for row in answered] == [None] * 3
+    assert [row["v"] for row in answered] == (plain if kind in ("list", "pandas") else typed)
+
+
+def test_json_that_is_no_object_is_an_error_of_its_row() -> None:
+    rows = answering("[1]", '{"label":"b"}', "[" * 100_000).map(RECORDS, "{word}", schema=SCHEMA, window=1)
+    assert [(row["label"], row["error"] and row["error"].split(":")[0]) for row in rows] == [
+        (None, "invalid_json"),
+        ("b", None),
+        (None, "invalid_json"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "answers", "expected"),
+    [
+        ({"choice": ["good", "bad"]}, ["good", "bad", "1"], ["good", "bad", "1"]),
+        ({"regex": "[0-9]+"}, ["12", "7", "0"], ["12", "7", "0"]),
+        ({"json_object": True}, ['{"a":1}', "{}", '{"a":[]}'], [{"a": 1}, {}, {"a": []}]),
+        ({"json": {"type": "array"}}, ["[1]", "[]", "[[]]"], [[1], [], [[]]]),
+    ],
+)
+def test_only_json_is_read_as_json(outputs: dict[str, Any], answers: list[str], expected: list[Any]) -> None:
+    params = SamplingParams(structured_outputs=StructuredOutputsParams(**outputs))
+    rows = answering(*answers).map(RECORDS, "{word}", sampling_params=params, window=1)
+    assert [(row["output"], row["error"]) for row in rows] == [(value, None) for value in expected]
+
+
+def test_fields_of_a_model_that_leads_into_itself_become_columns() -> None:
+    schema = {
+        "$defs": {"Node": {"type": "object", "properties": {"name": {"type": "string"}, "next": {"$ref": "#/$defs/Node"}}}},
+        "$ref": "#/$defs/Node",
+    }
+    table = answering('{"name":"a","next":{"name":"b"}}').map(pyarrow.table({"n": [1]}), "{n}", schema=schema)
+    assert table.to_pylist() == [{"n": 1, "name": "a", "next": '{"name": "b"}', "error": None}]
+
+
+def test_lists_without_an_end_in_their_schema_are_json() -> None:
+    tree = {"type": "array", "items": {"$ref": "#/properties/tree"}}
+    schema = {"type": "object", "properties": {"tree": tree}}
+    table = answering('{"tree":[[],[[]]]}').map(pyarrow.table({"n": [1]}), "{n}", schema=schema)
+    assert table["tree"].to_pylist() == ["[[], [[]]]"]
+
+
 def test_a_schema_on_the_demo_model(demo: LLM, tmp_path: Path) -> None:
     label = {"enum": ["good", "bad"]}
     schema = {"type": "object", "properties": {"label": label}, "required": ["label"], "additionalProperties": False}
@@ -130,6 +198,11 @@ def test_a_schema_on_the_demo_model(demo: LLM, tmp_path: Path) -> None:
 def test_columns_must_fit(prompt: str, options: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         ScriptedLLM(script).map(RECORDS, prompt, **options)
+
+
+def test_columns_must_be_of_one_length() -> None:
+    with pytest.raises(ValueError, match=r"different lengths \(word: 2, n: 1\)"):
+        ScriptedLLM(script).map({"word": ["a", "b"], "n": [1]}, "{word}")
 
 
 def test_what_is_no_table() -> None:
@@ -158,6 +231,8 @@ def test_an_interrupt_gives_the_table_so_far(interrupt_when: Callable[[Callable[
         llm.map(RECORDS, "Say {word}!")
     rows = raised.value.partial
     assert rows[0]["output"] == "Say tree!" and [row["error"] is None for row in rows] == [True, False, False]
+    sent = pickle.loads(pickle.dumps(raised.value))
+    assert (str(sent), sent.partial) == (str(raised.value), rows)
 
 
 def test_a_long_table_takes_memory_for_its_answers_only(resident: Callable[[], int]) -> None:

@@ -117,6 +117,20 @@ def test_texts_may_be_wrapped(demo: LLM) -> None:
     assert [output.prompt for output in bare] == PROMPTS
 
 
+# test_generate_multiple_loras.py
+
+
+def test_prompts_with_adapters(tiny_model: Path, tiny_adapter: Path) -> None:
+    greedy = SamplingParams(temperature=0, max_tokens=8)
+    modules = {"one": tiny_adapter, "two": tiny_adapter}
+    with LLM(tiny_model, lora_modules=modules, max_model_len=64, kv_cache_memory_bytes=1 << 20) as llm:
+        plain, one, two = (llm.generate(TOKEN_IDS, greedy, lora_request=name) for name in (None, "one", "two"))
+        unknown = llm.generate(TOKEN_IDS[0], greedy, lora_request="three")[0]
+    assert [output.outputs for output in one] == [output.outputs for output in two]
+    assert [output.outputs for output in one] != [output.outputs for output in plain]
+    assert unknown.error is not None and unknown.error.code == "model_not_found"
+
+
 # test_chat.py
 
 

@@ -269,8 +269,8 @@ class BaseLLM:
             sampling_params: How answers are chosen; the first of several is taken.
             system: A message of the role ``system`` before each.
             seed_from: What the random numbers of a row follow from, with the ``seed`` of ``sampling_params``: a template or a
-                function as ``prompt`` is one, such as ``"{id}"``. By default its place in the table. With it, a row has the
-                same answer in any other table, process or order.
+                function as ``prompt`` is one, such as ``"{id}"``. With it, a row has the same answer in any other table, process
+                or order. By default its place in the table; with a ``seed`` alone nothing, so that equal rows get equal answers.
             output_column: The new column without a ``schema``, and with one that is no object.
             error_column: What went wrong with a row, as ``code: message``, else ``None``.
             resume: A file for the answers, so that a call that was killed goes on where it was when it is made again.

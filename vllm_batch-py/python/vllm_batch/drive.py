@@ -25,16 +25,31 @@ def drive(call: Callable[[Cancellation, _Tell], _T], bar: RunBar) -> _T:
 
 async def adrive(call: Callable[[Cancellation, _Tell], _T], bar: RunBar) -> _T:
     """Works on a thread of its own; progress is told on the thread of the event loop. To cancel the task cancels the work, and
-    waits until it has ended."""
+    waits until it has ended; so does what the bar raises."""
     loop = asyncio.get_running_loop()
+    raised: list[Exception] = []
 
-    def tell(progress: Any) -> None:
-        loop.call_soon_threadsafe(bar, progress)
+    def work(cancellation: Cancellation) -> _T:
+        def tell(progress: Any) -> None:
+            if raised:
+                return
+            try:
+                bar(progress)
+            except Exception as error:
+                raised.append(error)
+                cancellation.cancel()
+
+        return call(cancellation, lambda progress: loop.call_soon_threadsafe(tell, progress))
 
     try:
-        return await athread(lambda cancellation: call(cancellation, tell))
+        done = await athread(work)
+    except Exception as error:
+        raise raised[0] if raised else error
     finally:
         bar.close()
+    if raised:
+        raise raised[0]
+    return done
 
 
 async def athread(call: Callable[[Cancellation], _T]) -> _T:

@@ -107,9 +107,14 @@ class Interrupted(KeyboardInterrupt, Generic[_T]):
     """Ctrl-C, or the stop button of a notebook. What was done until then is in ``partial``; the engine goes on."""
 
     def __init__(self, message: str, partial: _T) -> None:
-        super().__init__(message)
+        super().__init__(message, partial)
+        self.message = message
+        """How far it was."""
         self.partial = partial
         """The outputs, those of unfinished prompts with the error ``request_aborted``; or what a run came to."""
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class FailedRequestsWarning(UserWarning):

@@ -6,24 +6,14 @@ No library for tables is imported that the table itself does not come from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from .arrow import array
+from .columns import NewColumn, arrow_array, polars_series
 
-__all__ = ["NewColumn", "adapter"]
+__all__ = ["adapter"]
 
 CHUNK = 1024
 """Rows that are turned into objects of Python at a time."""
-
-
-class NewColumn(NamedTuple):
-    """A column that a table gets."""
-
-    values: list[Any]
-    schema: Any
-    """The JSON Schema of its values."""
-    root: Any = None
-    """The schema that the references in it lead into."""
 
 
 class Rows:
@@ -57,6 +47,12 @@ class Rows:
 
 class _Columns(Rows):
     """A dict of columns: lists, or arrays of NumPy."""
+
+    def __init__(self, table: Any) -> None:
+        super().__init__(table)
+        if len({len(column) for column in table.values()}) > 1:
+            lengths = ", ".join(f"{name}: {len(column)}" for name, column in table.items())
+            raise ValueError(f"the columns have different lengths ({lengths})")
 
     def __len__(self) -> int:
         return max((len(column) for column in self.table.values()), default=0)
@@ -98,9 +94,7 @@ class _Polars(Rows):
         return values
 
     def with_columns(self, columns: Mapping[str, NewColumn]) -> Any:
-        import polars
-
-        return self.table.with_columns([polars.Series(name, column.values) for name, column in columns.items()])
+        return self.table.with_columns([polars_series(name, column) for name, column in columns.items()])
 
 
 class _Arrow(Rows):
@@ -114,7 +108,7 @@ class _Arrow(Rows):
     def with_columns(self, columns: Mapping[str, NewColumn]) -> Any:
         table = self.table
         for name, column in columns.items():
-            table = table.append_column(name, array(*column))
+            table = table.append_column(name, arrow_array(column))
         return table
 
 
@@ -129,7 +123,7 @@ class _Dataset(Rows):
     def with_columns(self, columns: Mapping[str, NewColumn]) -> Any:
         table = self.table
         for name, column in columns.items():
-            table = table.add_column(name, column.values)
+            table = table.add_column(name, arrow_array(column))
         return table
 
 

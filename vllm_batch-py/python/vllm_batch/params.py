@@ -23,10 +23,10 @@ def to_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What has a form of its own: NumPy's numbers and arrays, pydantic's models."""
+    """What has a form of its own: NumPy's numbers and arrays, pydantic's models, dates and times."""
     if isinstance(value, Mapping):
         return dict(value)
-    for method in ("tolist", "model_dump"):
+    for method in ("tolist", "model_dump", "isoformat"):
         if hasattr(value, method):
             return getattr(value, method)()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")

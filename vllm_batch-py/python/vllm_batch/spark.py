@@ -10,6 +10,8 @@ Nothing of Spark is imported here.
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -41,16 +43,18 @@ def map_in_pandas(
             :class:`~vllm_batch.predictor.BatchPredictor`.
     """
     options = dict(engine_options or {})
+    # Functions are made anew in each process, and may be where another one was.
+    name = uuid.uuid4().hex if callable(model) else os.fspath(model)
+    key = repr((name, sorted(options.items())))
 
     def answered(frames: Iterator[pandas.DataFrame]) -> Iterator[pandas.DataFrame]:
-        predictor = BatchPredictor(lambda: _engine(model, options), prompt, **how)
+        predictor = BatchPredictor(lambda: _engine(key, model, options), prompt, **how)
         yield from map(predictor, frames)
 
     return answered
 
 
-def _engine(model: ModelOf, options: Mapping[str, Any]) -> BaseLLM:
-    key = repr((model, sorted(options.items())))
+def _engine(key: str, model: ModelOf, options: Mapping[str, Any]) -> BaseLLM:
     if key not in _LOADED:
         _LOADED.clear()
         _LOADED[key] = load(model, options)

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, Union
 
 from ._native import Task
 from .batch import Run
+from .columns import NewColumn, referred
 from .errors import Interrupted
-from .frames import NewColumn, adapter
+from .frames import adapter
 from .outputs import RequestOutput
 from .params import SamplingParams, StructuredOutputsParams, to_json
 from .progress import Bar, UseTqdm
+from .rows import Asked, Rows
 
 if TYPE_CHECKING:
     from .base import BaseLLM
@@ -56,14 +58,13 @@ class Map:
         self._prompt, self._system, self._seed_from = prompt, system, seed_from
         self._params = (sampling_params or SamplingParams()).clone()
         self._error_column, self._window = error_column, window
-        answer: Any = {"type": "string"}
         if schema is not None:
             self._params.structured_outputs = StructuredOutputsParams(json=schema)
-            answer = self._params.structured_outputs.to_body()["json"]
-            answer = json.loads(answer) if isinstance(answer, str) else answer
-        self._fields: dict[str, Any] = answer.get("properties", {})
+        answer = _json_schema(self._params)
+        self._is_json = answer is not None
+        self._fields: dict[str, Any] = {} if schema is None else dict(referred(answer, answer).get("properties", {}))
         self._errors: list[str | None] = [None] * len(self._table)
-        schemas = self._fields or {output_column: answer}
+        schemas = self._fields or {output_column: answer if self._is_json else {"type": "string"}}
         self._columns = {
             name: NewColumn([None] * len(self._table), schema, answer) for name, schema in schemas.items()
         }
@@ -105,15 +106,17 @@ class Map:
         return self._read(run)
 
     def _ends(self) -> Completed[RequestOutput]:
-        asked = zip(self._conversations(), self._tasks())
-        rows = (self._engine._rows.chat(messages, task, {}, 0, None) for messages, task in asked)
+        questions = zip(self._conversations(), self._asked())
+        # Numbered by their places in the table, from which random numbers follow.
+        numbered = Rows()
+        rows = (numbered.chat(messages, asked, {}, 0, None) for messages, asked in questions)
         return self._engine._outputs(rows, self._window or self._engine._default_window())
 
-    def _tasks(self) -> Iterator[Task]:
+    def _asked(self) -> Iterator[Asked]:
         if self._seed_from is None:
-            return itertools.repeat(self._params.to_task())
+            return itertools.repeat(Asked(self._params.to_task()))
         body = self._params.to_body()
-        return (Task.generate(to_json({**body, "seed": seed})) for seed in self._seeds(self._seed_from))
+        return (Asked(Task.generate(to_json({**body, "seed": seed}))) for seed in self._seeds(self._seed_from))
 
     def _seeds(self, seed_from: PromptOf) -> Iterator[int]:
         return (_seed(self._params.seed, value) for value in self._filled(seed_from))
@@ -146,13 +149,15 @@ class Map:
 
     def _put_text(self, index: int, text: str, finish_reason: str | None) -> None:
         value: Any = text
-        if self._params.structured_outputs is not None:
-            if finish_reason == "length":
-                return self._put_error(index, "incomplete", f"`max_tokens` cut the answer off: {text}")
+        if self._params.structured_outputs is not None and finish_reason == "length":
+            return self._put_error(index, "incomplete", f"`max_tokens` cut the answer off: {text}")
+        if self._is_json:
             try:
                 value = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return self._put_error(index, "invalid_json", f"{error}: {text}")
+        if self._fields and not isinstance(value, dict):
+            return self._put_error(index, "invalid_json", f"the answer is not an object: {text}")
         for name, column in self._columns.items():
             column.values[index] = value.get(name) if self._fields else value
         self._is_done[index] = True
@@ -205,6 +210,14 @@ class Map:
             return self._put_error(index, error["code"], error["message"])
         choice = body["choices"][0]
         self._put_text(index, choice["message"]["content"] or "", choice["finish_reason"])
+
+
+def _json_schema(params: SamplingParams) -> Any:
+    """What JSON answers keep to; ``None`` if they are other texts."""
+    outputs = params.to_body().get("structured_outputs", {})
+    if "json" not in outputs:
+        return {"type": "object"} if "json_object" in outputs else None
+    return json.loads(outputs["json"]) if isinstance(outputs["json"], str) else outputs["json"]
 
 
 def _named(template: str) -> list[str]:

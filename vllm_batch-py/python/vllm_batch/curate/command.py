@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..base import BaseLLM
-from ..errors import SchemaError
+from ..errors import CurationError, SchemaError
 from ..outputs import Progress
 from ..params import to_json
 from .datasets import Exported, export, export_formats
@@ -45,6 +45,8 @@ class Report:
     reviewed: int
     """Records that somebody has worked on."""
     training: Exported | None
+    left_out: list[dict[str, str]] = field(default_factory=list)
+    """Without a server, records that are not among the tasks: ``id`` and ``message``."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as one JSON object."""
@@ -55,6 +57,8 @@ class Report:
         if self.imported is not None:
             new, present, left_out = self.imported.imported, self.imported.present, len(self.imported.rejected)
             lines.append(f"{self.project}: {new} new, {present} there before, {left_out} left out")
+        if self.left_out:
+            lines.append(f"{len(self.left_out)} records are no tasks, the first one since: {self.left_out[0]['message']}")
         if self.training is not None:
             lines.append(f"{self.training.num_rows} rows of {self.reviewed} reviewed records")
         return "\n".join(lines)
@@ -134,7 +138,7 @@ def run(
         on_progress=on_progress,
     )
     report = Report(str(curated.report), curated.report.rejected, None, None, 0, None)
-    harvested = _by_hand(curated, folder) if server is None else _on_server(server, curated, options, report)
+    harvested = _by_hand(curated, folder, report) if server is None else _on_server(server, curated, options, report)
     reviewed = [one.record for one in harvested]
     report.reviewed = len(reviewed)
     if reviewed:
@@ -171,15 +175,27 @@ def _on_server(
     return server.harvest(project.id, curated.schema, originals=curated.records)
 
 
-def _by_hand(curated: Curated, folder: Path) -> Sequence[Harvest]:
+def _by_hand(curated: Curated, folder: Path, report: Report) -> Sequence[Harvest]:
     """Writes what a project is set up from by hand, and reads its JSON export, if it is there."""
-    schema = curated.schema
-    tasks = [schema.label_studio_task(record) for record in curated.records]
-    (folder / "page.xml").write_text(schema.label_studio_config(), encoding="utf-8")
-    (folder / "tasks.json").write_text(to_json(tasks), encoding="utf-8")
+    (folder / "page.xml").write_text(curated.schema.label_studio_config(), encoding="utf-8")
+    (folder / "tasks.json").write_text(to_json(list(_tasks(curated, report))), encoding="utf-8")
     path = folder / "export.json"
     exported = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return [schema.harvest(task) for task in exported]
+    harvested = [curated.schema.harvest(task) for task in exported]
+    originals = {record["id"]: record for record in curated.records}
+    for one in harvested:
+        if one.record["id"] in originals:
+            one.restore(originals[one.record["id"]])
+    return harvested
+
+
+def _tasks(curated: Curated, report: Report) -> Iterator[dict[str, Any]]:
+    """A task for each record that can be shown."""
+    for record in curated.records:
+        try:
+            yield curated.schema.label_studio_task(record)
+        except CurationError as error:
+            report.left_out.append({"id": record["id"], "message": str(error)})
 
 
 def _train(schema: TaskSchema, reviewed: Sequence[Record], folder: Path, options: argparse.Namespace) -> Exported:

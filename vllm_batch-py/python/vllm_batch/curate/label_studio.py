@@ -163,6 +163,8 @@ class LabelStudio:
         report = ImportReport(**fields)
         if isinstance(raised, KeyboardInterrupt):
             raise Interrupted("interrupted: some records are there; run it again to go on", report) from raised
+        if raised is not None:
+            raise raised
         return report
 
     def harvest(

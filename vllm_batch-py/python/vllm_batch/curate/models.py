@@ -23,9 +23,6 @@ _BOUNDS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "p
 _MAX_STEPS = 100
 """A scale with more steps is a number."""
 
-Make = Callable[[Mapping[str, Any]], Any]
-
-
 @dataclasses.dataclass(slots=True)
 class _Field:
     """A field of a model, however it was written down."""
@@ -63,7 +60,7 @@ def document_of(
     fields: Sequence[str | Mapping[str, Any]],
     questions: Mapping[str, Mapping[str, Any]],
     document: Mapping[str, Any],
-) -> tuple[dict[str, Any], Make]:
+) -> tuple[dict[str, Any], Maker]:
     """The document of a schema, and what makes objects of answers."""
     asked = {entry.name: (entry, _asked(entry)) for entry in _fields(model)}
     unknown = sorted(questions.keys() - asked.keys())
@@ -79,7 +76,7 @@ def document_of(
         **_description(model),
         **document,
     }
-    return made, _maker(model, [(entry, one.read) for entry, one in asked.values()])
+    return made, Maker.of(model)
 
 
 def _question(entry: _Field, asked: _Asked) -> dict[str, Any]:
@@ -94,15 +91,27 @@ def _description(model: type) -> dict[str, str]:
     return {"description": text} if text and not text.startswith(f"{model.__name__}(") else {}
 
 
-def _maker(model: Any, fields: Sequence[tuple[_Field, Callable[[Any], Any]]]) -> Make:
-    construct = getattr(model, "model_validate", None) or (lambda values: model(**values))
+@dataclasses.dataclass(slots=True)
+class Maker:
+    """Makes objects of a class of answers."""
 
-    def make(answers: Mapping[str, Any]) -> Any:
-        values = {entry.key: read(answers[entry.name]) for entry, read in fields if answers.get(entry.name) is not None}
-        absent = {entry.key: None for entry, _ in fields if entry.is_required and entry.is_optional}
+    model: Any
+    fields: list[tuple[_Field, Callable[[Any], Any]]]
+
+    @classmethod
+    def of(cls, model: Any) -> Maker:
+        """What makes objects of this class."""
+        return cls(model, [(entry, _asked(entry).read) for entry in _fields(model)])
+
+    def __call__(self, answers: Mapping[str, Any]) -> Any:
+        construct = getattr(self.model, "model_validate", None) or (lambda values: self.model(**values))
+        values = {entry.key: read(answers[entry.name]) for entry, read in self.fields if answers.get(entry.name) is not None}
+        absent = {entry.key: None for entry, _ in self.fields if entry.is_required and entry.is_optional}
         return construct({**absent, **values})
 
-    return make
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The fields hold functions that cannot be sent; they follow from the class.
+        return Maker.of, (self.model,)
 
 
 def _fields(model: Any) -> Iterator[_Field]:

@@ -56,7 +56,8 @@ class Curated:
 
     schema: TaskSchema
     records: list[Record]
-    """Those that the model answered about, in their order, with one more entry in ``suggestions``."""
+    """Those that the model answered about, in their order, with one more entry in ``suggestions``. What was said before is that of
+    the records that were given; the files of the run do not have it."""
     rejections: list[dict[str, Any]]
     """What was left out, records and answers: ``line``, ``id``, ``stage`` (``read``, ``prompt``, ``model`` or ``answer``), ``code``
     and ``message``."""
@@ -98,8 +99,9 @@ class _Curation:
 
     def run(self, cancellation: _native.Cancellation, tell: Callable[[Any], object]) -> Curated:
         with self._folder() as folder:
+            path, known = self._file(folder)
             options = {
-                "records": self._file(folder),
+                "records": path,
                 "folder": folder,
                 "batch_id": self.batch_id,
                 "model": self.model,
@@ -107,7 +109,8 @@ class _Curation:
             }
             fields, raised = _native.run_curation(self.llm._native, self.schema._native, options, cancellation, tell)
             report = CurationReport(*fields)
-            curated = Curated(self.schema, _lines(report.suggestions_path), _lines(report.rejections_path), report)
+            records = [_with_known(record, known.get(record["id"], {})) for record in _lines(report.suggestions_path)]
+            curated = Curated(self.schema, records, _lines(report.rejections_path), report)
         if isinstance(raised, KeyboardInterrupt):
             message = f"interrupted: {report}; with a folder, run it again to go on"
             raise Interrupted(message, curated) from raised
@@ -121,16 +124,29 @@ class _Curation:
         Path(self.folder).mkdir(parents=True, exist_ok=True)
         return contextlib.nullcontext(self.folder)
 
-    def _file(self, folder: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    def _file(self, folder: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], dict[str, Mapping[str, Any]]]:
+        """The records as the library takes them, and what was said about them, which does not go into the question."""
         if isinstance(self.records, (str, os.PathLike)):
-            return self.records
-        path = Path(folder) / "records.jsonl"
+            return self.records, {}
+        path, known = Path(folder) / "records.jsonl", dict[str, Mapping[str, Any]]()
         with path.open("w", encoding="utf-8") as file:
             for record in self.records:
-                # The answers of others do not go into the question.
-                known = {key: record[key] for key in ("id", "fields", "metadata") if key in record}
-                file.write(to_json(known) + "\n")
-        return path
+                asked = {key: record[key] for key in ("id", "fields", "metadata") if key in record}
+                file.write(to_json(asked) + "\n")
+                said = {key: record[key] for key in ("suggestions", "responses", "gold") if record.get(key) not in (None, [])}
+                if said:
+                    # Of two records with one name, the first one is taken.
+                    known.setdefault(str(record.get("id")), said)
+        return path, known
+
+
+def _with_known(record: Record, known: Mapping[str, Any]) -> Record:
+    """A record with what was said about it before."""
+    record["suggestions"] = [*known.get("suggestions", ()), *record["suggestions"]]
+    record["responses"] = [*known.get("responses", ()), *record["responses"]]
+    if "gold" in known:
+        record["gold"] = known["gold"]
+    return record
 
 
 def curate(
@@ -151,7 +167,7 @@ def curate(
         llm: Who is asked.
         schema: What is asked.
         records: Dicts with ``id``, ``fields`` and perhaps ``metadata``, such as :meth:`TaskSchema.records` makes; or a file of such
-            records, one a line.
+            records, one a line. Dicts may have ``suggestions``, ``responses`` and ``gold``, which they keep; a file may not.
         folder: Where the run keeps its files, so that a call that was killed goes on where it was when it is made again. It
             belongs to this run alone. By default nothing is kept.
         options: How the model is asked.

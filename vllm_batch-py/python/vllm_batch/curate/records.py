@@ -89,6 +89,17 @@ class Harvest:
     errors: list[dict[str, str]]
     """What was left out: ``path``, ``code`` and ``message``."""
 
+    def restore(self, original: Mapping[str, Any]) -> None:
+        """Puts back what reviewers did not get: fields that are about a person, and metadata.
+
+        Args:
+            original: The record as it was.
+        """
+        fields = {name: original["fields"][name] for name in self.withheld if name in original["fields"]}
+        self.record["fields"].update(fields)
+        self.record["metadata"] = {**original.get("metadata", {}), **self.record["metadata"]}
+        self.withheld = [name for name in self.withheld if name not in fields]
+
 
 Records = Iterable[Mapping[str, Any]]
 """Records, each a dict as :class:`Record` says; what it does not have may be left out."""
@@ -124,12 +135,13 @@ def records_of_table(
 
 
 def _present(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    # A missing number of pandas is not equal to itself.
-    return {name: row[name] for name in names if row[name] is not None and not _is_nan(row[name])}
+    return {name: row[name] for name in names if not _is_missing(row[name])}
 
 
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and value != value
+def _is_missing(value: Any) -> bool:
+    # What pandas calls missing, without an import: numbers that are not equal to themselves, NA and NaT.
+    is_nan = isinstance(value, float) and value != value
+    return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")
 
 
 def rows(records: Records) -> list[dict[str, Any]]:

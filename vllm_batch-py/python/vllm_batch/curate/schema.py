@@ -287,11 +287,18 @@ class TaskSchema:
     def __repr__(self) -> str:
         return f"TaskSchema({self.reference!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (to_json(self.to_dict()), self._make)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TaskSchema) and self.sha256 == other.sha256
 
     def __hash__(self) -> int:
         return hash(self.sha256)
+
+
+def _restored(text: str, make: Callable[[Mapping[str, Any]], Any] | None) -> TaskSchema:
+    return TaskSchema(_native.Schema.read(text), make)
 
 
 def _json(record: Mapping[str, Any] | None) -> str:
