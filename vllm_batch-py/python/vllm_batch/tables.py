@@ -75,12 +75,15 @@ class Map:
 
     def run(self, use_tqdm: UseTqdm) -> Any:
         """Asks about all rows, and returns the table with the answers."""
+        completed = self._ends()
         try:
-            with Bar(use_tqdm, len(self._table)) as bar, contextlib.closing(iter(self._ends())) as ends:
+            with Bar(use_tqdm, len(self._table)) as bar, contextlib.closing(iter(completed)) as ends:
                 for index, output in ends:
                     self._put(index, output)
                     bar.update(output)
         except KeyboardInterrupt as interrupt:
+            for index, output in completed.rest():
+                self._put(index, output)
             raise self._interrupted() from interrupt
         return self._result()
 

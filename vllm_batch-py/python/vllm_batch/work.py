@@ -121,6 +121,12 @@ class Completed(Generic[Out]):
                     bar.update(output)
         return _with_warning(outputs)
 
+    def rest(self) -> list[tuple[int, Out]]:
+        """What had ended when an interrupt came, and was not given away before."""
+        if self._flight is not None:
+            self._flight.wait(self._ended, 0)
+        return [(index, self._output(self._open[index], end)) for index, end in self._ended]
+
     def _start(self) -> InFlight:
         self._ended.clear()
         self._open.clear()
@@ -178,11 +184,8 @@ class Completed(Generic[Out]):
             raise output.error
 
     def _interrupted(self, outputs: list[Any]) -> Interrupted[list[Any]]:
-        if self._flight is not None:
-            # What had ended when the interrupt came.
-            self._flight.wait(self._ended, 0)
-        for index, end in self._ended:
-            outputs[index] = self._output(self._open[index], end)
+        for index, output in self.rest():
+            outputs[index] = output
         aborted = RequestError("the call was interrupted before the request was complete", "request_aborted", None, 499, True)
         done = sum(output is not None for output in outputs)
         for index, row in enumerate(self._rows):
