@@ -423,7 +423,7 @@ def test_a_real_server() -> None:
         server.delete_project(project.id)
 
 
-@pytest.mark.parametrize("status", [201, 400])
+@pytest.mark.parametrize("status", [201, 500])
 def test_what_a_handler_of_signals_raises_ends_an_import(fake: FakeLabelStudio, status: int) -> None:
     server, handled = LabelStudio(fake.url, TOKEN, max_retries=0), threading.Event()
     server.ensure_project(SCHEMA)
