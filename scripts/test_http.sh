@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-python="${1:?the python that has openai and schemathesis}" && shift
+python="$(realpath --no-symlinks "${1:?the python that has openai and schemathesis}")" && shift
 examples=30 log=
 while (($#)); do
     case "$1" in
@@ -21,9 +21,9 @@ readonly KEY=test-key-0123456789
 
 # As the tests build it: built alone, its dependencies would have other features.
 cargo test --release --locked --workspace --no-run
-server="${CARGO_TARGET_DIR:-target}/release/vllm_batch-http"
+server="$(realpath "${CARGO_TARGET_DIR:-target}")/release/vllm_batch-http"
 data="$(mktemp -d)"
-log="${log:-$data/log}"
+log="$(realpath "${log:-$data/log}")"
 hash="$(printf '%s' "$KEY" | sha256sum | cut -d ' ' -f 1)"
 printf '[auth]\nkeys = [{ name = "test", sha256 = "%s" }]\n\n[curation]\nallow_register = true\n' "$hash" >"$data/config.toml"
 port="$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
@@ -47,6 +47,8 @@ q = r.Request(sys.argv[1] + "/v1/models", headers={"authorization": "Bearer " + 
 print(json.load(r.urlopen(q))["data"][0]["id"])' "$url" "$KEY")"
 "$python" scripts/check_openai_client.py "$url" "$KEY" "$model"
 
+# It keeps a cache where it is started.
+cd "$data"
 "${python%/*}/schemathesis" run "$url/openapi.json" --url "$url" --header "Authorization: Bearer $KEY" \
     --max-examples "$examples" --phases examples,coverage,fuzzing --request-timeout 60 --seed 1 --no-color \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance
