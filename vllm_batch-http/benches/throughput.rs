@@ -40,6 +40,8 @@ struct Server {
     jobs: JobService,
     worker: Worker,
     url: String,
+    /// Clients keep their connections, as OpenAI's do.
+    agent: ureq::Agent,
 }
 
 fn main() -> Result<()> {
@@ -70,7 +72,9 @@ impl Server {
     fn start(folder: &Path) -> Result<Self> {
         let runtime = Runtime::new()?;
         // The same requests come again and again: a cache would answer for both sides, and not alike.
-        let build = |source| LocalEngine::builder(source).enable_prefix_caching(false).build();
+        let build = |source| {
+            LocalEngine::builder(source).served_model_name(demo_model::NAME).enable_prefix_caching(false).build()
+        };
         let engine = Arc::new(demo_model::load(build)?);
         let (jobs, url) = runtime.block_on(async {
             let store = SqlStore::connect(&format!("sqlite://{}?mode=rwc", folder.join("jobs.db").display())).await?;
@@ -83,7 +87,9 @@ impl Server {
             Ok::<_, Box<dyn Error>>((jobs, url))
         })?;
         let worker = Worker::new(jobs.clone(), engine.clone(), WorkerOptions::new("bench", folder.join("work")));
-        Ok(Self { runtime, engine, jobs, worker, url })
+        let mut agent = ureq::Agent::config_builder();
+        agent = agent.max_idle_connections(CLIENTS).max_idle_connections_per_host(CLIENTS);
+        Ok(Self { runtime, engine, jobs, worker, url, agent: agent.build().into() })
     }
 
     /// All requests at once, without a server.
@@ -105,7 +111,7 @@ impl Server {
     fn answer(&self, _: &Path, round: usize) -> Result<f64> {
         let started = Instant::now();
         std::thread::scope(|scope| {
-            let ask = |number| move || post(&format!("{}/v1/chat/completions", self.url), &body(round, number));
+            let ask = |number| move || self.post("/v1/chat/completions", &body(round, number));
             let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(ask(number))).collect();
             for client in clients {
                 let answer = client.join().map_err(|_| "a client panicked")??;
@@ -129,17 +135,36 @@ impl Server {
     fn run_batch(&self, _: &Path, round: usize) -> Result<f64> {
         let content = file(round);
         let started = Instant::now();
-        let file = upload(&format!("{}/v1/files", self.url), &content)?;
+        let file = self.upload(&content)?;
         let wanted =
             json!({"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"});
-        let batch = post(&format!("{}/v1/batches", self.url), &wanted)?;
+        let batch = self.post("/v1/batches", &wanted)?;
         self.runtime.block_on(self.worker.run_until_idle())?;
         let id = batch["id"].as_str().unwrap_or_default();
         let batch = self.runtime.block_on(self.jobs.batch("", id))?;
         let answers = batch.output_file_id.ok_or("the batch has answers")?;
-        let rows = ureq::get(format!("{}/v1/files/{answers}/content", self.url)).call()?.body_mut().read_to_string()?;
+        let rows =
+            self.agent.get(format!("{}/v1/files/{answers}/content", self.url)).call()?.body_mut().read_to_string()?;
         assert_eq!(rows.lines().count(), ROWS);
         Ok((ROWS * TOKENS) as f64 / started.elapsed().as_secs_f64())
+    }
+
+    fn post(&self, path: &str, body: &Value) -> std::result::Result<Value, ureq::Error> {
+        self.send(path, "application/json", &body.to_string())
+    }
+
+    fn upload(&self, content: &str) -> std::result::Result<Value, ureq::Error> {
+        let field = |name: &str, content: &str| {
+            format!("--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{content}\r\n")
+        };
+        let form = field("\"purpose\"", "batch") + &field("\"file\"; filename=\"a\"", content) + "--b--\r\n";
+        self.send("/v1/files", "multipart/form-data; boundary=b", &form)
+    }
+
+    fn send(&self, path: &str, content_type: &str, body: &str) -> std::result::Result<Value, ureq::Error> {
+        let request = self.agent.post(format!("{}{path}", self.url)).content_type(content_type);
+        let text = request.send(body)?.body_mut().read_to_string()?;
+        Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 }
 
@@ -156,19 +181,4 @@ fn file(round: usize) -> String {
         json!({"custom_id": format!("r-{number}"), "method": "POST", "url": "/v1/chat/completions", "body": body})
     };
     (0..ROWS).map(|number| line(number).to_string() + "\n").collect()
-}
-
-fn post(url: &str, body: &Value) -> std::result::Result<Value, ureq::Error> {
-    let body = body.to_string();
-    let text = ureq::post(url).content_type("application/json").send(&body)?.body_mut().read_to_string()?;
-    Ok(serde_json::from_str(&text).unwrap_or_default())
-}
-
-fn upload(url: &str, content: &str) -> std::result::Result<Value, ureq::Error> {
-    let field =
-        |name: &str, content: &str| format!("--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{content}\r\n");
-    let form = field("\"purpose\"", "batch") + &field("\"file\"; filename=\"a\"", content) + "--b--\r\n";
-    let text =
-        ureq::post(url).content_type("multipart/form-data; boundary=b").send(&form)?.body_mut().read_to_string()?;
-    Ok(serde_json::from_str(&text).unwrap_or_default())
 }
