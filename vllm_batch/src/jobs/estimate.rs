@@ -86,20 +86,22 @@ impl JobService {
     /// # Errors
     /// [`JobError::Store`].
     pub async fn queue(&self, owner: Option<&str>, limit: usize) -> Result<QueueReport, JobError> {
+        let is_theirs = |batch: &Batch| owner.is_none_or(|owner| batch.owner == owner);
         let most = limit.max(MAX_SEARCHED);
         // Most often the owner has all that there is, or the queue is short.
         let mut looked_at = limit;
-        loop {
+        let queue = loop {
             let queue = self.store().queue(looked_at).await?;
             let is_all = queue.len() < looked_at || looked_at == most;
-            let mut report = QueueReport::new(self.now(), queue, self.workers().await?);
-            report.batches.retain(|queued| owner.is_none_or(|owner| queued.batch.owner == owner));
-            if is_all || report.batches.len() >= limit {
-                report.batches.truncate(limit);
-                return Ok(report);
+            if is_all || queue.iter().filter(|batch| is_theirs(batch)).count() >= limit {
+                break queue;
             }
             looked_at = looked_at.saturating_mul(8).min(most);
-        }
+        };
+        let mut report = QueueReport::new(self.now(), queue, self.workers().await?);
+        report.batches.retain(|queued| is_theirs(&queued.batch));
+        report.batches.truncate(limit);
+        Ok(report)
     }
 }
 

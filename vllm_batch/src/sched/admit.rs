@@ -11,6 +11,9 @@ impl Scheduler {
         let Some((rank, first)) = self.waiting.first_key_value() else { return };
         let num_blocks = self.pool.num_blocks_to_allocate(first.num_tokens());
         let num_kept = self.running.partition_point(|sequence| sequence.rank.priority <= rank.priority);
+        if num_kept == self.running.len() || self.has_room_for(num_blocks) {
+            return;
+        }
         let lower = self.running[num_kept..].iter().map(|sequence| &sequence.block_table);
         if num_blocks + self.reserve(num_kept) > self.pool.num_free_blocks() + self.pool.num_held_by_none_but(lower) {
             return;
