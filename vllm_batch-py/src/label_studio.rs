@@ -8,10 +8,10 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use serde_json::{Value, json};
 use vllm_batch::curate::label_studio::{LabelConfigOptions, label_config};
+use vllm_batch::pipeline::ReviewReport;
 use vllm_batch::pipeline::label_studio::{
     ExportFilter, ImportOptions, LabelStudio, LabelStudioBuilder, LabelStudioError, Project, ProjectSpec,
 };
-use vllm_batch::pipeline::{Originals, ReviewReport};
 use vllm_batch::{CancellationToken, Progress};
 
 use crate::errors::{raise_label_studio, raise_schema};
@@ -19,7 +19,7 @@ use crate::json::records;
 use crate::llm::{chosen, set};
 use crate::outputs::to_python;
 use crate::registry::Registry;
-use crate::schema::{Schema, harvested};
+use crate::schema::{Schema, harvested, kept};
 use crate::watch::{Cancellation, watched};
 
 /// A client for a review server.
@@ -135,10 +135,7 @@ impl ReviewServer {
         let filters =
             [("all", ExportFilter::All), ("annotated", ExportFilter::Annotated), ("gold", ExportFilter::Gold)];
         let filter = chosen("filter", filter, &filters)?;
-        let (mut kept, mut found) = (Originals::default(), Vec::<Value>::new());
-        for record in records(py, &schema.compiled, originals)? {
-            kept.add(&schema.compiled, record);
-        }
+        let (kept, mut found) = (kept(py, &schema.compiled, originals)?, Vec::<Value>::new());
         self.call(py, |server| {
             server.harvest(project, &schema.compiled, filter, |mut harvest| {
                 kept.restore(&mut harvest);

@@ -11,10 +11,10 @@ use vllm_batch::curate::label_studio::{
 use vllm_batch::curate::{
     AnswerError, AnswerForm, Answers, CompiledSchema, Diagnostic, Example, PromptError, RequestOptions, TaskSchema,
 };
-use vllm_batch::pipeline::batch_line;
+use vllm_batch::pipeline::{Originals, batch_line};
 
 use crate::errors::{raise_curation, raise_schema, raise_task};
-use crate::json::{read, record};
+use crate::json::{read, record, records};
 use crate::outputs::to_python;
 
 /// A schema that was checked as a whole.
@@ -156,9 +156,15 @@ impl Schema {
         to_python(py, &task)
     }
 
-    /// What an exported task says.
-    fn harvest<'py>(&self, py: Python<'py>, json: &str) -> PyResult<Bound<'py, PyAny>> {
-        to_python(py, &harvested(&harvest(&self.compiled, &read(py, json)?)))
+    /// What exported tasks say, with what the records of `originals` have and the tasks do not.
+    fn harvest<'py>(&self, py: Python<'py>, tasks: &str, originals: &str) -> PyResult<Bound<'py, PyAny>> {
+        let (tasks, kept): (Vec<Value>, _) = (read(py, tasks)?, kept(py, &self.compiled, originals)?);
+        let said = |task| {
+            let mut harvest = harvest(&self.compiled, task);
+            kept.restore(&mut harvest);
+            harvested(&harvest)
+        };
+        to_python(py, &tasks.iter().map(said).collect::<Vec<_>>())
     }
 }
 
@@ -166,6 +172,15 @@ impl Schema {
 fn answers(py: Python<'_>, schema: &CompiledSchema, object: &Map<String, Value>) -> PyResult<Answers> {
     let (answers, errors) = schema.read_answers(object);
     errors.first().map_or(Ok(answers), |error| Err(raise_curation(py, error, error.code())))
+}
+
+/// What review does not get of records.
+pub(crate) fn kept(py: Python<'_>, schema: &CompiledSchema, json: &str) -> PyResult<Originals> {
+    let mut kept = Originals::default();
+    for record in records(py, schema, json)? {
+        kept.add(schema, record);
+    }
+    Ok(kept)
 }
 
 /// What an exported task says, as plain data.

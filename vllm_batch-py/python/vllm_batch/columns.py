@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import polars
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NewColumn", "arrow_array", "polars_series", "referred"]
 
+_T = TypeVar("_T")
 _NAMES: dict[type, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _DEPTH = 8
 """Lists within lists that have a type of their own. A schema may be a circle."""
@@ -39,13 +42,8 @@ def arrow_array(column: NewColumn) -> pyarrow.Array:
         "number": pyarrow.float64(),
         "boolean": pyarrow.bool_(),
     }
-    kind = _type(column.schema, column.root, scalars, pyarrow.list_)
-    if kind is not None:
-        try:
-            return pyarrow.array(column.values, kind)
-        except (pyarrow.ArrowException, ArithmeticError, ValueError):
-            pass
-    return pyarrow.array(_texts(column.values), scalars["string"])
+    errors = (pyarrow.ArrowException, ArithmeticError, ValueError)
+    return _made(column, scalars, pyarrow.list_, pyarrow.array, errors)
 
 
 def polars_series(name: str, column: NewColumn) -> polars.Series:
@@ -58,18 +56,24 @@ def polars_series(name: str, column: NewColumn) -> polars.Series:
         "number": polars.Float64(),
         "boolean": polars.Boolean(),
     }
-    kind = _type(column.schema, column.root, scalars, polars.List)
+    return _made(column, scalars, polars.List, functools.partial(polars.Series, name), (TypeError, ValueError))
+
+
+def _made(
+    column: NewColumn,
+    scalars: Mapping[str, Any],
+    list_of: Callable[[Any], Any],
+    make: Callable[[list[Any], Any], _T],
+    errors: tuple[type[Exception], ...],
+) -> _T:
+    """A column of values and their type; of texts, if there is no such type or a value does not fit it, which is one of the errors."""
+    kind = _type(column.schema, column.root, scalars, list_of)
     if kind is not None:
-        try:
-            return polars.Series(name, column.values, kind)
-        except (TypeError, ValueError):
-            pass
-    return polars.Series(name, _texts(column.values), scalars["string"])
-
-
-def _texts(values: list[Any]) -> list[str | None]:
-    """Values of several types, or that do not fit theirs: as JSON, so that no answer is lost."""
-    return [None if value is None else json.dumps(value) for value in values]
+        with contextlib.suppress(*errors):
+            return make(column.values, kind)
+    # As JSON, so that no answer is lost.
+    texts = [None if value is None else json.dumps(value) for value in column.values]
+    return make(texts, scalars["string"])
 
 
 def _type(schema: Any, root: Any, scalars: Mapping[str, Any], list_of: Callable[[Any], Any], depth: int = _DEPTH) -> Any:

@@ -128,6 +128,7 @@ class _Dataset(Rows):
 
 
 def adapter(table: Any) -> Rows:
+    """How the rows of a table are read, and columns added. A ``TypeError`` for what is no table."""
     kind = type(table)
     library = kind.__module__.split(".")[0]
     adapters: dict[tuple[str, str], type[Rows]] = {

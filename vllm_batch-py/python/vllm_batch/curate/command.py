@@ -181,12 +181,7 @@ def _by_hand(curated: Curated, folder: Path, report: Report) -> Sequence[Harvest
     (folder / "tasks.json").write_text(to_json(list(_tasks(curated, report))), encoding="utf-8")
     path = folder / "export.json"
     exported = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    harvested = [curated.schema.harvest(task) for task in exported]
-    originals = {record["id"]: record for record in curated.records}
-    for one in harvested:
-        if one.record["id"] in originals:
-            one.restore(originals[one.record["id"]])
-    return harvested
+    return curated.schema.harvest_all(exported, originals=curated.records)
 
 
 def _tasks(curated: Curated, report: Report) -> Iterator[dict[str, Any]]:

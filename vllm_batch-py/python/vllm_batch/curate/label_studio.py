@@ -119,12 +119,16 @@ class LabelStudio:
         show_predictions: bool = True,
     ) -> Project:
         """:meth:`ensure_project` for asyncio."""
-        options: dict[str, Any] = {
-            "locale": locale,
-            "annotations_per_task": annotations_per_task,
-            "show_predictions": show_predictions,
-        }
-        return await _away(functools.partial(self.ensure_project, schema, registry, **options))
+        return await _away(
+            functools.partial(
+                self.ensure_project,
+                schema,
+                registry,
+                locale=locale,
+                annotations_per_task=annotations_per_task,
+                show_predictions=show_predictions,
+            )
+        )
 
     def import_records(
         self, project: int, schema: TaskSchema, records: Records, *, cursor: str | os.PathLike[str] | None = None

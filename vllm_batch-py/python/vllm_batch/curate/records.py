@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from ..params import to_json
 from ..frames import adapter
+from ..params import to_json
 
 __all__ = ["Agent", "Harvest", "Record", "Records", "Response", "Suggestion", "SuggestionSet", "answers_of", "rows"]
 
@@ -88,17 +88,6 @@ class Harvest:
     """Fields that did not go to the server, and that no original had."""
     errors: list[dict[str, str]]
     """What was left out: ``path``, ``code`` and ``message``."""
-
-    def restore(self, original: Mapping[str, Any]) -> None:
-        """Puts back what reviewers did not get: fields that are about a person, and metadata.
-
-        Args:
-            original: The record as it was.
-        """
-        fields = {name: original["fields"][name] for name in self.withheld if name in original["fields"]}
-        self.record["fields"].update(fields)
-        self.record["metadata"] = {**original.get("metadata", {}), **self.record["metadata"]}
-        self.withheld = [name for name in self.withheld if name not in fields]
 
 
 Records = Iterable[Mapping[str, Any]]

@@ -11,7 +11,7 @@ from typing import Any
 from .. import _native
 from ..params import SamplingParams, StructuredOutputsParams, to_json
 from .models import document_of
-from .records import Harvest, Record, records_of_table
+from .records import Harvest, Record, Records, list_json, records_of_table
 
 __all__ = ["Answers", "RecordRequest", "RequestOptions", "TaskSchema"]
 
@@ -282,7 +282,16 @@ class TaskSchema:
 
     def harvest(self, task: Mapping[str, Any]) -> Harvest:
         """Reads a task as Label Studio exports it. Never fails: what is wrong is among the ``errors``."""
-        return Harvest(**self._native.harvest(to_json(task)))
+        return self.harvest_all([task])[0]
+
+    def harvest_all(self, tasks: Sequence[Mapping[str, Any]], *, originals: Records = ()) -> list[Harvest]:
+        """Reads the tasks of an export.
+
+        Args:
+            tasks: As for :meth:`harvest`.
+            originals: The records as they were: as for :meth:`LabelStudio.harvest`.
+        """
+        return [Harvest(**one) for one in self._native.harvest(to_json(list(tasks)), list_json(originals))]
 
     def __repr__(self) -> str:
         return f"TaskSchema({self.reference!r})"
