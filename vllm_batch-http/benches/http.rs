@@ -5,6 +5,8 @@
 //! 9.6 milliseconds, and the whole way must take less.
 #![allow(missing_docs)]
 
+mod form;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -72,14 +74,11 @@ fn upload(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
     let router = runtime.block_on(router(folder.path()));
-    let field =
-        |name: &str, content: &str| format!("--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{content}\r\n");
-    let form =
-        field("\"purpose\"", "batch") + &field("\"file\"; filename=\"a\"", &"x".repeat(UPLOAD_BYTES)) + "--b--\r\n";
+    let form = form::upload(&[], &"x".repeat(UPLOAD_BYTES));
     let mut group = criterion.benchmark_group("upload");
     group.sample_size(10).throughput(Throughput::Bytes(UPLOAD_BYTES as u64));
     group.bench_function("8 MiB", |bencher| {
-        bencher.iter(|| runtime.block_on(send(&router, "/v1/files", "multipart/form-data; boundary=b", form.clone())));
+        bencher.iter(|| runtime.block_on(send(&router, "/v1/files", form::CONTENT_TYPE, form.clone())));
     });
     group.finish();
 }

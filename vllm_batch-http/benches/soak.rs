@@ -5,6 +5,8 @@
 //! `cargo bench --bench soak` runs 3,600 seconds and prints the memory of the process; `-- 600` runs so many.
 #![allow(missing_docs)]
 
+mod form;
+
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
@@ -89,7 +91,7 @@ impl Server {
     /// All that happens in a second.
     async fn second(&self, second: i64) -> Result<(), Box<dyn Error>> {
         self.clock.fetch_add(1, Ordering::Relaxed);
-        let file = self.send("/v1/files", "multipart/form-data; boundary=b", upload(second)).await?;
+        let file = self.send("/v1/files", form::CONTENT_TYPE, upload(second)).await?;
         let batch = json!({"input_file_id": file["id"], "endpoint": "/v1/completions", "completion_window": "24h"});
         self.send("/v1/batches", "application/json", batch.to_string()).await?;
         for number in 0..LIVE_REQUESTS {
@@ -137,13 +139,7 @@ fn upload(second: i64) -> String {
         line.to_string() + "\n"
     };
     let content: String = (0..ROWS).map(line).collect();
-    let field =
-        |name: &str, content: &str| format!("--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{content}\r\n");
-    field("\"purpose\"", "batch")
-        + &field("\"expires_after[anchor]\"", "created_at")
-        + &field("\"expires_after[seconds]\"", "3600")
-        + &field("\"file\"; filename=\"a\"", &content)
-        + "--b--\r\n"
+    form::upload(&[("expires_after[anchor]", "created_at"), ("expires_after[seconds]", "3600")], &content)
 }
 
 /// The memory that this process holds, in KiB.

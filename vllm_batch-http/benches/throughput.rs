@@ -7,6 +7,7 @@
 
 #[path = "../../examples/demo_model/mod.rs"]
 mod demo_model;
+mod form;
 
 use std::error::Error;
 use std::fs;
@@ -154,11 +155,7 @@ impl Server {
     }
 
     fn upload(&self, content: &str) -> std::result::Result<Value, ureq::Error> {
-        let field = |name: &str, content: &str| {
-            format!("--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{content}\r\n")
-        };
-        let form = field("\"purpose\"", "batch") + &field("\"file\"; filename=\"a\"", content) + "--b--\r\n";
-        self.send("/v1/files", "multipart/form-data; boundary=b", &form)
+        self.send("/v1/files", form::CONTENT_TYPE, &form::upload(&[], content))
     }
 
     fn send(&self, path: &str, content_type: &str, body: &str) -> std::result::Result<Value, ureq::Error> {

@@ -2,7 +2,9 @@
 //!
 //! PostgreSQL is tested by `scripts/test_postgres.sh`, which starts a server and says so in `VLLM_BATCH_TEST_POSTGRES`.
 
-use std::future::Future;
+#[path = "common/databases.rs"]
+mod databases;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,36 +17,11 @@ use vllm_batch::jobs::{
 };
 use vllm_batch::testing::{check_job_events, check_job_store};
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime").block_on(future)
-}
+use databases::{block_on, on_each, postgres_url};
 
 /// A store of SQLite that ends with its connections.
 async fn in_memory() -> Arc<dyn JobStore> {
     Arc::new(SqlStore::connect("sqlite::memory:").await.expect("SQLite"))
-}
-
-/// The URL of a new schema on the server that tests may use, if there is one.
-async fn postgres_url() -> Option<String> {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let server = std::env::var("VLLM_BATCH_TEST_POSTGRES").ok()?;
-    let schema = format!("job_store_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let admin = SqlStore::connect_without_migrating(&server).await.expect("PostgreSQL");
-    let sql = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(admin.pool()).await.expect("a schema");
-    let separator = if server.contains('?') { '&' } else { '?' };
-    Some(format!("{server}{separator}options[search_path]={schema}"))
-}
-
-/// Runs a check on each database that there is: SQLite in a file, and PostgreSQL.
-fn on_each<F: Future<Output = ()>>(check: impl Fn(String) -> F) {
-    block_on(async {
-        let folder = tempfile::tempdir().expect("a folder");
-        check(format!("sqlite://{}/jobs.db?mode=rwc", folder.path().display())).await;
-        if let Some(url) = postgres_url().await {
-            check(url).await;
-        }
-    });
 }
 
 #[test]

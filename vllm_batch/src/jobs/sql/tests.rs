@@ -1,31 +1,14 @@
 //! Statements that run all the time look at what is open, not at what is done: their plans, as SQLite tells them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "../../../tests/common/databases.rs"]
+mod databases;
 
 use super::{Database, SqlStore, Statement, batches, deliveries, files, job, lease, text};
 
-/// Runs a check over each database that there is: SQLite in a file, and the PostgreSQL that `scripts/test_postgres.sh` starts.
+/// Runs a check over each database that there is.
 pub(crate) fn on_each<F: Future<Output = ()>>(check: impl Fn(SqlStore) -> F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}?mode=rwc", folder.path().join("jobs.db").display());
-        check(SqlStore::connect(&url).await.unwrap()).await;
-        if let Ok(server) = std::env::var("VLLM_BATCH_TEST_POSTGRES") {
-            check(SqlStore::connect(&in_new_schema(&server).await).await.unwrap()).await;
-        }
-    });
-}
-
-/// The URL of a new schema on a server.
-async fn in_new_schema(server: &str) -> String {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let schema = format!("unit_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let admin = SqlStore::connect_without_migrating(server).await.unwrap();
-    let sql = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(admin.pool()).await.unwrap();
-    let separator = if server.contains('?') { '&' } else { '?' };
-    format!("{server}{separator}options[search_path]={schema}")
+    let check = &check;
+    databases::on_each(|url| async move { check(SqlStore::connect(&url).await.unwrap()).await });
 }
 
 /// How SQLite would run a statement.
